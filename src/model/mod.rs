@@ -1,0 +1,26 @@
+//! The nouns: what every other module speaks about. No I/O, no clock, no serde (wire types live where the wire is).
+//! Read [`rollout`] first, then [`judgement`] and [`sample`].
+
+mod arm;
+pub mod journal;
+mod judge;
+pub mod judgement;
+pub mod rollout;
+pub mod rule;
+pub mod sample;
+mod time;
+mod weight;
+
+pub use arm::{Arm, PerArm, Side};
+pub use judge::{Advance, Budget, JudgeSpec, Limits, Margin, Method, MetricKind, MetricSpec, StepTime};
+pub use judgement::{
+    BakeJudgement, Breach, Interval, Judgement, Keep, Labels, LimitJudgement, LimitKind, MetricJudgement, Outlook, StepClock, Verdict,
+};
+pub use rollout::{
+    Action, Begin, Command, Decision, Effect, Hold, HoldWhy, Input, Level, Outcome, Paused, Promoting, Reason, Retry, RolloutId, State,
+    Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting,
+};
+pub use rule::{Mode, Rule};
+pub use sample::{ArmSample, BOUNDS_MAX, Blind, Buckets, CUSTOM_MAX, Counts, History, LoadHistory, METRICS_MAX, Poll, Reading};
+pub use time::Timestamp;
+pub use weight::{Weight, WeightError};

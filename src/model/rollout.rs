@@ -1,0 +1,444 @@
+//! One rollout's life in words: states, what comes in, what goes out. The machine itself is in `rollout`.
+
+use super::{Blind, Breach, Judgement, Keep, PerArm, Side, Timestamp, Weight};
+use std::time::Duration;
+
+/// Identity of one rollout: `<rule>-<number>`, the number rising per rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RolloutId(pub String);
+
+impl std::fmt::Display for RolloutId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a rollout stands (DESIGN 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Before its first weight: what it waits for.
+    Waiting(Waiting),
+    /// At this step, or on the way to its weight.
+    Progressing { step: u32 },
+    /// Watching at 100 % after the last step.
+    Baking { step: u32 },
+    /// After the bake.
+    Promoting(Promoting),
+    /// Over: the canary is the version.
+    Succeeded,
+    /// The weight is on its way to 0.
+    RollingBack,
+    /// Over: the weight is 0.
+    RolledBack,
+    /// A person's word is awaited.
+    Paused(Paused),
+    /// An effect cannot be applied; it is tried again.
+    Stuck(Stuck),
+    /// Over: a newer version took its place; the weight is 0.
+    Superseded,
+}
+
+impl State {
+    /// The word used in the API, in metrics and on the page.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            State::Waiting(_) => "waiting",
+            State::Progressing { .. } => "progressing",
+            State::Baking { .. } => "baking",
+            State::Promoting(_) => "promoting",
+            State::Succeeded => "succeeded",
+            State::RollingBack => "rolling-back",
+            State::RolledBack => "rolled-back",
+            State::Paused(_) => "paused",
+            State::Stuck(_) => "stuck",
+            State::Superseded => "superseded",
+        }
+    }
+
+    /// Nothing will ever happen to it again.
+    pub const fn is_over(&self) -> bool {
+        matches!(self, State::Succeeded | State::RolledBack | State::Superseded)
+    }
+}
+
+/// What a rollout waits for before its first weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The router's answer to the first read.
+    Router,
+    /// A maintenance window.
+    Window { opens: Timestamp },
+    /// Approvals still missing, by role.
+    Approval { roles: Vec<String> },
+    /// A hook's answer.
+    Hook { name: String },
+    /// Ready canary pods.
+    Pods,
+}
+
+/// Where in the promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promoting {
+    /// The canary's template is written into stable.
+    Copying,
+    /// Stable becomes ready.
+    WaitingReady,
+    /// The weight goes back to stable.
+    ShiftingBack,
+    /// Somebody else makes stable equal.
+    External,
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// A person, or `policy`.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// An effect that cannot be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The last error's text.
+    pub why: String,
+    /// Tries so far.
+    pub tries: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Facts noted at the start of a rollout; the first line of its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Which workload is on trial.
+    pub canary: Side,
+    /// Name of the version on trial, as the starter gave it or the cluster reports it; may be empty.
+    pub version: String,
+    /// Who or what started it.
+    pub by: String,
+    /// The canary's weight found in the router.
+    pub weight: Weight,
+    /// There is no baseline yet.
+    pub first: bool,
+    /// It was rolled back before, and a person wants it again.
+    pub retry: bool,
+}
+
+/// A person's verb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Wait for me.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Next step now, on the evidence there is (never against evidence of harm).
+    Advance,
+    /// All the way now: to the last step's weight and its bake skipped.
+    Promote,
+    /// Back to weight 0.
+    RollBack,
+    /// A role's approval.
+    Approve { role: String },
+    /// Promote without evidence; recorded as such.
+    BreakGlassPromote,
+    /// Leave the weight where it is, whatever the evidence says; recorded as such.
+    BreakGlassFreeze,
+}
+
+impl Verb {
+    /// The word used in the API.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Advance => "advance",
+            Verb::Promote => "promote",
+            Verb::RollBack => "rollback",
+            Verb::Approve { .. } => "approve",
+            Verb::BreakGlassPromote => "break-glass-promote",
+            Verb::BreakGlassFreeze => "break-glass-freeze",
+        }
+    }
+}
+
+/// A person's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// What.
+    pub verb: Verb,
+    /// Who: the token's name, or `demo`.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub why: String,
+}
+
+/// What the router says when it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficReading {
+    /// The canary's share there.
+    pub weight: Weight,
+    /// The generation found there, where the router can keep one.
+    pub generation: Option<u64>,
+    /// Who wrote it last, where the router knows.
+    pub writer: Option<String>,
+}
+
+/// How an effect ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Applied and verified.
+    Done,
+    /// Not applied; `text` says why, `retry` when it makes sense to try again.
+    Failed { text: String, retry: Retry },
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// After so long.
+    After(Duration),
+    /// When something changed: read again, decide again.
+    OnChange,
+    /// Never: a person must mend it.
+    Never,
+}
+
+/// One thing that happens to a rollout. Every input is journaled; the same inputs give the same decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// It begins.
+    Begin(Begin),
+    /// A poll was judged. (The journal keeps the poll; the judgement follows from it.)
+    Tick(Box<Tick>),
+    /// A person's word.
+    Command(Command),
+    /// The router was read, or could not be.
+    Traffic(Result<TrafficReading, String>),
+    /// The effect of this generation ended.
+    Effect { generation: u64, outcome: Outcome },
+    /// The time the machine asked to be woken at has come.
+    Wake,
+    /// A newer version of the canary is out.
+    Supersede { version: String },
+}
+
+/// A judged poll, with what the gate needs besides evidence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tick {
+    /// What the judge says.
+    pub judgement: Judgement,
+    /// Why an arm's counts were missing in this poll, if they were.
+    pub missing: PerArm<Option<Blind>>,
+    /// What the source said about it in words (a server's error text, the name of a silent process); may be empty.
+    pub detail: String,
+}
+
+/// What the machine does about an input.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Nothing new: it goes on waiting, for these reasons.
+    Hold,
+    /// The next step's weight.
+    Advance {
+        /// From.
+        from: Weight,
+        /// To.
+        to: Weight,
+        /// Required metrics that were not shown, with the canary requests still missing where that can be said.
+        unproven: Vec<Unproven>,
+    },
+    /// The last step is over.
+    Promote,
+    /// Back to stable.
+    RollBack,
+    /// A person's word is awaited.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// The weight is written again: another hand had moved it.
+    Reassert,
+    /// The rollout is over.
+    Finish,
+    /// A person's word could not be followed; the reason says why.
+    Refuse(String),
+}
+
+impl Action {
+    /// The word used in the journal, in metrics and on the page.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Action::Hold => "hold",
+            Action::Advance { .. } => "advance",
+            Action::Promote => "promote",
+            Action::RollBack => "roll-back",
+            Action::Pause => "pause",
+            Action::Resume => "resume",
+            Action::Reassert => "reassert",
+            Action::Finish => "finish",
+            Action::Refuse(_) => "refuse",
+        }
+    }
+}
+
+/// A required metric that was not shown when a step ended on schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unproven {
+    /// Position in the rule.
+    pub metric: u8,
+    /// Canary requests still missing at the rate at which evidence grew so far; `None` if it does not grow.
+    pub requests: Option<u64>,
+}
+
+/// Why a rollout rolls back, or would.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// The judge says so.
+    Breach {
+        /// What crossed.
+        breach: Breach,
+        /// During a shared incident.
+        during_shared: bool,
+    },
+    /// The canary's requests do not come back (DESIGN 6.3).
+    Vanished(Vanished),
+    /// A person said so.
+    Person { by: String, why: String },
+    /// A policy: nothing could be seen, or decided, for so long.
+    Policy { which: String, after: Duration },
+    /// A newer version is out.
+    Superseded { version: String },
+}
+
+/// How it shows that the canary's requests do not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vanished {
+    /// Clients left before an answer.
+    Abandoned,
+    /// Under a quarter of the expected requests were served, three usable ticks in a row.
+    Unserved,
+    /// Every process of the canary is silent while the baseline's answer.
+    Silent,
+}
+
+/// A reason that keeps a rollout where it is, for a person to read: what was seen, what would end it, until when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    /// Which kind, for programs.
+    pub why: HoldWhy,
+    /// A sentence for the operator.
+    pub text: String,
+    /// What would end it, for the operator.
+    pub ends: String,
+    /// Until when at the latest, and then another decision is made.
+    pub until: Option<Timestamp>,
+}
+
+/// The kinds of hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HoldWhy {
+    /// The judge keeps the step.
+    Judge(Keep),
+    /// A weight is being written or verified.
+    Shifting,
+    /// Traffic does not follow the weight.
+    TrafficShare,
+    /// The canary has weight and gets no requests.
+    NoRequests,
+    /// Requests vanish, and the policy says hold.
+    Vanished,
+    /// Another hand moved the weight.
+    Foreign,
+    /// A person paused it, or a policy asks.
+    Paused,
+    /// The router cannot be read or written.
+    Router,
+    /// Maintenance window, freeze.
+    Window,
+    /// Approvals are missing.
+    Approval,
+    /// A hook has not answered.
+    Hook,
+    /// Not enough ready pods.
+    Capacity,
+    /// Draining after the traffic left.
+    Drain,
+    /// The promotion waits for somebody.
+    Promotion,
+    /// Frozen by break-glass.
+    Frozen,
+}
+
+impl HoldWhy {
+    /// The word used as metric label and in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            HoldWhy::Judge(keep) => keep.name(),
+            HoldWhy::Shifting => "shifting",
+            HoldWhy::TrafficShare => "traffic share",
+            HoldWhy::NoRequests => "no requests",
+            HoldWhy::Vanished => "vanished requests",
+            HoldWhy::Foreign => "foreign weight",
+            HoldWhy::Paused => "paused",
+            HoldWhy::Router => "router",
+            HoldWhy::Window => "window",
+            HoldWhy::Approval => "approval",
+            HoldWhy::Hook => "hook",
+            HoldWhy::Capacity => "capacity",
+            HoldWhy::Drain => "drain",
+            HoldWhy::Promotion => "promotion",
+            HoldWhy::Frozen => "frozen",
+        }
+    }
+}
+
+/// Something to be carried out by the shell, after the decision was stored. Idempotent and level-triggered: it names the
+/// state wanted, not the change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The router shall give the canary this weight; done when it reads back so.
+    SetWeight { weight: Weight, generation: u64 },
+    /// Somebody shall be told.
+    Notify { level: Level, text: String },
+}
+
+/// How loud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For the record.
+    Info,
+    /// Look at it in working hours.
+    Warning,
+    /// Wake somebody.
+    Page,
+}
+
+/// The machine's answer to one input: a value, stored before any of its effects is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// What it does.
+    pub action: Action,
+    /// Where it stands now.
+    pub state: State,
+    /// The weight it wants.
+    pub weight: Weight,
+    /// Number of the last weight it asked for: a stale writer cannot move traffic.
+    pub generation: u64,
+    /// The step in force: what the next poll is booked to.
+    pub step: u32,
+    /// Does time count toward the step in the next poll?
+    pub counts_time: bool,
+    /// Why it rolls or rolled back; empty otherwise.
+    pub reasons: Vec<Reason>,
+    /// Why it does not go on; empty while it does.
+    pub holds: Vec<Hold>,
+    /// What is to be carried out now.
+    pub effects: Vec<Effect>,
+    /// Wake me then at the latest.
+    pub wake_at: Option<Timestamp>,
+}

@@ -1,0 +1,319 @@
+//! A rule: how one service's canaries are judged and moved. Built only by `config`, which has checked everything; the
+//! rest of the daemon trusts it.
+
+use super::{Advance, Budget, MetricSpec, Side, Weight};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A validated rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name, unique in the daemon: `[a-z0-9]([-a-z0-9.]*[a-z0-9])?`, at most 63 characters.
+    pub name: String,
+    /// FNV-1a 64 of the file's text, hexadecimal: which version of the rule a rollout ran under.
+    pub digest: String,
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// What carries the two versions.
+    pub workloads: Workloads,
+    /// Where the numbers come from, in order of preference.
+    pub telemetry: Vec<Telemetry>,
+    /// Name of the source in the daemon's settings; `None` = its first.
+    pub source: Option<String>,
+    /// Length of a tick; `None` = the source's measured scrape interval.
+    pub interval: Option<Duration>,
+    /// What moves the traffic.
+    pub traffic: Traffic,
+    /// The steps, at least one.
+    pub steps: Vec<Step>,
+    /// When a step ends.
+    pub advance: Advance,
+    /// Fewest canary requests in a step that may end.
+    pub min_requests: u32,
+    /// After the last step.
+    pub promotion: Promotion,
+    /// Metrics, margins and limits, in the file's order.
+    pub metrics: Vec<MetricSpec>,
+    /// Custom counts, by the position `MetricKind::CustomCounts` names.
+    pub custom_counts: Vec<CustomCounts>,
+    /// Custom gauges, by the position `MetricKind::CustomGauge` names.
+    pub custom_gauges: Vec<CustomGauge>,
+    /// Error levels.
+    pub budget: Budget,
+    /// CPU is compared at comparable load only.
+    pub cpu_load_rule: bool,
+    /// What to do when judging is not possible.
+    pub policies: Policies,
+    /// What a crossing in the bake does.
+    pub bake_judge: BakeJudge,
+    /// Enforce, or only tell.
+    pub mode: Mode,
+    /// Wait after the traffic left before anything else happens.
+    pub drain: Duration,
+    /// First rollout without a baseline.
+    pub first: First,
+    /// Names of receivers.
+    pub notify: Vec<String>,
+    /// Keys the grammar knows, and this build does not carry out: path in the file and what is missing. `run` refuses the
+    /// rule with these sentences, `check` shows them.
+    pub not_run: Vec<NotRun>,
+}
+
+/// A part of a rule this build cannot carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRun {
+    /// Path in the file, such as `windows.allow[0]`.
+    pub path: String,
+    /// Line in the file, 1-based; 0 if unknown.
+    pub line: u64,
+    /// A sentence for the operator.
+    pub why: String,
+}
+
+/// How the workloads are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadForm {
+    /// Two that take turns: success swaps their roles.
+    Pair,
+    /// Fixed names: `First` is stable, `Second` the canary.
+    StableCanary,
+    /// One Deployment in rolling update: its old and new ReplicaSet.
+    One,
+}
+
+/// What carries the two versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workloads {
+    /// How they are named.
+    pub form: WorkloadForm,
+    /// Both, in the rule's order; for `One` the same twice.
+    pub sides: [Target; 2],
+}
+
+impl Workloads {
+    /// The target of a side.
+    pub fn side(&self, side: Side) -> &Target {
+        &self.sides[side.index()]
+    }
+}
+
+/// The fields of one workload (namespace, deployment, service, port, version, cluster, subset, ingress, backend, server,
+/// or any other word a pack's `{field}` asks for).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Field to value.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Target {
+    /// What an operator calls it: the most telling field.
+    pub fn name(&self) -> &str {
+        ["deployment", "version", "cluster", "backend", "subset", "service", "server"]
+            .iter()
+            .find_map(|f| self.fields.get(*f))
+            .or_else(|| self.fields.values().next())
+            .map_or("?", String::as_str)
+    }
+}
+
+/// One query pack in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Name of the pack.
+    pub pack: String,
+    /// Variant of the pack; `None` = the first whose needs exist.
+    pub variant: Option<String>,
+    /// Parameters that override the pack's.
+    pub params: BTreeMap<String, String>,
+    /// Replaces the pack's `arm`: label to value template, for arms told apart by label values.
+    pub arm: BTreeMap<String, String>,
+    /// Further PromQL matchers, such as `cluster="eu1"`.
+    pub extra: Option<String>,
+    /// Direct scrape only: URLs to read instead of asking Prometheus.
+    pub scrape: Vec<String>,
+}
+
+/// Which router moves the traffic, and its object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Traffic {
+    /// Decide and tell only.
+    None,
+    /// Envoy's route file or runtime keys.
+    Envoy(EnvoyRoute),
+    /// The demo's in-process proxy: its address is known to the composition root only.
+    Proxy,
+    /// Named by the grammar, not carried out by this build (there is an entry in `Rule::not_run`).
+    Other(String),
+}
+
+/// Envoy's object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvoyRoute {
+    /// `http://host:port` of the admin interface: where a change is verified.
+    pub admin: String,
+    /// How weights are written.
+    pub by: EnvoyWrite,
+    /// Cluster names, in the order of the workloads.
+    pub clusters: [String; 2],
+}
+
+/// The two durable ways to tell Envoy a weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvoyWrite {
+    /// A route configuration file watched by Envoy (RDS by path), replaced by rename.
+    RouteFile {
+        /// The file.
+        path: PathBuf,
+        /// `stat_prefix` of the connection manager that reads it and the name of the route configuration: together they
+        /// name the statistics where acceptance shows (`http.<stat_prefix>.rds.<route>.`).
+        stat_prefix: String,
+        /// Name of the route configuration.
+        route: String,
+    },
+    /// Runtime keys `<prefix>.<cluster>` through the admin interface; lost when Envoy restarts.
+    RuntimeKeys {
+        /// `runtime_key_prefix` of the weighted clusters.
+        prefix: String,
+    },
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The canary's share.
+    pub weight: Weight,
+    /// How long: `for`, or `bake` for a step at 100 %.
+    pub lasts: Duration,
+}
+
+/// What happens after the last step (DESIGN 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promotion {
+    /// The roles change, nothing is copied.
+    Swap { keep: Duration },
+    /// The canary's template goes into stable, then the weight goes back.
+    Copy,
+    /// Somebody else makes stable equal.
+    External { within: Duration },
+    /// Nothing.
+    Leave,
+}
+
+/// Then what, when a hold has lasted long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Pause and notify.
+    Ask,
+    /// Take the weight back to 0.
+    RollBack,
+    /// Go on holding.
+    Hold,
+}
+
+/// Hold so long, then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldThen {
+    /// How long.
+    pub hold: Duration,
+    /// And then.
+    pub then: Then,
+}
+
+/// What a shared incident does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnShared {
+    /// Hold, page after ten minutes.
+    Hold,
+    /// Roll back.
+    RollBack,
+    /// Hold and page at once.
+    Page,
+}
+
+/// What a weight moved by another hand does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnForeign {
+    /// Write ours again, and say so.
+    Reassert,
+    /// Pause.
+    Yield,
+}
+
+/// What to do when judging is not possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// Nothing can be seen.
+    pub blind: HoldThen,
+    /// The canary's series are missing though the baseline's are there.
+    pub blind_canary: HoldThen,
+    /// Evidence is still missing when the step's time is over (`on-evidence`, `strict`, and after `for` on schedule).
+    pub undecided: HoldThen,
+    /// Both arms suffer.
+    pub shared: OnShared,
+    /// The canary's requests do not come back: roll back, or hold.
+    pub vanished: Then,
+    /// Another hand moved the weight.
+    pub foreign: OnForeign,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        let ask = |minutes: u64| HoldThen { hold: Duration::from_secs(60 * minutes), then: Then::Ask };
+        Self {
+            blind: ask(10),
+            blind_canary: ask(10),
+            undecided: ask(30),
+            shared: OnShared::Hold,
+            vanished: Then::RollBack,
+            foreign: OnForeign::Reassert,
+        }
+    }
+}
+
+/// What a crossing in the bake does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BakeJudge {
+    /// The old version still stands: go back to it.
+    RollBack,
+    /// Hold and page.
+    Page,
+}
+
+/// Enforce, or only tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Weights are written.
+    Enforce,
+    /// Decide and record, touch nothing.
+    Observe,
+}
+
+/// The first rollout, when there is no baseline yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Give it all the traffic.
+    Promote,
+    /// Refuse.
+    Refuse,
+}
+
+/// The rule's own counts: selectors with `total:` and either `bad:` or `good:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomCounts {
+    /// Selector of the part.
+    pub part: String,
+    /// The part is the bad one; else the good one.
+    pub part_is_bad: bool,
+    /// Selector of all.
+    pub total: String,
+}
+
+/// The rule's own gauge: an opaque query, asked per arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomGauge {
+    /// With `{{workload}}` where the arm's matchers go.
+    pub query: String,
+    /// Lower is worse.
+    pub lower_is_worse: bool,
+}

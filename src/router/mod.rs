@@ -1,0 +1,82 @@
+//! Reads and writes traffic weights, one file per router. A router changes only the weight, and it alone writes one: what
+//! weight, `rollout` decides. First file to read: `envoy.rs`.
+
+use crate::model::{Retry, Side, TrafficReading, Weight};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// The future of an answer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RouterError>> + Send + 'a>>;
+
+/// The weight wanted. Level-triggered: writing it twice is the same as writing it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Which of the rule's workloads is the canary.
+    pub canary: Side,
+    /// Its share.
+    pub weight: Weight,
+    /// Number of this wish; a router that can keep one refuses an older one.
+    pub generation: u64,
+}
+
+/// A place where the share of traffic is kept.
+pub trait Router: Send + Sync + fmt::Debug {
+    /// Its word in a rule.
+    fn name(&self) -> &'static str;
+
+    /// The finest step it can represent, in permille: a weight that is no multiple of it is refused by `check`.
+    fn granularity_permille(&self) -> u16;
+
+    /// The canary's share there now, from the data plane's own view where it can be had.
+    fn read(&self, canary: Side) -> Answer<'_, TrafficReading>;
+
+    /// Makes it so and reads it back; `Ok` only when the data plane confirmed it.
+    fn write(&self, desired: Desired) -> Answer<'_, ()>;
+}
+
+/// Why a weight could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// The router cannot be reached, or not in time.
+    #[error("{what}: {cause}")]
+    Unreachable { what: String, cause: String },
+    /// Its file or object is not as the rule says.
+    #[error("{what}: {why}")]
+    Object { what: String, why: String },
+    /// It refused the change; the old weight stands.
+    #[error("{what} refused the change: {why}")]
+    Refused { what: String, why: String },
+    /// It took the change and does not show it.
+    #[error("{what} does not show the weight: {why}")]
+    NotVerified { what: String, why: String },
+}
+
+impl RouterError {
+    /// When to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unreachable { .. } | Self::NotVerified { .. } => Retry::After(std::time::Duration::from_secs(1)),
+            Self::Refused { .. } => Retry::OnChange,
+            Self::Object { .. } => Retry::OnChange,
+        }
+    }
+
+    /// A closed set, used as metric label.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Object { .. } => "object",
+            Self::Refused { .. } => "refused",
+            Self::NotVerified { .. } => "not-verified",
+        }
+    }
+}
+
+/// The share of the canary, given that of the workload named second.
+pub fn canary_share(canary: Side, second: Weight) -> Weight {
+    match canary {
+        Side::Second => second,
+        Side::First => Weight::from_permille(1000 - second.permille()).unwrap_or(Weight::ZERO),
+    }
+}

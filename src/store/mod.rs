@@ -1,0 +1,70 @@
+//! The journal that lasts: every input, decision, effect and human action, stored before it acts. `sqlite.rs` is the one
+//! embedded store; `wire.rs` holds the JSON of a line, so that `model` can move while old journals stay readable.
+
+use crate::model::journal::{Entry, Event};
+use crate::model::{RolloutId, State, Timestamp};
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+/// The future of an answer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// One rollout in the list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub id: RolloutId,
+    /// Its rule.
+    pub rule: String,
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// The state of its last decision.
+    pub state: State,
+    /// The version on trial.
+    pub version: String,
+    /// Name of its last line.
+    pub seq: u64,
+}
+
+/// Where the journal is kept.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// A new rollout of this rule: takes the next number, writes the first line. The `id` inside `opened` is ignored.
+    fn open(&self, at: Timestamp, opened: crate::model::journal::Opened) -> Answer<'_, RolloutId>;
+
+    /// These lines, in order, in one durable transaction; the sequence number of the last.
+    fn append(&self, id: &RolloutId, at: Timestamp, events: Vec<Event>) -> Answer<'_, u64>;
+
+    /// All lines of a rollout.
+    fn load(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>>;
+
+    /// Rollouts, newest first; of one rule, or of all.
+    fn list(&self, rule: Option<&str>, most: usize) -> Answer<'_, Vec<Listed>>;
+
+    /// Rollouts that are not over.
+    fn unfinished(&self) -> Answer<'_, Vec<Listed>>;
+
+    /// Everything written is on disk; nothing more will be.
+    fn close(&self) -> Answer<'_, ()>;
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file or folder cannot be used.
+    #[error("journal {path}: {why}")]
+    Path { path: PathBuf, why: String },
+    /// Written by a newer canaryd.
+    #[error("journal {path} has schema {found}, this build knows up to {known}: run the newer canaryd, or give another --data folder")]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    /// SQLite's word.
+    #[error("journal: {0}")]
+    Database(String),
+    /// A line that cannot be read back.
+    #[error("journal of {rollout}, line {seq}: {why}")]
+    Line { rollout: String, seq: u64, why: String },
+    /// No such rollout.
+    #[error("no rollout {0}")]
+    Unknown(String),
+}
