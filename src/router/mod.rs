@@ -1,10 +1,20 @@
 //! Reads and writes traffic weights, one file per router. A router changes only the weight, and it alone writes one: what
 //! weight, `rollout` decides. First file to read: `envoy.rs`.
 
+mod envoy;
+mod none;
+mod proxy;
+
+pub use envoy::Envoy;
+pub use none::TellOnly;
+pub use proxy::Proxy;
+
+use crate::model::rule::Traffic;
 use crate::model::{Retry, Side, TrafficReading, Weight};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// The future of an answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RouterError>> + Send + 'a>>;
@@ -78,5 +88,24 @@ pub fn canary_share(canary: Side, second: Weight) -> Weight {
     match canary {
         Side::Second => second,
         Side::First => Weight::from_permille(1000 - second.permille()).unwrap_or(Weight::ZERO),
+    }
+}
+
+/// The router of a rule. A new router is one file and one line here. `proxy` is the demo's, where there is one.
+///
+/// # Errors
+/// The rule's object cannot be used by this router, or this build has no such router.
+pub fn open(traffic: &Traffic, proxy: Option<&Arc<Proxy>>) -> Result<Arc<dyn Router>, RouterError> {
+    match traffic {
+        Traffic::None => Ok(Arc::new(TellOnly::default())),
+        Traffic::Envoy(route) => Ok(Arc::new(Envoy::new(route.clone())?)),
+        Traffic::Proxy => proxy.map(|p| Arc::clone(p) as Arc<dyn Router>).ok_or_else(|| RouterError::Object {
+            what: "traffic: proxy".to_owned(),
+            why: "there is no such proxy outside `canaryd demo`: name the router that moves your traffic".to_owned(),
+        }),
+        Traffic::Other(word) => Err(RouterError::Object {
+            what: format!("traffic: {word}"),
+            why: "this build has no such router: use envoy, or none and move the traffic yourself".to_owned(),
+        }),
     }
 }

@@ -1,6 +1,10 @@
 //! The journal that lasts: every input, decision, effect and human action, stored before it acts. `sqlite.rs` is the one
 //! embedded store; `wire.rs` holds the JSON of a line, so that `model` can move while old journals stay readable.
 
+mod sqlite;
+
+pub use sqlite::Sqlite;
+
 use crate::model::journal::{Entry, Event};
 use crate::model::{RolloutId, State, Timestamp};
 use std::fmt;
