@@ -2,6 +2,7 @@
 //! embedded store; `wire.rs` holds the JSON of a line, so that `model` can move while old journals stay readable.
 
 mod sqlite;
+mod wire;
 
 pub use sqlite::Sqlite;
 

@@ -1,0 +1,395 @@
+//! What came in and what was decided.
+
+use super::atoms::{Wire, described, wire};
+use crate::model::journal::{Event, Opened};
+use crate::model::{
+    Action, Begin, Blind, Breach, Command, Decision, Effect, History, Hold, HoldWhy, Input, Keep, Level, Outcome, Paused, PerArm, Poll,
+    Promoting, Reason, Retry, RolloutId, Side, State, Stuck, Tick, Timestamp, TrafficReading, Unproven, Vanished, Verb, Waiting, Weight,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::time::Duration;
+
+described! {
+    Event as EventOnWire, Opened as OpenedOnWire, Begin as BeginOnWire, Side as SideOnWire, Input as InputOnWire,
+    Command as CommandOnWire, Verb as VerbOnWire, TrafficReading as TrafficOnWire, Outcome as OutcomeOnWire, Retry as RetryOnWire,
+    Decision as DecisionOnWire, Action as ActionOnWire, Unproven as UnprovenOnWire, State as StateOnWire, Waiting as WaitingOnWire,
+    Promoting as PromotingOnWire, Paused as PausedOnWire, Stuck as StuckOnWire, Reason as ReasonOnWire, Breach as BreachOnWire,
+    Vanished as VanishedOnWire, Hold as HoldOnWire, HoldWhy as HoldWhyOnWire, Keep as KeepOnWire, Effect as EffectOnWire,
+    Level as LevelOnWire,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Event", rename_all = "kebab-case")]
+enum EventOnWire {
+    Opened(#[serde(with = "wire")] Box<Opened>),
+    Poll {
+        #[serde(with = "wire")]
+        poll: Box<Poll>,
+        #[serde(with = "wire")]
+        missing: PerArm<Option<Blind>>,
+        detail: String,
+    },
+    Input(#[serde(with = "wire")] Box<Input>),
+    Decided(#[serde(with = "wire")] Box<Decision>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Opened", rename_all = "kebab-case")]
+struct OpenedOnWire {
+    #[serde(with = "wire")]
+    id: RolloutId,
+    rule: String,
+    rule_text: String,
+    file: String,
+    #[serde(with = "wire")]
+    interval: Duration,
+    #[serde(with = "wire")]
+    bounds_ms: Vec<f64>,
+    #[serde(with = "wire")]
+    scale: f64,
+    incarnation: u32,
+    #[serde(with = "wire")]
+    history: History,
+    #[serde(with = "wire")]
+    begin: Begin,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Begin", rename_all = "kebab-case")]
+struct BeginOnWire {
+    #[serde(with = "wire")]
+    canary: Side,
+    version: String,
+    by: String,
+    #[serde(with = "wire")]
+    weight: Weight,
+    first: bool,
+    retry: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Side", rename_all = "kebab-case")]
+enum SideOnWire {
+    First,
+    Second,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Input", rename_all = "kebab-case")]
+enum InputOnWire {
+    Begin(#[serde(with = "wire")] Begin),
+    // follows from the poll before it: a journal that kept it too could contradict itself
+    #[serde(skip)]
+    Tick(Box<Tick>),
+    Command(#[serde(with = "wire")] Command),
+    Traffic(#[serde(with = "wire")] Result<TrafficReading, String>),
+    Effect {
+        generation: u64,
+        #[serde(with = "wire")]
+        outcome: Outcome,
+    },
+    Wake,
+    Supersede {
+        version: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Command", rename_all = "kebab-case")]
+struct CommandOnWire {
+    #[serde(with = "wire")]
+    verb: Verb,
+    by: String,
+    why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Verb", rename_all = "kebab-case")]
+enum VerbOnWire {
+    Pause,
+    Resume,
+    Advance,
+    Promote,
+    #[serde(rename = "rollback")]
+    RollBack,
+    Approve {
+        role: String,
+    },
+    BreakGlassPromote,
+    BreakGlassFreeze,
+}
+
+/// `{"read":{...}}` or `{"failed":"..."}`
+impl Wire for Result<TrafficReading, String> {
+    fn put<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.as_ref().map_or_else(|why| ReadOut::Failed(why), |r| ReadOut::Read(r)).serialize(to)
+    }
+    fn get<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match ReadIn::deserialize(from)? {
+            ReadIn::Read(reading) => Ok(reading),
+            ReadIn::Failed(why) => Err(why),
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReadOut<'a> {
+    Read(#[serde(with = "TrafficOnWire")] &'a TrafficReading),
+    Failed(&'a str),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReadIn {
+    Read(#[serde(with = "TrafficOnWire")] TrafficReading),
+    Failed(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "TrafficReading", rename_all = "kebab-case")]
+struct TrafficOnWire {
+    #[serde(with = "wire")]
+    weight: Weight,
+    generation: Option<u64>,
+    writer: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Outcome", rename_all = "kebab-case")]
+enum OutcomeOnWire {
+    Done,
+    Failed {
+        text: String,
+        #[serde(with = "wire")]
+        retry: Retry,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Retry", rename_all = "kebab-case")]
+enum RetryOnWire {
+    After(#[serde(with = "wire")] Duration),
+    OnChange,
+    Never,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Decision", rename_all = "kebab-case")]
+struct DecisionOnWire {
+    #[serde(with = "wire")]
+    at: Timestamp,
+    #[serde(with = "wire")]
+    action: Action,
+    #[serde(with = "wire")]
+    state: State,
+    #[serde(with = "wire")]
+    weight: Weight,
+    generation: u64,
+    step: u32,
+    counts_time: bool,
+    #[serde(with = "wire")]
+    reasons: Vec<Reason>,
+    #[serde(with = "wire")]
+    holds: Vec<Hold>,
+    #[serde(with = "wire")]
+    effects: Vec<Effect>,
+    #[serde(with = "wire")]
+    wake_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Action", rename_all = "kebab-case")]
+enum ActionOnWire {
+    Hold,
+    Advance {
+        #[serde(with = "wire")]
+        from: Weight,
+        #[serde(with = "wire")]
+        to: Weight,
+        #[serde(with = "wire")]
+        unproven: Vec<Unproven>,
+    },
+    Promote,
+    RollBack,
+    Pause,
+    Resume,
+    Reassert,
+    Finish,
+    Refuse(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Unproven", rename_all = "kebab-case")]
+struct UnprovenOnWire {
+    metric: u8,
+    requests: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "State", rename_all = "kebab-case")]
+enum StateOnWire {
+    Waiting(#[serde(with = "wire")] Waiting),
+    Progressing { step: u32 },
+    Baking { step: u32 },
+    Promoting(#[serde(with = "wire")] Promoting),
+    Succeeded,
+    RollingBack,
+    RolledBack,
+    Paused(#[serde(with = "wire")] Paused),
+    Stuck(#[serde(with = "wire")] Stuck),
+    Superseded,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Waiting", rename_all = "kebab-case")]
+enum WaitingOnWire {
+    Router,
+    Window {
+        #[serde(with = "wire")]
+        opens: Timestamp,
+    },
+    Approval {
+        roles: Vec<String>,
+    },
+    Hook {
+        name: String,
+    },
+    Pods,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Promoting", rename_all = "kebab-case")]
+enum PromotingOnWire {
+    Copying,
+    WaitingReady,
+    ShiftingBack,
+    External,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Paused", rename_all = "kebab-case")]
+struct PausedOnWire {
+    by: String,
+    why: String,
+    #[serde(with = "wire")]
+    since: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Stuck", rename_all = "kebab-case")]
+struct StuckOnWire {
+    why: String,
+    tries: u32,
+    #[serde(with = "wire")]
+    since: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Reason", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+enum ReasonOnWire {
+    Breach {
+        #[serde(with = "wire")]
+        breach: Breach,
+        during_shared: bool,
+    },
+    Vanished(#[serde(with = "wire")] Vanished),
+    Person {
+        by: String,
+        why: String,
+    },
+    Policy {
+        which: String,
+        #[serde(with = "wire")]
+        after: Duration,
+    },
+    Superseded {
+        version: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Breach", rename_all = "kebab-case")]
+enum BreachOnWire {
+    Metric(u8),
+    Limit(u8),
+    Bake { metric: u8, derived: bool },
+    Gross,
+    Abandoned,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Vanished", rename_all = "kebab-case")]
+enum VanishedOnWire {
+    Abandoned,
+    Unserved,
+    Silent,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Hold", rename_all = "kebab-case")]
+struct HoldOnWire {
+    #[serde(with = "wire")]
+    why: HoldWhy,
+    text: String,
+    ends: String,
+    #[serde(with = "wire")]
+    until: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HoldWhy", rename_all = "kebab-case")]
+enum HoldWhyOnWire {
+    Judge(#[serde(with = "wire")] Keep),
+    Shifting,
+    TrafficShare,
+    NoRequests,
+    Vanished,
+    Foreign,
+    Paused,
+    Router,
+    Window,
+    Approval,
+    Hook,
+    Capacity,
+    Drain,
+    Promotion,
+    Frozen,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Keep", rename_all = "kebab-case")]
+enum KeepOnWire {
+    Blind,
+    Shared,
+    Suspicious,
+    Limit,
+    Harm,
+    FewRequests,
+    Time,
+    NotProven,
+    PromoteBelow,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Effect", rename_all = "kebab-case")]
+enum EffectOnWire {
+    SetWeight {
+        #[serde(with = "wire")]
+        weight: Weight,
+        generation: u64,
+    },
+    Notify {
+        #[serde(with = "wire")]
+        level: Level,
+        text: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Level", rename_all = "kebab-case")]
+enum LevelOnWire {
+    Info,
+    Warning,
+    Page,
+}
