@@ -1,6 +1,16 @@
 //! Where samples come from. A source answers a tick for all rollouts that read it at once; every source gives the same
 //! samples for the same traffic. Counters are differenced here ([`counters`]); arms are paired and judged in `analysis`.
 
+pub mod packs;
+pub mod prometheus;
+pub mod recording;
+pub mod scrape;
+
+pub use packs::{Packs, known_packs};
+pub use prometheus::{Prometheus, PrometheusSettings};
+pub use recording::Recording;
+pub use scrape::{Scrape, ScrapeSettings};
+
 use crate::model::{ArmSample, Blind, History, PerArm, Timestamp, rule};
 use std::fmt;
 use std::future::Future;
