@@ -1,1 +1,21 @@
-//! (see lib.rs)
+//! What operators write, and what the rest of the daemon may trust: rule files and the daemon's settings, checked here and
+//! nowhere else. Everything wrong is told in one [`Report`], each problem with its file, line and path; nothing is guessed and
+//! no unknown key is passed over. Operators' terms (tolerance, sensitivity, false rollbacks) become numbers here, in one place.
+//!
+//! A file becomes a tree whose every node knows its line (`yaml`), and one walk over that tree (`walk`) reads the grammar.
+//! There is no derived struct between them: a derived reader stops at its first mistake, the walk goes on and finds them all,
+//! and it knows the path and the nearest known key when it does. First file to read: `rule/mod.rs`, whose constants are the
+//! grammar.
+
+mod load;
+mod quantity;
+mod report;
+pub mod rule;
+pub mod settings;
+mod walk;
+mod yaml;
+
+pub use load::{RuleSet, load_rules, reload};
+pub use report::{Problem, Report};
+pub use rule::{Known, parse_rule};
+pub use settings::{Flags, Settings};
