@@ -1,0 +1,12 @@
+//! One type per thing that happens. Each has one method, `emit`, which writes the log line and moves the metrics: neither can
+//! be forgotten, and a reader of the code sees an event, not two calls. Emitting never fails, never waits on I/O.
+
+mod daemon;
+mod rollout;
+mod traffic;
+
+pub use daemon::{ReloadRefused, Reloaded, StoreAppended, StoreFailed};
+pub use rollout::{Decided, RolloutOpened, RuleGone, WeightSeen};
+pub use traffic::{
+    ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,
+};

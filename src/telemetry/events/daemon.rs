@@ -1,0 +1,90 @@
+//! What happens to the daemon itself: its rules and its journal.
+
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::End;
+use std::time::Duration;
+
+/// The rules were read and are in force.
+#[derive(Clone, Copy, Debug)]
+pub struct Reloaded {
+    /// How many rules there are now.
+    pub rules: usize,
+}
+
+impl Reloaded {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        tracing::info!(rules = self.rules, "rules are in force");
+        metrics.families().reloads.get_or_create(&End { outcome: "ok" }).inc();
+        metrics.families().reload_ok.set(1);
+    }
+}
+
+/// The rules on disk are not valid: the old ones stay in force.
+#[derive(Clone, Copy, Debug)]
+pub struct ReloadRefused<'a> {
+    /// Every problem, with file and line.
+    pub problems: &'a [String],
+}
+
+impl ReloadRefused<'_> {
+    /// A log line for each problem, and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        tracing::error!(problems = self.problems.len(), "rules on disk are refused, the old ones stay in force");
+        for problem in self.problems {
+            tracing::error!(problem, "rule refused");
+        }
+        metrics.families().reloads.get_or_create(&End { outcome: "refused" }).inc();
+        metrics.families().reload_ok.set(0);
+    }
+}
+
+/// Lines of the journal are on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreAppended {
+    /// How long the durable write took.
+    pub took: Duration,
+    /// How many lines.
+    pub lines: usize,
+}
+
+impl StoreAppended {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        tracing::trace!(lines = self.lines, took_ms = self.took.as_millis() as u64, "journal written");
+        metrics.families().append_seconds.observe(self.took.as_secs_f64());
+    }
+}
+
+/// The journal could not be written or read.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreFailed<'a> {
+    /// What was attempted.
+    pub what: &'a str,
+    /// The error's words.
+    pub error: &'a str,
+}
+
+impl StoreFailed<'_> {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        tracing::error!(what = self.what, error = self.error, "journal failed: nothing steps up until it works");
+        metrics.families().store_errors.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reload_shows_until_one_is_followed() {
+        let metrics = Metrics::new();
+        ReloadRefused { problems: &["rules/a.yaml:3: steps: empty".to_owned()] }.emit(&metrics);
+        assert!(metrics.text().contains("canaryd_rules_valid 0\n"), "{}", metrics.text());
+        Reloaded { rules: 2 }.emit(&metrics);
+        let page = metrics.text();
+        assert!(page.contains("canaryd_rules_valid 1\n"), "{page}");
+        assert!(page.contains("canaryd_reloads_total{outcome=\"refused\"} 1\n") && page.contains("{outcome=\"ok\"} 1\n"), "{page}");
+    }
+}
