@@ -1,1 +1,64 @@
-//! (see lib.rs)
+//! The HTTP API under `/api/v1`, and `/metrics`, `/healthz`, `/readyz`. It reads views and hands people's words to the runtime;
+//! it decides nothing. Read [`routes`] first for what there is, then [`wire`] for what is said; [`problem`] holds every
+//! refusal, [`listen`] the accept loop with its bounds.
+
+mod auth;
+mod body;
+mod convert;
+mod events;
+mod journal;
+mod listen;
+mod mutations;
+mod problem;
+mod reads;
+mod routes;
+mod tokens;
+mod verdict;
+pub mod wire;
+
+pub use listen::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
+pub use routes::routes;
+pub use tokens::{Role, Tokens, TokensError};
+
+use crate::runtime::Handle;
+use crate::telemetry::Metrics;
+use std::net::SocketAddr;
+use tokio_util::sync::CancellationToken;
+
+/// What every request can reach. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    /// The way to the runtime.
+    pub handle: Handle,
+    /// Who may do what.
+    pub tokens: Tokens,
+    /// The registry of `/metrics`.
+    pub metrics: Metrics,
+    /// Mutations need no token, and are recorded as made by `demo`. Only for the demo, on loopback.
+    pub open: bool,
+    /// Reads under `/api/v1` need a viewer's token too.
+    pub reads_need_token: bool,
+    /// Ends the live feeds; [`serve`] stops by the same token.
+    pub shutdown: CancellationToken,
+}
+
+impl ApiState {
+    /// May this state be served at this address?
+    ///
+    /// # Errors
+    /// Beyond loopback without any token, or open: whoever reaches the port could read, or move traffic.
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), String> {
+        if address.ip().is_loopback() {
+            return Ok(());
+        }
+        if self.open {
+            return Err(format!(
+                "{address} is reachable from outside, and without tokens anybody there could move traffic: listen on 127.0.0.1"
+            ));
+        }
+        if self.tokens.is_empty() {
+            return Err(format!("{address} is reachable from outside: give a token file, or listen on 127.0.0.1"));
+        }
+        Ok(())
+    }
+}
