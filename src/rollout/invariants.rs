@@ -1,0 +1,92 @@
+//! What must hold between any two decisions in a row, whatever came in: a checker over values, for tests and simulations
+//! of everything that drives a machine.
+
+use crate::model::{Action, Decision, Effect, Input, State, Verb};
+
+/// One invariant: is it kept from `before` to `after`?
+type Rule = fn(&Decision, &Input, &Decision) -> bool;
+
+/// Name, and the rule.
+const RULES: &[(&str, Rule)] = &[
+    ("over is over", over_is_over),
+    ("a weight rises only by a poll that keeps nothing, a person's word or the start", rises_with_leave),
+    ("a rollback is never turned around", rollback_stays),
+    ("the generation grows with each weight asked for, and only then", generation_grows),
+    ("a refusal changes nothing", refusal_changes_nothing),
+    ("every hold can be read", holds_can_be_read),
+    ("who waits says why", waits_with_reason),
+    ("paused, rolling back, stuck and shifting time does not count", time_stands_still),
+    ("a step is in force only after its weight was confirmed", step_moves_when_done),
+    ("a wake-up lies in the future", wakes_later),
+];
+
+/// Checks the decision `after` on `input`, which came after the decision `before`.
+///
+/// # Errors
+/// The name of the first invariant that is broken.
+pub fn check(before: &Decision, input: &Input, after: &Decision) -> Result<(), String> {
+    match RULES.iter().find(|(_, rule)| !rule(before, input, after)) {
+        None => Ok(()),
+        Some((name, _)) => Err(format!("{name}: {input:?} led from {before:?} to {after:?}")),
+    }
+}
+
+fn asked(d: &Decision) -> impl Iterator<Item = (crate::model::Weight, u64)> + '_ {
+    d.effects.iter().filter_map(|e| match e {
+        Effect::SetWeight { weight, generation } => Some((*weight, *generation)),
+        Effect::Notify { .. } => None,
+    })
+}
+
+fn over_is_over(before: &Decision, _: &Input, after: &Decision) -> bool {
+    !before.state.is_over() || (after.state == before.state && after.weight == before.weight && after.effects.is_empty())
+}
+
+fn rises_with_leave(before: &Decision, input: &Input, after: &Decision) -> bool {
+    after.weight <= before.weight
+        || match input {
+            Input::Begin(_) => true,
+            Input::Tick(tick) => tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty(),
+            Input::Command(c) => matches!(c.verb, Verb::Advance | Verb::Promote | Verb::BreakGlassPromote),
+            Input::Traffic(_) | Input::Effect { .. } | Input::Wake | Input::Supersede { .. } => false,
+        }
+}
+
+fn rollback_stays(before: &Decision, _: &Input, after: &Decision) -> bool {
+    let back = |d: &Decision| !d.reasons.is_empty() || matches!(d.state, State::RollingBack | State::RolledBack | State::Superseded);
+    (!back(before) || back(after)) && (!back(after) || (after.weight.is_zero() && !after.reasons.is_empty()))
+}
+
+fn generation_grows(before: &Decision, _: &Input, after: &Decision) -> bool {
+    match asked(after).collect::<Vec<_>>().as_slice() {
+        [] => after.generation == before.generation,
+        [(weight, generation)] => *weight == after.weight && *generation == after.generation && *generation > before.generation,
+        _ => false,
+    }
+}
+
+fn refusal_changes_nothing(before: &Decision, _: &Input, after: &Decision) -> bool {
+    let Action::Refuse(text) = &after.action else { return true };
+    !text.is_empty() && after.effects.is_empty() && after.state == before.state && after.weight == before.weight
+}
+
+fn holds_can_be_read(_: &Decision, _: &Input, after: &Decision) -> bool {
+    after.holds.iter().all(|h| !h.text.is_empty() && !h.ends.is_empty())
+}
+
+fn waits_with_reason(_: &Decision, _: &Input, after: &Decision) -> bool {
+    after.state.is_over() == after.holds.is_empty()
+}
+
+fn time_stands_still(_: &Decision, _: &Input, after: &Decision) -> bool {
+    !after.counts_time || matches!(after.state, State::Progressing { .. } | State::Baking { .. })
+}
+
+fn step_moves_when_done(before: &Decision, input: &Input, after: &Decision) -> bool {
+    let observed = after.generation == 0;
+    after.step == before.step || (after.step > before.step && (observed || matches!(input, Input::Effect { .. })))
+}
+
+fn wakes_later(_: &Decision, _: &Input, after: &Decision) -> bool {
+    after.wake_at.is_none_or(|at| at > after.at)
+}

@@ -1,0 +1,399 @@
+//! What a rollout knows of itself, and the dispatch of its inputs.
+
+use super::policy::Waits;
+use super::router::{Hands, Write};
+use super::share::ShareWatch;
+use super::vanished::VanishedWatch;
+use crate::model::rule::{BakeJudge, First, Policies, Promotion, Step};
+use crate::model::{
+    Action, Advance, Arm, Begin, Decision, Effect, Input, Level, LimitKind, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck,
+    Tick, Timestamp, Waiting, Weight,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What the machine keeps of a rule and of the method.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) steps: Vec<Step>,
+    pub(super) advance: Advance,
+    pub(super) min_requests: u32,
+    pub(super) promotion: Promotion,
+    pub(super) policies: Policies,
+    pub(super) bake_judge: BakeJudge,
+    pub(super) mode: Mode,
+    pub(super) drain: Duration,
+    pub(super) first: First,
+    /// Names of the metrics, by position: for sentences only.
+    pub(super) metrics: Vec<String>,
+    /// Unbroken disobedience of the traffic that holds (DESIGN 6.3).
+    pub(super) share: Duration,
+}
+
+/// Where it is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It has not begun.
+    Waiting,
+    /// At this step, or on the way to its weight.
+    Climbing { to: u32 },
+    /// On the way to 100 % after the last step; `forced` by break-glass: evidence does not stop it.
+    Completing { forced: bool },
+    /// After the bake; since when.
+    Promoting { at: Promoting, since: Timestamp },
+    /// The weight goes to 0, or is there and drains.
+    RollingBack { superseded: bool },
+    /// Over.
+    Over(End),
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Succeeded,
+    RolledBack,
+    Superseded,
+}
+
+/// What somebody was told and need not be told again while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    /// Evidence says roll back, and a rule or a person says hold.
+    Breach,
+    /// Both arms suffer.
+    Shared,
+    /// The traffic does not follow the weight.
+    Share,
+    /// Requests vanish, and the policy says hold.
+    Vanished,
+    /// The canary gets no requests in the bake.
+    NoRequests,
+    /// A limit that warns or pages.
+    Limit { metric: u8, page: bool, canary: bool },
+}
+
+/// One rollout's state machine. It has no clock and does no I/O: the same inputs in the same order give the same decisions.
+///
+/// The shell stores a decision, then carries out its effects. It makes one attempt per [`Effect::SetWeight`] and answers
+/// with [`Input::Effect`] of the same generation; a newer `SetWeight` replaces an older one that is still on its way. Trying
+/// again is asked for here: a failed weight comes again with a new generation, at the time given by `wake_at` or, where the
+/// router said "on change", at the next reading.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub(super) terms: Terms,
+    pub(super) course: Course,
+    pub(super) pause: Option<Paused>,
+    /// The pause was made by break-glass: evidence is shown and does not act.
+    pub(super) frozen: bool,
+    /// The weight wanted.
+    pub(super) weight: Weight,
+    pub(super) generation: u64,
+    /// The last weight asked for, while it is not confirmed.
+    pub(super) write: Option<Write>,
+    /// The step in force: what polls are booked to.
+    pub(super) step: u32,
+    /// When its weight came into force; `None` before the first.
+    pub(super) in_force: Option<Timestamp>,
+    /// When the traffic had left after a rollback or a shift back.
+    pub(super) drained: Option<Timestamp>,
+    pub(super) reasons: Vec<Reason>,
+    /// The last judged poll.
+    pub(super) last: Option<Box<Tick>>,
+    pub(super) waits: Waits,
+    pub(super) share: ShareWatch,
+    pub(super) vanished: VanishedWatch,
+    pub(super) hands: Hands,
+    pub(super) told: BTreeSet<Told>,
+    /// Effects of the input in hand.
+    pub(super) out: Vec<Effect>,
+}
+
+impl Machine {
+    /// A rollout of this rule that has not begun.
+    ///
+    /// # Panics
+    /// If the rule has no steps; `config` refuses such a rule.
+    pub fn new(rule: &Rule, method: &Method) -> Self {
+        assert!(!rule.steps.is_empty(), "rule {} has no steps", rule.name);
+        Self {
+            terms: Terms {
+                steps: rule.steps.clone(),
+                advance: rule.advance,
+                min_requests: rule.min_requests,
+                promotion: rule.promotion,
+                policies: rule.policies,
+                bake_judge: rule.bake_judge,
+                mode: rule.mode,
+                drain: rule.drain,
+                first: rule.first,
+                metrics: rule.metrics.iter().map(|m| m.name.clone()).collect(),
+                share: Duration::try_from_secs_f64(method.share_s).unwrap_or(Duration::MAX),
+            },
+            course: Course::Waiting,
+            pause: None,
+            frozen: false,
+            weight: Weight::ZERO,
+            generation: 0,
+            write: None,
+            step: 0,
+            in_force: None,
+            drained: None,
+            reasons: Vec::new(),
+            last: None,
+            waits: Waits::default(),
+            share: ShareWatch::default(),
+            vanished: VanishedWatch::default(),
+            hands: Hands::default(),
+            told: BTreeSet::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// What is to be done about one thing that happened at `now`.
+    pub fn handle(&mut self, now: Timestamp, input: &Input) -> Decision {
+        self.out.clear();
+        let action = match input {
+            Input::Command(command) => self.on_command(now, command),
+            _ if self.is_over() => Action::Hold,
+            Input::Begin(begin) => self.on_begin(now, begin),
+            Input::Tick(tick) => self.on_tick(now, tick),
+            Input::Traffic(reading) => self.on_traffic(now, reading),
+            Input::Effect { generation, outcome } => self.on_outcome(now, *generation, outcome),
+            Input::Wake => self.on_wake(now),
+            Input::Supersede { version } => self.on_supersede(now, version),
+        };
+        self.decision(now, action)
+    }
+
+    /// The weight asked for and not confirmed yet, with its generation: what the shell applies again after a restart,
+    /// because it cannot know whether it came to that.
+    pub fn unconfirmed(&self) -> Option<(Weight, u64)> {
+        self.write.as_ref().map(|_| (self.weight, self.generation))
+    }
+
+    fn decision(&mut self, now: Timestamp, action: Action) -> Decision {
+        Decision {
+            at: now,
+            action,
+            state: self.state(),
+            weight: self.weight,
+            generation: self.generation,
+            step: self.step,
+            counts_time: self.counts_time(),
+            reasons: self.reasons.clone(),
+            holds: self.holds_or_poll(now),
+            effects: std::mem::take(&mut self.out),
+            wake_at: self.wake_at(now),
+        }
+    }
+
+    /// Where it stands, in the words of the model. Stuck outranks the course, because it is what a person must mend; a
+    /// rollback outranks a pause, because no pause stops it.
+    pub(super) fn state(&self) -> State {
+        if let Some(stuck) = self.write.as_ref().and_then(Write::stuck) {
+            return State::Stuck(Stuck { why: stuck.text.clone(), tries: stuck.tries, since: stuck.since });
+        }
+        match (self.course, &self.pause) {
+            (Course::Over(End::Succeeded), _) => State::Succeeded,
+            (Course::Over(End::RolledBack), _) => State::RolledBack,
+            (Course::Over(End::Superseded), _) => State::Superseded,
+            (Course::RollingBack { .. }, _) => State::RollingBack,
+            (_, Some(pause)) => State::Paused(pause.clone()),
+            (Course::Waiting, None) => State::Waiting(Waiting::Router),
+            (Course::Climbing { to }, None) if self.at_step() && self.step_weight().is_full() => State::Baking { step: to },
+            (Course::Climbing { to }, None) => State::Progressing { step: to },
+            (Course::Completing { .. }, None) => State::Progressing { step: self.step },
+            (Course::Promoting { at, .. }, None) => State::Promoting(at),
+        }
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.course, Course::Over(_))
+    }
+
+    /// Its step's weight is confirmed, and it is not on the way to another.
+    pub(super) fn at_step(&self) -> bool {
+        self.write.is_none() && self.in_force.is_some() && self.course == Course::Climbing { to: self.step }
+    }
+
+    /// At a step of 100 %: the bake judges.
+    pub(super) fn at_bake(&self) -> bool {
+        self.at_step() && self.step_weight().is_full()
+    }
+
+    /// The weight of the step in force.
+    pub(super) fn step_weight(&self) -> Weight {
+        self.terms.steps.get(self.step as usize).map_or(Weight::ZERO, |s| s.weight)
+    }
+
+    /// How long the step in force lasts.
+    pub(super) fn step_lasts(&self) -> Duration {
+        self.terms.steps.get(self.step as usize).map_or(Duration::ZERO, |s| s.lasts)
+    }
+
+    fn counts_time(&self) -> bool {
+        self.at_step() && self.pause.is_none() && !self.share.disobeys()
+    }
+
+    /// The facts of the start; the first step's weight is asked for at once, so that the generation is claimed.
+    fn on_begin(&mut self, now: Timestamp, begin: &Begin) -> Action {
+        if self.course != Course::Waiting || self.pause.is_some() {
+            return Action::Hold;
+        }
+        self.weight = begin.weight;
+        match (begin.first, self.terms.first) {
+            (true, First::Refuse) => {
+                self.pause_for(
+                    "policy",
+                    "there is no baseline yet, and the rule says `first: refuse`: promote it by hand or roll back",
+                    now,
+                );
+                Action::Pause
+            }
+            (true, First::Promote) => {
+                let text = format!("{}: no baseline yet, it gets all the traffic", version_words(&begin.version));
+                self.notify(Level::Info, text);
+                self.complete(now, true);
+                Action::Promote
+            }
+            (false, _) => {
+                let to = self.terms.steps[0].weight;
+                self.notify(Level::Info, format!("{} begins with {to} of the traffic", version_words(&begin.version)));
+                self.climb(now, 0);
+                Action::Advance { from: begin.weight, to, unproven: Vec::new() }
+            }
+        }
+    }
+
+    fn on_supersede(&mut self, now: Timestamp, version: &str) -> Action {
+        match self.course {
+            // the verdict on the old version stands: it must not start again by itself
+            Course::RollingBack { .. } => Action::Hold,
+            _ => self.roll_back(now, vec![Reason::Superseded { version: version.to_owned() }]),
+        }
+    }
+
+    /// Everything a passing time can bring, without a poll.
+    fn on_wake(&mut self, now: Timestamp) -> Action {
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 5] = [
+            Machine::write_again,
+            Machine::finish_drained,
+            Machine::act_on_blindness,
+            Machine::act_on_undecided,
+            Machine::act_on_external_limit,
+        ];
+        self.first_of(&STEPS, now)
+    }
+
+    /// The first step that has something to do does it.
+    pub(super) fn first_of(&mut self, steps: &[fn(&mut Machine, Timestamp) -> Option<Action>], now: Timestamp) -> Action {
+        steps.iter().find_map(|step| step(self, now)).unwrap_or(Action::Hold)
+    }
+
+    fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let times =
+            [self.writes_again_at(), self.drained_at(), self.blindness_acts_at(), self.undecided_acts_at(), self.external_acts_at()];
+        times.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// On the way to a step.
+    pub(super) fn climb(&mut self, now: Timestamp, to: u32) {
+        self.course = Course::Climbing { to };
+        let weight = self.terms.steps.get(to as usize).map_or(self.weight, |s| s.weight);
+        self.ask_weight(now, weight);
+    }
+
+    /// After the last step: all the traffic, then the promotion.
+    pub(super) fn complete(&mut self, now: Timestamp, forced: bool) {
+        self.course = Course::Completing { forced };
+        if self.weight.is_full() && self.write.is_none() && self.in_force.is_some() {
+            self.promote(now);
+        } else {
+            self.ask_weight(now, Weight::FULL);
+        }
+    }
+
+    /// All the traffic is on the canary and the last step is over (DESIGN 6.2).
+    pub(super) fn promote(&mut self, now: Timestamp) {
+        match self.terms.promotion {
+            Promotion::Swap { .. } | Promotion::Leave => self.finish(End::Succeeded),
+            Promotion::Copy => self.course = Course::Promoting { at: Promoting::Copying, since: now },
+            Promotion::External { .. } => self.course = Course::Promoting { at: Promoting::External, since: now },
+        }
+    }
+
+    /// Stable is equal and ready: the weight goes back to it.
+    pub(super) fn shift_back(&mut self, now: Timestamp) {
+        self.course = Course::Promoting { at: Promoting::ShiftingBack, since: now };
+        self.ask_weight(now, Weight::ZERO);
+    }
+
+    /// Traffic first: weight 0 whatever was on its way. No pause and no freeze survives it.
+    pub(super) fn roll_back(&mut self, now: Timestamp, reasons: Vec<Reason>) -> Action {
+        let superseded = matches!(reasons.first(), Some(Reason::Superseded { .. }));
+        let by_evidence = !reasons.iter().any(|r| matches!(r, Reason::Person { .. } | Reason::Superseded { .. }));
+        let text = reasons.iter().map(|r| super::reason_text(r, &self.terms.metrics)).collect::<Vec<_>>().join("; ");
+        self.notify(if by_evidence { Level::Warning } else { Level::Info }, format!("rolling back from {}: {text}", self.weight));
+        self.reasons = reasons;
+        self.end_pause();
+        self.course = Course::RollingBack { superseded };
+        self.ask_weight(now, Weight::ZERO);
+        Action::RollBack
+    }
+
+    pub(super) fn finish(&mut self, end: End) {
+        self.course = Course::Over(end);
+        self.end_pause();
+        let (level, text) = match end {
+            End::Succeeded => (Level::Info, "promoted: the canary is the version now"),
+            End::RolledBack => (Level::Info, "rolled back: the canary gets no traffic"),
+            End::Superseded => (Level::Info, "superseded: a newer version takes its place"),
+        };
+        self.notify(level, text.to_owned());
+    }
+
+    pub(super) fn pause_for(&mut self, by: &str, why: &str, now: Timestamp) {
+        self.pause = Some(Paused { by: by.to_owned(), why: why.to_owned(), since: now });
+    }
+
+    /// Ends a pause; what a policy had counted begins anew, or it would ask again at once.
+    pub(super) fn end_pause(&mut self) {
+        if self.pause.take().is_some() {
+            self.frozen = false;
+            self.waits = Waits::default();
+        }
+    }
+
+    pub(super) fn notify(&mut self, level: Level, text: String) {
+        self.out.push(Effect::Notify { level, text });
+    }
+
+    /// Tells somebody when something begins to hold, and not again until it has ended.
+    pub(super) fn tell_once(&mut self, what: Told, holds: bool, level: Level, text: impl FnOnce(&Self) -> String) {
+        if !holds {
+            self.told.remove(&what);
+        } else if self.told.insert(what) {
+            let text = text(self);
+            self.notify(level, text);
+        }
+    }
+
+    /// Name of a metric, for a sentence.
+    pub(super) fn metric(&self, index: u8) -> &str {
+        super::texts::metric_name(&self.terms.metrics, index)
+    }
+
+    /// The key under which a limit is told; `None` for limits that do not tell.
+    pub(super) fn told_limit(metric: u8, kind: LimitKind, arm: Arm) -> Option<Told> {
+        let page = match kind {
+            LimitKind::WarnAbove => false,
+            LimitKind::PageAbove => true,
+            LimitKind::PromoteBelow | LimitKind::RollbackAbove => return None,
+        };
+        Some(Told::Limit { metric, page, canary: arm == Arm::Canary })
+    }
+}
+
+fn version_words(version: &str) -> String {
+    if version.is_empty() { "the canary".to_owned() } else { format!("canary {version}") }
+}

@@ -1,0 +1,261 @@
+//! Weights on their way to the router, what comes back, and other hands on the same object.
+
+use super::machine::{Course, End, Machine};
+use crate::model::rule::OnForeign;
+use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, TrafficReading, Weight};
+use std::time::Duration;
+
+/// Failed writes in a row after which somebody is paged: by then it is no hiccup.
+pub(super) const TRIES_UNTIL_STUCK: u32 = 3;
+/// Longest wait between two tries of a weight; also the wait where the router gave no time.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The same while users must be taken off the canary.
+const RETRY_ROLLBACK_MAX: Duration = Duration::from_secs(5);
+/// How often a weight moved by another hand is written again ...
+pub(super) const REASSERTS_MAX: usize = 3;
+/// ... within this time; then the other hand means it, and a person must say who owns the object.
+pub(super) const REASSERT_WINDOW: Duration = Duration::from_secs(600);
+
+/// A weight asked for and not confirmed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Write {
+    /// The last failure, if it failed.
+    pub(super) failure: Option<Failure>,
+    /// It is on its way again after that failure.
+    under_way: bool,
+}
+
+/// How a write fails.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) text: String,
+    pub(super) tries: u32,
+    /// Of the first failure.
+    pub(super) since: Timestamp,
+    pub(super) again: Timestamp,
+    on_change: bool,
+    /// The router said no time will mend it.
+    never: bool,
+}
+
+impl Write {
+    /// The failure that makes the rollout stuck.
+    pub(super) fn stuck(&self) -> Option<&Failure> {
+        self.failure.as_ref().filter(|f| f.never || f.tries >= TRIES_UNTIL_STUCK)
+    }
+}
+
+/// Other hands on the router, and whether it can be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hands {
+    /// The last reading failed: since when, and the error's text.
+    pub(super) unreadable: Option<(Timestamp, String)>,
+    /// The last reading, if it shows another weight than ours.
+    pub(super) foreign: Option<TrafficReading>,
+    /// When ours was written again, within [`REASSERT_WINDOW`]; at most [`REASSERTS_MAX`].
+    reasserted: Vec<Timestamp>,
+}
+
+impl Machine {
+    /// Wants this weight from now on. In observe mode nothing is asked for, and it goes on as if it were done.
+    pub(super) fn ask_weight(&mut self, now: Timestamp, weight: Weight) {
+        self.weight = weight;
+        self.drained = None;
+        self.hands.foreign = None;
+        if self.terms.mode == Mode::Observe {
+            self.confirm(now);
+            return;
+        }
+        self.write = Some(Write::default());
+        self.send();
+    }
+
+    fn send(&mut self) {
+        self.generation += 1;
+        self.out.push(Effect::SetWeight { weight: self.weight, generation: self.generation });
+    }
+
+    pub(super) fn on_outcome(&mut self, now: Timestamp, generation: u64, outcome: &Outcome) -> Action {
+        if generation != self.generation || self.write.is_none() {
+            return Action::Hold; // of a weight no longer wanted
+        }
+        match outcome {
+            Outcome::Done => self.confirm(now),
+            Outcome::Failed { text, retry } => {
+                self.note_failure(now, text, *retry);
+                Action::Hold
+            }
+        }
+    }
+
+    /// The weight wanted is in force.
+    fn confirm(&mut self, now: Timestamp) -> Action {
+        if let Some(stuck) = self.write.take().as_ref().and_then(Write::stuck) {
+            let text = format!("the router took {} after {} failed tries", self.weight, stuck.tries);
+            self.notify(Level::Info, text);
+        }
+        self.hands.unreadable = None;
+        match self.course {
+            Course::Climbing { to } => self.enter_step(now, to),
+            Course::Completing { .. } => {
+                self.in_force = Some(now);
+                self.promote(now);
+            }
+            Course::RollingBack { superseded: true } => self.finish(End::Superseded),
+            Course::RollingBack { superseded: false } | Course::Promoting { at: Promoting::ShiftingBack, .. } => {
+                self.drained = Some(now + self.terms.drain);
+                return self.finish_drained(now).unwrap_or(Action::Hold);
+            }
+            Course::Waiting | Course::Promoting { .. } | Course::Over(_) => {}
+        }
+        if self.is_over() { Action::Finish } else { Action::Hold }
+    }
+
+    fn enter_step(&mut self, now: Timestamp, step: u32) {
+        let written_again = self.in_force.is_some() && self.step == step;
+        self.step = step;
+        if !written_again {
+            self.in_force = Some(now);
+            self.waits = Default::default();
+            self.vanished.enter_step();
+        }
+        self.share.clear(now);
+    }
+
+    fn note_failure(&mut self, now: Timestamp, text: &str, retry: Retry) {
+        let was_stuck = self.write.as_ref().and_then(Write::stuck).is_some();
+        let before = self.write.as_ref().and_then(|w| w.failure.as_ref());
+        let tries = before.map_or(0, |f| f.tries).saturating_add(1);
+        let failure = Failure {
+            text: text.to_owned(),
+            tries,
+            since: before.map_or(now, |f| f.since),
+            again: now + self.retry_wait(retry, tries),
+            on_change: retry == Retry::OnChange,
+            never: retry == Retry::Never,
+        };
+        let write = Write { failure: Some(failure), under_way: false };
+        let stuck = write.stuck().is_some();
+        self.write = Some(write);
+        if stuck && !was_stuck {
+            self.notify(Level::Page, format!("stuck: the router does not take {}: {text}; it is tried again", self.weight));
+        }
+    }
+
+    /// Twice as long after each failure, up to a bound; a rollback does not wait long.
+    fn retry_wait(&self, retry: Retry, tries: u32) -> Duration {
+        let most = if matches!(self.course, Course::RollingBack { .. }) { RETRY_ROLLBACK_MAX } else { RETRY_MAX };
+        match retry {
+            Retry::After(first) => first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(most),
+            Retry::OnChange | Retry::Never => most,
+        }
+    }
+
+    /// When a failed weight is tried again without anything else happening.
+    pub(super) fn writes_again_at(&self) -> Option<Timestamp> {
+        let write = self.write.as_ref().filter(|w| !w.under_way)?;
+        write.failure.as_ref().map(|f| f.again)
+    }
+
+    /// A failed weight whose time has come is asked for again.
+    pub(super) fn write_again(&mut self, now: Timestamp) -> Option<Action> {
+        let due = self.writes_again_at().is_some_and(|at| at <= now);
+        due.then(|| self.resend())
+    }
+
+    /// Asks again for the weight that failed.
+    pub(super) fn resend(&mut self) -> Action {
+        if let Some(write) = &mut self.write {
+            write.under_way = true;
+        }
+        self.send();
+        Action::Hold
+    }
+
+    /// Has the last try failed, and no other is on its way?
+    pub(super) fn write_failed(&self) -> bool {
+        self.write.as_ref().is_some_and(|w| w.failure.is_some() && !w.under_way)
+    }
+
+    /// When the drain is over.
+    pub(super) fn drained_at(&self) -> Option<Timestamp> {
+        self.drained.filter(|_| self.write.is_none() && !self.is_over())
+    }
+
+    /// The traffic has left for long enough.
+    pub(super) fn finish_drained(&mut self, now: Timestamp) -> Option<Action> {
+        self.drained_at().filter(|at| *at <= now)?;
+        let promoted = matches!(self.course, Course::Promoting { .. });
+        self.finish(if promoted { End::Succeeded } else { End::RolledBack });
+        Some(Action::Finish)
+    }
+
+    pub(super) fn on_traffic(&mut self, now: Timestamp, reading: &Result<TrafficReading, String>) -> Action {
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(text) => {
+                let since = self.hands.unreadable.take().map_or(now, |(since, _)| since);
+                self.hands.unreadable = Some((since, text.clone()));
+                return Action::Hold;
+            }
+        };
+        self.hands.unreadable = None;
+        if self.write.as_ref().and_then(|w| w.failure.as_ref()).is_some_and(|f| f.on_change) && self.write_failed() {
+            return self.resend();
+        }
+        if self.terms.mode == Mode::Observe || self.write.is_some() || self.course == Course::Waiting {
+            return Action::Hold;
+        }
+        if reading.weight == self.weight {
+            self.hands.foreign = None;
+            return Action::Hold;
+        }
+        self.on_foreign(now, reading)
+    }
+
+    /// Another hand moved the weight. A rollback is written again however often; a step only a few times.
+    fn on_foreign(&mut self, now: Timestamp, reading: &TrafficReading) -> Action {
+        let news = self.hands.foreign.replace(reading.clone()).is_none();
+        let rolling_back = matches!(self.course, Course::RollingBack { .. });
+        self.hands.reasserted.retain(|at| now.since(*at) < REASSERT_WINDOW);
+        let fought = self.hands.reasserted.len() >= REASSERTS_MAX;
+        let seen = super::holds::foreign_text(reading, self.weight);
+        if !rolling_back && self.frozen {
+            if news {
+                self.notify(Level::Warning, format!("{seen}; frozen: left as it is"));
+            }
+            return Action::Hold;
+        }
+        if rolling_back || (self.terms.policies.foreign == OnForeign::Reassert && !fought && !self.yielded()) {
+            let level = if fought { Level::Page } else { Level::Warning };
+            self.notify(level, format!("{seen}; writing {} again", self.weight));
+            self.hands.reasserted.truncate(REASSERTS_MAX - 1);
+            self.hands.reasserted.push(now);
+            self.write_ours(now);
+            return Action::Reassert;
+        }
+        self.yield_to(now, news, fought, &seen)
+    }
+
+    /// The weight wanted once more, over another hand's.
+    pub(super) fn write_ours(&mut self, now: Timestamp) {
+        self.ask_weight(now, self.weight);
+    }
+
+    /// Already waiting for a person because of another hand?
+    fn yielded(&self) -> bool {
+        self.hands.foreign.is_some() && self.pause.as_ref().is_some_and(|p| p.by == super::policy::POLICY)
+    }
+
+    fn yield_to(&mut self, now: Timestamp, news: bool, fought: bool, seen: &str) -> Action {
+        let why = if fought { format!("{seen}, after it was written again {REASSERTS_MAX} times") } else { seen.to_owned() };
+        if news {
+            self.notify(if fought { Level::Page } else { Level::Warning }, format!("paused: {why}"));
+        }
+        if self.pause.is_some() {
+            return Action::Hold;
+        }
+        self.pause_for(super::policy::POLICY, &why, now);
+        Action::Pause
+    }
+}

@@ -1,0 +1,172 @@
+//! What a judged poll does: a list of named steps, the first that has something to do does it.
+
+use super::machine::{Course, Machine, Told};
+use crate::model::rule::{BakeJudge, Then};
+use crate::model::{Action, Arm, Breach, Judgement, Level, LimitJudgement, Reason, Tick, Timestamp, Unproven, Vanished, Verdict};
+
+impl Machine {
+    pub(super) fn on_tick(&mut self, now: Timestamp, tick: &Tick) -> Action {
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 11] = [
+            Machine::roll_back_on_breach,
+            Machine::act_on_vanished,
+            Machine::act_on_shared,
+            Machine::tell_limits,
+            Machine::act_on_blindness,
+            Machine::write_again,
+            Machine::finish_drained,
+            Machine::act_on_undecided,
+            Machine::act_on_external_limit,
+            Machine::advance_when_free,
+            Machine::tell_breach_in_hold,
+        ];
+        if self.is_old(tick) {
+            return Action::Hold;
+        }
+        self.last = Some(Box::new(tick.clone()));
+        self.note_share(tick);
+        self.note_vanished(tick);
+        self.note_waits(now, tick);
+        self.first_of(&STEPS, now)
+    }
+
+    /// A poll that was judged before says nothing new.
+    fn is_old(&self, tick: &Tick) -> bool {
+        tick.judgement.duplicate || self.last.as_ref().is_some_and(|l| tick.judgement.at <= l.judgement.at)
+    }
+
+    /// Reasons of the last poll to roll back; abandoned requests only where the policy says so.
+    pub(super) fn breaches(&self) -> Vec<Reason> {
+        let Some(judgement) = self.last.as_ref().map(|t| &t.judgement) else { return Vec::new() };
+        let during_shared = judgement.labels.shared || judgement.labels.hold;
+        let acts = |b: &Breach| *b != Breach::Abandoned || self.terms.policies.vanished == Then::RollBack;
+        let reason = |b: &Breach| match b {
+            Breach::Abandoned => Reason::Vanished(Vanished::Abandoned),
+            breach => Reason::Breach { breach: *breach, during_shared },
+        };
+        judgement.rollback.iter().filter(|b| acts(b)).map(reason).collect()
+    }
+
+    /// Does evidence act now? Not against break-glass, not where the bake shall only page, and not once stable is touched.
+    fn evidence_acts(&self) -> bool {
+        match self.course {
+            Course::Climbing { .. } => !self.frozen && !(self.at_bake() && self.terms.bake_judge == BakeJudge::Page),
+            Course::Completing { forced } => !forced && !self.frozen,
+            Course::Waiting | Course::Promoting { .. } | Course::RollingBack { .. } | Course::Over(_) => false,
+        }
+    }
+
+    /// At once, whatever holds it: a pause, a window, a router in trouble.
+    fn roll_back_on_breach(&mut self, now: Timestamp) -> Option<Action> {
+        let breaches = self.breaches();
+        if breaches.is_empty() || !self.evidence_acts() {
+            return None;
+        }
+        Some(self.roll_back(now, breaches))
+    }
+
+    /// There is a reason to roll back, and a rule or a person says hold.
+    pub(super) fn withheld(&self) -> Vec<Reason> {
+        let ends = matches!(self.course, Course::Waiting | Course::RollingBack { .. } | Course::Over(_));
+        if ends || self.evidence_acts() { Vec::new() } else { self.breaches() }
+    }
+
+    /// Evidence that is not followed is at least heard.
+    fn tell_breach_in_hold(&mut self, _: Timestamp) -> Option<Action> {
+        let reasons = self.withheld();
+        self.tell_once(Told::Breach, !reasons.is_empty(), Level::Page, |m| {
+            let seen = reasons.iter().map(|r| super::reason_text(r, &m.terms.metrics)).collect::<Vec<_>>().join("; ");
+            format!("evidence says roll back from {} ({seen}), and it is held: roll back by hand", m.weight)
+        });
+        None
+    }
+
+    /// Limits that warn and page (STATISTICS 7.1): about users, whichever version they meet.
+    fn tell_limits(&mut self, _: Timestamp) -> Option<Action> {
+        let limits = self.last.as_ref().map(|t| t.judgement.limits.clone())?;
+        for limit in &limits {
+            for arm in Arm::BOTH {
+                self.tell_limit(limit, arm);
+            }
+        }
+        None
+    }
+
+    fn tell_limit(&mut self, limit: &LimitJudgement, arm: Arm) {
+        let Some(told) = Self::told_limit(limit.metric, limit.kind, arm) else { return };
+        let level = if matches!(told, Told::Limit { page: true, .. }) { Level::Page } else { Level::Warning };
+        self.tell_once(told, limit.breached[arm], level, |m| {
+            format!("{} of the {} is beyond its {} of {}", m.metric(limit.metric), arm.name(), limit.kind.name(), limit.level)
+        });
+    }
+
+    /// The step ends when the judge keeps it no more and nothing else holds it.
+    fn advance_when_free(&mut self, now: Timestamp) -> Option<Action> {
+        let tick = self.last.as_ref().filter(|t| self.judges_step(t))?;
+        let free = tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty();
+        (free && self.holds(now).is_empty()).then(|| self.next(now))
+    }
+
+    /// To the next step, or, after the last, to the promotion.
+    pub(super) fn next(&mut self, now: Timestamp) -> Action {
+        let from = self.weight;
+        let unproven = self.unproven();
+        let next = self.step + 1;
+        match self.terms.steps.get(next as usize) {
+            Some(step) => {
+                let to = step.weight;
+                self.notify(Level::Info, format!("{from} is good: on to {to}{}", unproven_words(&unproven, &self.terms.metrics)));
+                self.climb(now, next);
+                Action::Advance { from, to, unproven }
+            }
+            None => {
+                let words = unproven_words(&unproven, &self.terms.metrics);
+                self.notify(Level::Info, format!("the last step is over at {from}: promoting{words}"));
+                self.complete(now, false);
+                Action::Promote
+            }
+        }
+    }
+
+    /// Required metrics that were not shown in this step; none where there is nothing to compare (0 % and 100 %).
+    fn unproven(&self) -> Vec<Unproven> {
+        let Some(tick) = self.last.as_ref().filter(|t| self.judges_step(t)) else { return Vec::new() };
+        if self.weight.is_zero() || self.weight.is_full() {
+            return Vec::new();
+        }
+        let judgement = &tick.judgement;
+        let open = judgement.metrics.iter().filter(|m| m.required && m.verdict != Verdict::Pass);
+        open.map(|m| Unproven { metric: m.index, requests: missing_requests(judgement, m.index) }).collect()
+    }
+}
+
+/// Canary requests until a metric is shown, at the rate at which its evidence grew in this step: evidence missing, divided
+/// by evidence per canary request. The larger of "not worse" and promote-below; `None` if either does not grow.
+fn missing_requests(judgement: &Judgement, metric: u8) -> Option<u64> {
+    let seen = judgement.clock.canary_requests;
+    let ok = judgement.metrics.iter().find(|m| m.index == metric).map(|m| (m.ln_ok, judgement.ln_ok));
+    let below = judgement
+        .limits
+        .iter()
+        .filter(|l| l.metric == metric && l.kind == crate::model::LimitKind::PromoteBelow && !l.proven)
+        .map(|l| (l.evidence.canary, l.threshold));
+    let missing = |(has, needs): (f64, f64)| -> Option<f64> {
+        if has >= needs {
+            return Some(0.0);
+        }
+        let requests = (needs - has) * seen / has;
+        (has > 0.0 && requests.is_finite()).then(|| requests.ceil())
+    };
+    let all = ok.into_iter().chain(below).map(missing).collect::<Option<Vec<f64>>>()?;
+    Some(all.into_iter().fold(0.0, f64::max) as u64)
+}
+
+fn unproven_words(unproven: &[Unproven], metrics: &[String]) -> String {
+    if unproven.is_empty() {
+        return String::new();
+    }
+    let one = |u: &Unproven| {
+        let name = super::texts::metric_name(metrics, u.metric);
+        u.requests.map_or_else(|| name.to_owned(), |n| format!("{name}, about {n} requests missing"))
+    };
+    format!(" (not proven: {})", unproven.iter().map(one).collect::<Vec<_>>().join("; "))
+}

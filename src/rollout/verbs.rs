@@ -1,0 +1,168 @@
+//! A person's word. What cannot be followed is refused with the way out; what is already so is no error.
+
+use super::machine::{Course, Machine};
+use crate::model::rule::Promotion;
+use crate::model::{Action, Command, Keep, Level, Promoting, Reason, Timestamp, Verb};
+
+/// Followed with this action, or refused with this sentence.
+type Word = Result<Action, String>;
+
+impl Machine {
+    pub(super) fn on_command(&mut self, now: Timestamp, command: &Command) -> Action {
+        let word = match self.course {
+            Course::Over(_) => Err(format!("the rollout is over ({}): start a new one", self.state().name())),
+            Course::RollingBack { .. } => self.while_rolling_back(&command.verb),
+            _ => self.follow(now, command),
+        };
+        word.unwrap_or_else(Action::Refuse)
+    }
+
+    fn follow(&mut self, now: Timestamp, command: &Command) -> Word {
+        match &command.verb {
+            Verb::Pause => self.pause_by(now, command, false),
+            Verb::BreakGlassFreeze => self.pause_by(now, command, true),
+            Verb::Resume => self.resume(now, command),
+            Verb::Advance => self.advance_by(now, command),
+            Verb::Promote => self.promote_by(now, command),
+            Verb::BreakGlassPromote => self.promote_without_evidence(now, command),
+            Verb::RollBack => {
+                let reason = Reason::Person { by: command.by.clone(), why: command.why.clone() };
+                Ok(self.roll_back(now, vec![reason]))
+            }
+            Verb::Approve { role } => Err(format!("no approval by {role} is awaited: nothing to approve")),
+        }
+    }
+
+    /// A rollback is never turned around.
+    fn while_rolling_back(&mut self, verb: &Verb) -> Word {
+        match verb {
+            Verb::RollBack => Ok(Action::Hold),
+            Verb::Resume if self.write_failed() => Ok(self.resend()),
+            Verb::Resume => Ok(Action::Hold),
+            verb => Err(format!("it is rolling back, {} comes too late: when it is over, start it again with retry", verb.name())),
+        }
+    }
+
+    fn pause_by(&mut self, now: Timestamp, command: &Command, freeze: bool) -> Word {
+        match self.course {
+            Course::Waiting if self.pause.is_none() => return Err(not_begun("pause")),
+            Course::Promoting { at: Promoting::ShiftingBack, .. } => {
+                return Err("the weight is on its way back to stable and cannot be held: wait until it is there, or roll back".to_owned());
+            }
+            _ => {}
+        }
+        if self.pause.is_some() && (self.frozen || !freeze) {
+            return Ok(Action::Hold);
+        }
+        self.frozen = freeze;
+        self.pause_for(&command.by, &command.why, now);
+        let (level, word) = if freeze { (Level::Warning, "frozen by break-glass") } else { (Level::Info, "paused") };
+        self.notify(level, format!("{word} at {} by {}{}", self.weight, command.by, because(&command.why)));
+        Ok(Action::Pause)
+    }
+
+    /// Ends a pause, tries a failed weight again now, and writes ours over another hand's: what "go on" means then.
+    fn resume(&mut self, now: Timestamp, command: &Command) -> Word {
+        if self.course == Course::Waiting {
+            return Err("there is no baseline to go on with: promote it, or roll back".to_owned());
+        }
+        let was_paused = self.pause.is_some();
+        self.end_pause();
+        if let Course::Promoting { at: Promoting::External, since } = &mut self.course
+            && was_paused
+        {
+            *since = now; // waits as long again
+        }
+        if self.write_failed() {
+            self.resend();
+        } else if self.hands.foreign.is_some() {
+            self.write_ours(now);
+        } else if !was_paused {
+            return Ok(Action::Hold);
+        }
+        self.notify(Level::Info, format!("resumed at {} by {}{}", self.weight, command.by, because(&command.why)));
+        Ok(Action::Resume)
+    }
+
+    /// Next step now. It skips time and proof, never harm, and never what could not be seen.
+    fn advance_by(&mut self, now: Timestamp, command: &Command) -> Word {
+        if let Course::Promoting { .. } = self.course {
+            return Err("there is no next step after the last: promote when stable is equal and ready, or roll back".to_owned());
+        }
+        self.may_step("advance")?;
+        self.end_pause();
+        self.notify(Level::Info, format!("advanced from {} by {}{}", self.weight, command.by, because(&command.why)));
+        Ok(self.next(now))
+    }
+
+    /// All the way now, bake skipped; or, where somebody else makes stable equal, their word that it is.
+    fn promote_by(&mut self, now: Timestamp, command: &Command) -> Word {
+        match self.course {
+            Course::Promoting { at: Promoting::ShiftingBack, .. } | Course::Completing { .. } => return Ok(Action::Hold),
+            Course::Waiting if self.pause.is_none() => return Err(not_begun("promote")),
+            Course::Waiting | Course::Promoting { .. } => {}
+            Course::Climbing { .. } | Course::RollingBack { .. } | Course::Over(_) => self.may_step("promote")?,
+        }
+        Ok(self.promote_now(now, command, false))
+    }
+
+    fn promote_without_evidence(&mut self, now: Timestamp, command: &Command) -> Word {
+        if self.course == Course::Waiting && self.pause.is_none() {
+            return Err(not_begun("break-glass-promote"));
+        }
+        if matches!(self.course, Course::Promoting { at: Promoting::ShiftingBack, .. } | Course::Completing { forced: true }) {
+            return Ok(Action::Hold);
+        }
+        Ok(self.promote_now(now, command, true))
+    }
+
+    fn promote_now(&mut self, now: Timestamp, command: &Command, forced: bool) -> Action {
+        self.end_pause();
+        let (level, word) = if forced { (Level::Warning, "promoted without evidence (break-glass)") } else { (Level::Info, "promoted") };
+        self.notify(level, format!("{word} from {} by {}{}", self.weight, command.by, because(&command.why)));
+        match (self.course, self.terms.promotion) {
+            (Course::Promoting { .. }, Promotion::Copy | Promotion::External { .. }) => self.shift_back(now),
+            _ => self.complete(now, forced),
+        }
+        Action::Promote
+    }
+
+    /// May a person end this step? Not without a look at it, and not against harm.
+    fn may_step(&self, verb: &str) -> Result<(), String> {
+        if self.course == Course::Waiting {
+            return Err(not_begun(verb));
+        }
+        if !self.at_step() {
+            return Err(format!("the weight {} is still being written: {verb} when it is in force, or roll back", self.weight));
+        }
+        let against = self.speaks_against();
+        if against.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{verb} is refused: {}; wait, roll back, or break-glass-promote", against.join("; ")))
+        }
+    }
+
+    /// What no `advance` passes over.
+    fn speaks_against(&self) -> Vec<String> {
+        let mut against: Vec<String> = self.breaches().iter().map(|r| super::reason_text(r, &self.terms.metrics)).collect();
+        match self.last.as_ref().filter(|t| self.judges_step(t)) {
+            Some(tick) => {
+                let harm = |k: &&Keep| matches!(k, Keep::Blind | Keep::Shared | Keep::Suspicious | Keep::Limit | Keep::Harm);
+                against.extend(tick.judgement.keep.iter().filter(harm).map(|k| self.keep_text(*k, tick)));
+            }
+            None if self.weight.is_zero() => {}
+            None => against.push("nothing was seen at this weight yet".to_owned()),
+        }
+        against.extend(self.own_holds_against().into_iter().map(|h| h.text));
+        against
+    }
+}
+
+fn not_begun(verb: &str) -> String {
+    format!("it has not begun, there is nothing to {verb}: wait for its first weight, or roll back")
+}
+
+fn because(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(": {why}") }
+}
