@@ -1,1 +1,165 @@
-//! (follows)
+//! YAML text to a tree whose every node knows its line. The only file that names the YAML crate, whose interface still moves.
+//!
+//! Booleans are those of YAML 1.2 (`true`, `false`); `yes` and `on` are texts. A number keeps its spelling, so `version: 1.10`
+//! is not `1.1`. Repeated keys reach the tree: the walk tells all of them.
+
+use super::walk::{Entry, Kind, Node, Place};
+use super::{Problem, Report};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{Location, Spanned};
+use std::fmt;
+use std::sync::Arc;
+
+/// Most nodes of one file, aliases expanded: a rule has about a hundred, so an alias bomb ends early.
+const NODES_MAX: usize = 20_000;
+/// Deepest nesting; the grammar needs six.
+const DEPTH_MAX: usize = 32;
+
+/// The tree of one document; `Ok(None)` for an empty one.
+pub(crate) fn parse(text: &str, file: &str) -> Result<Node, Report> {
+    let mut options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_depth: DEPTH_MAX, max_documents: 2 },
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        merge_keys: MergeKeyPolicy::AsOrdinary,
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    options.leading_zero_numbers_as_strings = true;
+    let file: Arc<str> = file.into();
+    match serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options) {
+        Ok(tree) => Ok(Builder { text, file }.node(tree)),
+        Err(e) => Err(syntax(&e, &file)),
+    }
+}
+
+fn syntax(e: &serde_saphyr::Error, file: &str) -> Report {
+    let line = e.location().map_or(0, |at| at.line());
+    let said = e.without_snippet().to_string();
+    // the crate repeats the place in its sentence
+    let what = said.lines().next().unwrap_or_default();
+    let what = what.rsplit_once(" at line ").map_or(what, |(what, _)| what);
+    let way_out = "correct the YAML; what lies behind this place was not looked at".to_owned();
+    Report { problems: vec![Problem { file: file.to_owned(), line, path: String::new(), what: format!("not YAML: {what}"), way_out }] }
+}
+
+/// A node as the YAML crate hands it over, before its spelling is looked up.
+enum Value {
+    Null,
+    Bool,
+    Number,
+    Text(String),
+    List(Vec<Spanned<Value>>),
+    Map(Vec<(Spanned<String>, Spanned<Value>)>),
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Bool)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Value, E> {
+        Err(E::custom("binary data has no place here"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+            if entries.len() > NODES_MAX {
+                return Err(A::Error::custom("too many keys"));
+            }
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    file: Arc<str>,
+}
+
+impl Builder<'_> {
+    fn node(&self, value: Spanned<Value>) -> Node {
+        let spelled = || self.spelled(value.defined);
+        let kind = match value.value {
+            Value::Null => Kind::Null,
+            Value::Bool => Kind::Bool(spelled()),
+            Value::Number => Kind::Number(spelled()),
+            Value::Text(text) => Kind::Text(text),
+            Value::List(items) => Kind::List(items.into_iter().map(|item| self.node(item)).collect()),
+            Value::Map(entries) => Kind::Map(entries.into_iter().map(|(key, value)| self.entry(key, value)).collect()),
+        };
+        Node { place: self.place(value.referenced), kind }
+    }
+
+    fn entry(&self, key: Spanned<String>, value: Spanned<Value>) -> Entry {
+        let mut node = self.node(value);
+        // an empty value may be placed where the next key begins; a block begins a line below its key, where nobody looks
+        if !matches!(node.kind, Kind::Text(_) | Kind::Number(_) | Kind::Bool(_)) {
+            node.place = self.place(key.referenced);
+        }
+        Entry { place: self.place(key.referenced), key: key.value, node }
+    }
+
+    fn place(&self, at: Location) -> Place {
+        Place { file: self.file.clone(), line: at.line() }
+    }
+
+    /// The scalar as it stands in the file.
+    fn spelled(&self, at: Location) -> String {
+        let bytes = at.span().byte_offset().zip(at.span().byte_len());
+        let range = bytes.and_then(|(from, length)| Some(usize::try_from(from).ok()?..usize::try_from(from + length).ok()?));
+        range.and_then(|range| self.text.get(range)).unwrap_or_default().trim().to_owned()
+    }
+}

@@ -1,9 +1,31 @@
-//! The grammar of a rule file.
+//! The grammar of a rule file, one file per section; `keys.rs` lists every key. Reading order: this file, `steps.rs`,
+//! `metrics/mod.rs`.
 
-use super::Report;
-use crate::model::Rule;
+mod keys;
+mod metrics;
+mod policies;
+mod steps;
+mod traffic;
+mod unrun;
+mod workloads;
+
+use super::walk::{At, Fields, one_of};
+use super::{Report, yaml};
+use crate::model::rule::{BakeJudge, Mode, NotRun, Rule};
+use crate::model::{Advance, Budget};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
+
+/// Ticks shorter than this see nothing new in any source; longer ones miss whole steps.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
+/// Longest wait or hold a rule may ask for; what is longer is a slip of the unit.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+/// Default of `min-requests` (STATISTICS 10).
+const MIN_REQUESTS: u32 = 20;
+/// Default of `drain`.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// Names a rule may refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +45,173 @@ pub struct Known {
 /// # Errors
 /// Every problem of the text, in the order of its lines. If the text is no YAML at all, the one place where that shows.
 pub fn parse_rule(text: &str, file: &Path, known: &Known) -> Result<Rule, Report> {
-    let _ = (text, known);
-    Err(Report::whole(file.display().to_string(), "rules are not read yet", ""))
+    let name = file.display().to_string();
+    let tree = yaml::parse(text, &name)?;
+    let mut out = Out { report: Report::default(), not_run: Vec::new(), known };
+    let rule = At::root(&tree).fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
+    let Out { mut report, mut not_run, .. } = out;
+    if rule.is_none() && report.is_empty() {
+        report.join(Report::whole(name, "this rule could not be read", "please report this file as a defect of canaryd"));
+    }
+    not_run.sort_by_key(|part| part.line);
+    report.or(rule.map(|rule| Rule { digest: digest(text), file: file.to_owned(), not_run, ..rule }))
+}
+
+/// What the walk over a rule brings to light.
+struct Out<'k> {
+    report: Report,
+    not_run: Vec<NotRun>,
+    known: &'k Known,
+}
+
+impl Out<'_> {
+    /// Notes a part this build does not carry out.
+    fn not_run(&mut self, at: &At<'_>, why: impl Into<String>) {
+        self.not_run.push(NotRun { path: at.path.clone(), line: at.line(), why: why.into() });
+    }
+}
+
+/// FNV-1a 64: which text this is, not whether anybody meant to forge it.
+fn digest(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+/// Every section is read before any is given up, so that all problems show.
+fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
+    let name = rule_name(fields, out);
+    let workloads = workloads::workloads(fields, out);
+    let telemetry = workloads::telemetry(fields, out);
+    let source = source(fields, out);
+    let interval = optional(fields, "interval", |at| at.duration(INTERVAL, &mut out.report));
+    let traffic = traffic::traffic(fields, workloads.as_ref(), out);
+    let promotion = steps::promotion(fields, workloads.as_ref(), out);
+    let steps = steps::steps(fields, promotion, out);
+    let advance = steps::advance(fields, out);
+    let metrics = metrics::metrics(fields, out);
+    let policies = policies::policies(fields, out);
+    let budget = budget(fields, out);
+    let first = unrun::start(fields, out);
+    let notify = unrun::outside(fields, out);
+    let min_requests = optional(fields, "min-requests", |at| at.whole(1..=1_000_000, &mut out.report));
+    let drain = optional(fields, "drain", |at| at.duration(Duration::ZERO..=LONGEST, &mut out.report));
+    let mode = word(fields, "mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)], out);
+    let bake_judge = word(fields, "bake-judge", &[("roll-back", BakeJudge::RollBack), ("page", BakeJudge::Page)], out);
+    metrics::check_required(fields, advance.as_ref(), metrics.as_ref(), out);
+    let metrics = metrics?;
+    Some(Rule {
+        name: name?,
+        digest: String::new(),
+        file: std::path::PathBuf::new(),
+        workloads: workloads?,
+        telemetry: telemetry?,
+        source,
+        interval,
+        traffic: traffic?,
+        steps: steps?,
+        advance: advance?,
+        min_requests: min_requests.unwrap_or(MIN_REQUESTS),
+        promotion: promotion?,
+        metrics: metrics.specs,
+        custom_counts: metrics.counts,
+        custom_gauges: metrics.gauges,
+        budget,
+        cpu_load_rule: metrics.cpu_load_rule,
+        policies,
+        bake_judge: bake_judge.unwrap_or(BakeJudge::RollBack),
+        mode: mode.unwrap_or(Mode::Enforce),
+        drain: drain.unwrap_or(DRAIN),
+        first,
+        notify,
+        not_run: Vec::new(),
+    })
+}
+
+/// A key that may be left out: its default is the caller's.
+fn optional<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(At<'a>) -> Option<T>) -> Option<T> {
+    fields.get(key).and_then(read)
+}
+
+/// An optional key whose value is one of these words.
+fn word<T: Copy>(fields: &Fields<'_>, key: &str, words: &[(&str, T)], out: &mut Out<'_>) -> Option<T> {
+    optional(fields, key, |at| at.choice(words, &mut out.report))
+}
+
+fn rule_name(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<String> {
+    let at = fields.need("rule", "name the rule, such as rule: chatbot", &mut out.report)?;
+    name(&at, 63, out)
+}
+
+/// A DNS-like name: `[a-z0-9]([-a-z0-9.]*[a-z0-9])?`.
+fn name(at: &At<'_>, most: usize, out: &mut Out<'_>) -> Option<String> {
+    let text = at.text(&mut out.report)?;
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(inner) && text.bytes().last().is_some_and(inner);
+    if ends && text.len() <= most && text.bytes().all(|b| inner(b) || b == b'-' || b == b'.') {
+        return Some(text.to_owned());
+    }
+    let way_out = format!("write lower-case letters, digits, - and . inside, at most {most} characters");
+    at.wrong(&mut out.report, format_args!("{text:?} is no name"), way_out);
+    None
+}
+
+fn source(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<String> {
+    let at = fields.get("source")?;
+    let text = at.text(&mut out.report)?;
+    known(&at, "source", text, &out.known.sources, &mut out.report);
+    Some(text.to_owned())
+}
+
+/// Tells a name the daemon does not know.
+fn known(at: &At<'_>, what: &str, name: &str, names: &BTreeSet<String>, report: &mut Report) {
+    if !names.contains(name) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        at.wrong(report, format_args!("no {what} is named {name:?}"), one_of(name, &names));
+    }
+}
+
+/// `false-rollbacks` is the only level an operator sets; the others stay (STATISTICS 10).
+fn budget(fields: &Fields<'_>, out: &mut Out<'_>) -> Budget {
+    let mut budget = Budget::default();
+    let Some(at) = fields.get("false-rollbacks") else { return budget };
+    match at.percent(&mut out.report) {
+        Some(share) if share > 0.0 && share <= 0.5 => budget.rollback = share,
+        Some(_) => at.wrong(
+            &mut out.report,
+            format_args!("{} is no bound for false rollbacks", at.scalar()),
+            "write more than 0% and at most 50%; 5% is the default",
+        ),
+        None => {}
+    }
+    budget
+}
+
+/// An `http://` or `https://` address with a host, without a password.
+fn url(at: &At<'_>, report: &mut Report) -> Option<String> {
+    let text = at.text(report)?;
+    match super::quantity::http_url(text) {
+        Ok(()) => Some(text.trim_end_matches('/').to_owned()),
+        Err(why) => {
+            at.wrong(report, format_args!("{text:?} {why}"), "write http://host:port or https://host/path");
+            None
+        }
+    }
+}
+
+/// Exactly two different texts.
+fn two(at: &At<'_>, what: &str, out: &mut Out<'_>) -> Option<[String; 2]> {
+    let items = at.items(&mut out.report);
+    let [first, second] = items.as_slice() else {
+        if at.is_list() {
+            at.wrong(&mut out.report, format_args!("{} {what}", items.len()), "write two, in the order of the workloads");
+        }
+        return None;
+    };
+    let (first, second) = (first.text(&mut out.report), second.text(&mut out.report));
+    let (first, second) = (first?, second?);
+    if first == second {
+        at.wrong(&mut out.report, format_args!("both {what} are {first:?}"), "name two, in the order of the workloads");
+        return None;
+    }
+    Some([first.to_owned(), second.to_owned()])
 }
