@@ -1,0 +1,202 @@
+//! Rule files and settings as an operator meets them: the shipped examples load, and every mistake is told with its place.
+
+use canaryd::config::{Known, Report, RuleSet, load_rules, parse_rule, reload};
+use canaryd::model::rule::{EnvoyWrite, First, Promotion, Rule, Then, Traffic, WorkloadForm};
+use canaryd::model::{Advance, Margin, MetricKind, Weight};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn names(words: &[&str]) -> BTreeSet<String> {
+    words.iter().map(|w| (*w).to_owned()).collect()
+}
+
+fn known() -> Known {
+    Known {
+        packs: names(&["envoy", "http", "istio", "kubernetes"]),
+        sources: names(&["main", "edge"]),
+        receivers: names(&["alertmanager", "slack-deploys", "grafana"]),
+    }
+}
+
+fn shipped(path: &str) -> Rule {
+    let text = fs::read_to_string(root().join(path)).expect(path);
+    parse_rule(&text, Path::new(path), &known()).unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[test]
+fn the_envoy_example_is_what_its_comments_say() {
+    let rule = shipped("rules/example-envoy.yaml");
+    assert_eq!(rule.not_run, []);
+    let weights: Vec<String> = rule.steps.iter().map(|s| s.weight.to_string()).collect();
+    assert_eq!(weights, ["5%", "25%", "50%", "100%"]);
+    assert_eq!(rule.steps[3].lasts, Duration::from_secs(1800));
+    let Traffic::Envoy(envoy) = &rule.traffic else { panic!("{:?}", rule.traffic) };
+    assert_eq!(envoy.clusters, ["v1".to_owned(), "v2".to_owned()]);
+    assert!(matches!(&envoy.by, EnvoyWrite::RouteFile { stat_prefix, route, .. } if stat_prefix == "ingress" && route == "service"));
+    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400) });
+    assert_eq!(rule.metrics[1].limits.warn_above, Some(2500.0));
+}
+
+#[test]
+fn the_http_example_is_what_its_comments_say() {
+    let rule = shipped("rules/example-http.yaml");
+    assert_eq!(rule.not_run, []);
+    assert_eq!(rule.workloads.form, WorkloadForm::StableCanary);
+    assert_eq!(rule.workloads.sides[0].fields["version"], "1.10");
+    assert_eq!(rule.telemetry[0].arm["version"], "{version}");
+    assert_eq!(rule.advance, Advance::OnEvidence);
+    assert_eq!(rule.min_requests, 50);
+    assert!(rule.custom_counts[0].part_is_bad);
+    assert_eq!(rule.metrics[3].kind, MetricKind::CustomCounts(0));
+}
+
+#[test]
+fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
+    let rule = shipped("tests/data/rules/chatbot.yaml");
+    let metrics: Vec<&str> = rule.metrics.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(metrics, ["error-rate", "latency-p95", "cpu", "memory", "memory-leak", "cache-hits", "queue-depth"]);
+    assert_eq!(rule.metrics[0].limits.page_above, Some(0.1));
+    assert_eq!(rule.metrics[1].limits.promote_below, Some(2000.0));
+    assert_eq!(
+        rule.metrics[5].margin,
+        Margin::Counts { relative: 0.0, absolute: 0.02, ok_relative: 0.5, ok_absolute: 0.1 },
+        "only what is written is tolerated"
+    );
+    assert_eq!(rule.workloads.sides[1].fields["namespace"], "production");
+    assert_eq!(rule.policies.undecided.then, Then::Ask);
+    assert_eq!(rule.first, First::Promote);
+    let not_run: Vec<String> = rule.not_run.iter().map(|n| format!("{}: {}", n.line, n.path)).collect();
+    assert_eq!(
+        not_run,
+        [
+            "8: traffic.istio",
+            "19: metrics.cpu.of",
+            "20: metrics.memory.of",
+            "21: metrics.pod-health",
+            "31: start.when",
+            "33: start.approvals[0]",
+            "33: start.approvals[1]",
+            "35: hooks.before-start",
+            "36: hooks.before-promotion",
+            "39: windows.allow[0]",
+            "40: windows.deny[0]",
+            "40: windows.deny[1]",
+            "40: windows.deny[2]",
+            "40: windows.deny[3]",
+            "42: notify[0]",
+            "42: notify[1]",
+            "42: notify[2]",
+        ]
+    );
+    for part in &rule.not_run {
+        assert!(part.why.len() > 20 && !part.why.ends_with('.'), "{}", part.why);
+    }
+}
+
+#[test]
+fn every_example_in_the_rules_folder_loads() {
+    let rules = load_rules(&[root().join("rules")], &known()).unwrap_or_else(|report| panic!("{report}"));
+    assert!(rules.len() >= 2, "{} rules", rules.len());
+}
+
+/// Each `NAME.yaml` in `tests/data/rules/bad` is wrong in the way its name says; `NAME.txt` is the report, word for word.
+/// `CANARYD_BLESS=1` writes the reports anew: read the diff.
+#[test]
+fn every_mistake_is_told_word_for_word() {
+    let folder = root().join("tests/data/rules/bad");
+    let bless = std::env::var_os("CANARYD_BLESS").is_some();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for entry in fs::read_dir(&folder).expect("folder") {
+        let path = entry.expect("entry").path();
+        if path.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        seen += 1;
+        let name = path.file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
+        let text = fs::read_to_string(&path).expect("readable");
+        let report = match parse_rule(&text, Path::new(&name), &known()) {
+            Ok(_) => "nothing wrong".to_owned(),
+            Err(report) => report.to_string(),
+        };
+        let golden = path.with_extension("txt");
+        if bless {
+            fs::write(&golden, format!("{report}\n")).expect("writable");
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        if expected.trim_end() != report {
+            wrong.push(format!("{name}\n  expected:\n{}\n  got:\n{report}", expected.trim_end()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(seen >= 30, "only {seen} bad rules");
+}
+
+fn rule_text(name: &str) -> String {
+    format!(
+        "rule: {name}\nworkloads: {{ pair: [ {{ cluster: a }}, {{ cluster: b }} ] }}\ntelemetry: [ envoy ]\ntraffic: none\n\
+         steps: [ {{ weight: 100%, bake: 1m }} ]\nmetrics: {{ error-rate: {{}} }}\n"
+    )
+}
+
+fn put(folder: &Path, file: &str, text: &str) -> PathBuf {
+    let path = folder.join(file);
+    fs::write(&path, text).expect("writable");
+    path
+}
+
+#[test]
+fn two_files_may_not_share_a_name_and_the_report_names_both() {
+    let folder = tempfile::tempdir().expect("folder");
+    let a = put(folder.path(), "a.yaml", &rule_text("shop"));
+    let b = put(folder.path(), "b.yml", &rule_text("shop"));
+    put(folder.path(), "notes.txt", "not a rule");
+    let report = load_rules(&[folder.path().to_owned()], &known()).expect_err("a name twice").to_string();
+    assert_eq!(report, format!("{}: rule \"shop\" is already the name of {}: give each rule its own name", b.display(), a.display()));
+}
+
+#[test]
+fn a_file_named_twice_is_read_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let a = put(folder.path(), "a.yaml", &rule_text("shop"));
+    assert_eq!(load_rules(&[a.clone(), folder.path().to_owned()], &known()).expect("valid").len(), 1);
+}
+
+#[test]
+fn a_missing_path_is_told() {
+    let report = load_rules(&[PathBuf::from("no/such/rules")], &known()).expect_err("missing").to_string();
+    assert!(report.starts_with("no/such/rules: cannot be read: "), "{report}");
+}
+
+#[test]
+fn a_reload_with_one_bad_file_changes_nothing_and_a_good_one_changes_what_changed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let paths = [folder.path().to_owned()];
+    put(folder.path(), "a.yaml", &rule_text("a"));
+    put(folder.path(), "b.yaml", &rule_text("b"));
+    let first = reload(&RuleSet::default(), &paths, &known()).expect("valid");
+    assert_eq!(first.rules.keys().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(&*first.texts["a"], rule_text("a"));
+
+    put(folder.path(), "a.yaml", &rule_text("a").replace("100%", "120%"));
+    put(folder.path(), "b.yaml", &rule_text("b").replace("bake: 1m", "bake: 2m"));
+    let before = first.clone();
+    let report: Report = reload(&first, &paths, &known()).expect_err("one is bad");
+    assert_eq!(report.problems.len(), 1, "{report}");
+    assert_eq!(first, before);
+
+    put(folder.path(), "a.yaml", &rule_text("a"));
+    let second = reload(&first, &paths, &known()).expect("valid again");
+    assert!(Arc::ptr_eq(&first.rules["a"], &second.rules["a"]), "unchanged: the same rule");
+    assert!(!Arc::ptr_eq(&first.rules["b"], &second.rules["b"]));
+    assert_eq!(second.rules["b"].steps[0].lasts, Duration::from_secs(120));
+    assert_eq!(second.rules["b"].steps[0].weight, Weight::FULL);
+    assert_ne!(first.rules["b"].digest, second.rules["b"].digest);
+}
