@@ -1,7 +1,10 @@
 //! The journal that lasts: every input, decision, effect and human action, stored before it acts. `sqlite.rs` is the one
 //! embedded store; `wire.rs` holds the JSON of a line, so that `model` can move while old journals stay readable.
 
+mod file;
+mod schema;
 mod sqlite;
+mod tables;
 mod wire;
 
 pub use sqlite::Sqlite;

@@ -177,7 +177,7 @@ enum Span {
 impl Wire for Duration {
     fn put<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match u64::try_from(self.as_millis()) {
-            Ok(ms) if self.subsec_nanos() % 1_000_000 == 0 => to.serialize_u64(ms),
+            Ok(ms) if self.subsec_nanos().is_multiple_of(1_000_000) => to.serialize_u64(ms),
             _ => to.serialize_str(&format!("{}.{:09} s", self.as_secs(), self.subsec_nanos())),
         }
     }

@@ -122,7 +122,7 @@ enum VerbOnWire {
 /// `{"read":{...}}` or `{"failed":"..."}`
 impl Wire for Result<TrafficReading, String> {
     fn put<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.as_ref().map_or_else(|why| ReadOut::Failed(why), |r| ReadOut::Read(r)).serialize(to)
+        self.as_ref().map_or_else(|why| ReadOut::Failed(why), ReadOut::Read).serialize(to)
     }
     fn get<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(match ReadIn::deserialize(from)? {

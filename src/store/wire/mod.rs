@@ -15,7 +15,7 @@ mod tests;
 
 use crate::model::State;
 use crate::model::journal::Event;
-use atoms::{Own, Ref, Wire};
+use atoms::{Own, Ref};
 use serde::{Deserialize, Serialize};
 
 /// The format written. A line with a higher number is refused, one with a lower number would be translated here.

@@ -1,0 +1,131 @@
+//! The statements. Everything here runs inside a transaction of the caller.
+
+use super::{Listed, StoreError, wire};
+use crate::model::journal::{Entry, Event, Opened};
+use crate::model::{RolloutId, State, Timestamp, Waiting};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+/// A line as it is stored.
+#[derive(Debug)]
+pub(super) struct RawLine {
+    seq: i64,
+    at: Timestamp,
+    json: String,
+}
+
+/// Which rollouts.
+#[derive(Debug)]
+pub(super) enum Of {
+    All,
+    Rule(String),
+    Unfinished,
+}
+
+/// A new rollout with the next number of its rule, and its first line.
+pub(super) fn open(tx: &Connection, at: Timestamp, mut opened: Opened) -> Result<RolloutId, StoreError> {
+    let mut last = tx.prepare_cached("SELECT coalesce(max(number), 0) FROM rollout WHERE rule = :rule")?;
+    let number: i64 = last.query_row(named_params! {":rule": opened.rule}, |row| row.get::<_, i64>(0))? + 1;
+    let id = RolloutId(format!("{}-{number}", opened.rule));
+    opened.id = id.clone();
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO rollout (id, rule, number, opened_ms, version, state, over, last_seq)
+         VALUES (:id, :rule, :number, :opened_ms, :version, :state, 0, 0)",
+    )?;
+    insert.execute(named_params! {
+        ":id": id.0, ":rule": opened.rule, ":number": number, ":opened_ms": at.as_millis(),
+        ":version": opened.begin.version, ":state": state_text(&id, 0, &State::Waiting(Waiting::Router))?,
+    })?;
+    insert_line(tx, (&id, tx.last_insert_rowid()), 0, at, &Event::Opened(Box::new(opened)))?;
+    Ok(id)
+}
+
+/// Lines after the last one; the number of the last.
+pub(super) fn append(tx: &Connection, id: &RolloutId, at: Timestamp, events: &[Event]) -> Result<u64, StoreError> {
+    let mut find = tx.prepare_cached("SELECT key, last_seq FROM rollout WHERE id = :id")?;
+    let found = find.query_row(named_params! {":id": id.0}, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (key, mut seq): (i64, i64) = found.ok_or_else(|| StoreError::Unknown(id.0.clone()))?;
+    for event in events {
+        seq += 1;
+        insert_line(tx, (id, key), seq, at, event)?;
+    }
+    let mut update = tx.prepare_cached("UPDATE rollout SET last_seq = :seq WHERE key = :key")?;
+    update.execute(named_params! {":seq": seq, ":key": key})?;
+    if let Some(state) = last_state(events) {
+        let mut update = tx.prepare_cached("UPDATE rollout SET state = :state, over = :over WHERE key = :key")?;
+        let text = state_text(id, seq, state)?;
+        update.execute(named_params! {":state": text, ":over": state.is_over(), ":key": key})?;
+    }
+    Ok(seq.unsigned_abs())
+}
+
+fn last_state(events: &[Event]) -> Option<&State> {
+    events.iter().rev().find_map(|event| match event {
+        Event::Decided(decision) => Some(&decision.state),
+        _ => None,
+    })
+}
+
+fn insert_line(tx: &Connection, (id, key): (&RolloutId, i64), seq: i64, at: Timestamp, event: &Event) -> Result<(), StoreError> {
+    let json = wire::encode(event).map_err(|why| line_error(id, seq, why))?;
+    let mut insert = tx.prepare_cached("INSERT INTO line (rollout, seq, at_ms, json) VALUES (:key, :seq, :at_ms, :json)")?;
+    insert.execute(named_params! {":key": key, ":seq": seq, ":at_ms": at.as_millis(), ":json": json})?;
+    Ok(())
+}
+
+/// All lines of a rollout, not yet read.
+pub(super) fn load(connection: &Connection, id: &RolloutId) -> Result<Vec<RawLine>, StoreError> {
+    let mut select = connection
+        .prepare_cached("SELECT seq, at_ms, json FROM line WHERE rollout = (SELECT key FROM rollout WHERE id = :id) ORDER BY seq")?;
+    let raw = |row: &Row<'_>| Ok(RawLine { seq: row.get(0)?, at: Timestamp::from_millis(row.get(1)?), json: row.get(2)? });
+    let lines: Vec<RawLine> = select.query_map(named_params! {":id": id.0}, raw)?.collect::<Result<_, _>>()?;
+    // every rollout has its first line
+    if lines.is_empty() { Err(StoreError::Unknown(id.0.clone())) } else { Ok(lines) }
+}
+
+/// The entries of these lines.
+pub(super) fn decoded(id: &RolloutId, lines: Vec<RawLine>) -> Result<Vec<Entry>, StoreError> {
+    let entry = |line: RawLine| {
+        let event = wire::decode(&line.json).map_err(|why| line_error(id, line.seq, why))?;
+        Ok(Entry { seq: line.seq.unsigned_abs(), at: line.at, event })
+    };
+    lines.into_iter().map(entry).collect()
+}
+
+/// The newest first.
+pub(super) fn list(connection: &Connection, of: &Of, most: usize) -> Result<Vec<Listed>, StoreError> {
+    let (which, rule) = match of {
+        Of::All => ("", None),
+        Of::Rule(rule) => ("WHERE rule = ?1", Some(rule)),
+        Of::Unfinished => ("WHERE over = 0", None),
+    };
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let sql = format!("SELECT id, rule, opened_ms, version, state, last_seq FROM rollout {which} ORDER BY key DESC LIMIT {most}");
+    let mut select = connection.prepare(&sql)?;
+    let mut rows = select.query(rusqlite::params_from_iter(rule))?;
+    let mut listed = Vec::new();
+    while let Some(row) = rows.next()? {
+        listed.push(listed_row(row)?);
+    }
+    Ok(listed)
+}
+
+fn listed_row(row: &Row<'_>) -> Result<Listed, StoreError> {
+    let (id, state, seq): (String, String, i64) = (row.get(0)?, row.get(4)?, row.get(5)?);
+    let id = RolloutId(id);
+    Ok(Listed {
+        rule: row.get(1)?,
+        opened: Timestamp::from_millis(row.get(2)?),
+        state: wire::decode_state(&state).map_err(|why| line_error(&id, seq, format!("state of the rollout: {why}")))?,
+        version: row.get(3)?,
+        seq: seq.unsigned_abs(),
+        id,
+    })
+}
+
+fn state_text(id: &RolloutId, seq: i64, state: &State) -> Result<String, StoreError> {
+    wire::encode_state(state).map_err(|why| line_error(id, seq, why))
+}
+
+fn line_error(id: &RolloutId, seq: i64, why: String) -> StoreError {
+    StoreError::Line { rollout: id.0.clone(), seq: seq.unsigned_abs(), why }
+}
