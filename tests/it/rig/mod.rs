@@ -6,6 +6,7 @@
 // what the rig prints goes to the person who runs the tests; a rig offers more than today's tests use
 #![allow(clippy::print_stderr, dead_code)]
 
+pub(crate) mod daemon;
 pub(crate) mod envoy;
 pub(crate) mod http;
 pub(crate) mod load;

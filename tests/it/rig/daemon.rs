@@ -1,0 +1,121 @@
+//! The real binary, run as an operator runs it, and the API asked as a client asks it.
+
+use super::http::{self, Request, Response};
+use super::ports;
+use super::process::Process;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const OPERATOR: &str = "operator-token-of-the-tests-0001";
+
+/// What the daemon is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Prometheus' address.
+    pub(crate) source: String,
+    /// How much faster the method's clock runs.
+    pub(crate) time_scale: u32,
+    /// The text of its one rule.
+    pub(crate) rule: String,
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    process: Process,
+    folder: PathBuf,
+    /// Its port.
+    pub(crate) port: u16,
+}
+
+impl Daemon {
+    /// Starts one that keeps everything in `folder`, and waits until it is ready.
+    pub(crate) fn start(folder: &Path, settings: &Settings) -> Self {
+        fs::create_dir_all(folder).expect("the folder can be made");
+        let port = ports::free();
+        fs::write(folder.join("rule.yaml"), &settings.rule).expect("the rule can be written");
+        let tokens = folder.join("tokens");
+        fs::write(&tokens, format!("tests:operator:{OPERATOR}\n")).expect("the tokens can be written");
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).expect("and kept to ourselves");
+        fs::write(folder.join("canaryd.yaml"), file(folder, port, settings)).expect("the settings can be written");
+        Self { process: launch(folder, port), folder: folder.to_owned(), port }
+    }
+
+    /// Kills it without a goodbye.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops it as an operator would.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.process.stop()
+    }
+
+    /// Starts it again on the same data and port.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.folder, self.port);
+    }
+
+    /// The process, for signals and its log.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A request with the operator's token.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Response {
+        let authorization = format!("Bearer {OPERATOR}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = Request { method, path, headers: &headers, body: body.as_bytes() };
+        http::send(self.port, &request, ANSWER_MAX).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
+    /// GET, as JSON.
+    ///
+    /// # Panics
+    /// If the status is not 200.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answer = self.ask("GET", path, &Value::Null);
+        assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// POST, as JSON (null if the answer is empty).
+    ///
+    /// # Panics
+    /// If the status is no success.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        let answer = self.ask("POST", path, body);
+        assert!((200..300).contains(&answer.status), "POST {path}: {} {}", answer.status, answer.text());
+        if answer.body.is_empty() { Value::Null } else { answer.json() }
+    }
+}
+
+fn launch(folder: &Path, port: u16) -> Process {
+    let arguments: [OsString; 3] = ["run".into(), "--config".into(), folder.join("canaryd.yaml").into()];
+    let mut process = Process::spawn("canaryd", Path::new(env!("CARGO_BIN_EXE_canaryd")), &arguments, &folder.join("canaryd.log"));
+    process.wait_ready(port, "/readyz");
+    process
+}
+
+/// JSON is YAML too, and quotes itself.
+fn file(folder: &Path, port: u16, settings: &Settings) -> String {
+    serde_json::json!({
+        "listen": format!("127.0.0.1:{port}"),
+        "data": folder.join("data"),
+        "rules": [folder.join("rule.yaml")],
+        "tokens": folder.join("tokens"),
+        "time_scale": settings.time_scale,
+        "sources": { "main": { "prometheus": { "url": settings.source } } },
+    })
+    .to_string()
+}
