@@ -1,3 +1,7 @@
 //! Parses nothing itself: hands over to `cli`, turns its answer into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    canaryd::cli::main(std::env::args_os())
+}

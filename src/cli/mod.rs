@@ -1,2 +1,109 @@
-//! (see lib.rs)
+//! The command line. `run`, `demo`, `check` and `replay` call `app`; every other command is a client of the HTTP API and
+//! shows what it answers. Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused,
+//! 2 wrong usage, 3 the server cannot be reached.
+
+mod client;
 pub mod demo;
+mod failure;
+mod feed;
+mod output;
+pub mod render;
+mod start;
+mod status;
+mod table;
+mod verb;
+mod watch;
+
+use crate::app;
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Canary analysis daemon: compares two versions of a service and moves the traffic
+#[derive(Debug, Parser)]
+#[command(name = "canaryd", version, after_help = "exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server cannot be reached")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run(app::RunArgs),
+    /// Watch a healthy canary go to 100% and a faulty one be rolled back; needs nothing
+    Demo(app::DemoArgs),
+    /// Check rules with the daemon's own loader
+    Check(app::CheckArgs),
+    /// Decide a recorded rollout again
+    Replay(app::ReplayArgs),
+    /// Start a rollout of a rule
+    Start(start::Args),
+    /// Show all rollouts, or one in detail
+    Status(status::Args),
+    /// Follow rollouts live
+    Watch(watch::Args),
+    /// Stay at this weight until told otherwise
+    Pause(verb::BreakGlass),
+    /// Go on after a pause
+    Resume(verb::Args),
+    /// Go to the next step now, on the evidence there is
+    Advance(verb::Args),
+    /// Go all the way now
+    Promote(verb::BreakGlass),
+    /// Take the canary's traffic away
+    Rollback(verb::Args),
+    /// Start the same version again, although it was rolled back
+    Retry(verb::Args),
+}
+
+/// Runs one command; `args` begin with the program's name.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version are no errors: clap knows which stream and which code
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(2) };
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => tell(&failure),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => Ok(app::run(&args)?),
+        Command::Demo(args) => Ok(app::demo(&args)?),
+        Command::Check(args) => Ok(app::check(&args)?),
+        Command::Replay(args) => Ok(app::replay(&args)?),
+        Command::Start(args) => wait_for(start::run(args)),
+        Command::Status(args) => wait_for(status::run(args)),
+        Command::Watch(args) => wait_for(watch::run(args)),
+        Command::Pause(args) => wait_for(verb::run_break_glass("pause", "break-glass-freeze", args)),
+        Command::Resume(args) => wait_for(verb::run("resume", args)),
+        Command::Advance(args) => wait_for(verb::run("advance", args)),
+        Command::Promote(args) => wait_for(verb::run_break_glass("promote", "break-glass-promote", args)),
+        Command::Rollback(args) => wait_for(verb::run("rollback", args)),
+        Command::Retry(args) => wait_for(verb::run("retry", args)),
+    }
+}
+
+/// A client needs one thread.
+fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    runtime.block_on(work)
+}
+
+fn tell(failure: &Failure) -> ExitCode {
+    if let Some(text) = failure.text() {
+        // if standard error is gone too there is nobody left to tell
+        let _ = writeln!(std::io::stderr(), "canaryd: {text}");
+    }
+    ExitCode::from(failure.exit_code())
+}

@@ -54,7 +54,7 @@ fn a_hold_says_what_ends_it_and_until_when() {
         ends: "8 more have come".to_owned(),
         until: Some(Timestamp::from_millis(1_795_270_985_000)),
     };
-    assert_eq!(hold(&held), "12 of 20 canary requests; ends when 8 more have come; until 2026-11-21T14:03:05Z at the latest");
+    assert_eq!(hold(&held), "12 of 20 canary requests; ends when 8 more have come; until 2026-11-21T14:23:05Z at the latest");
     held = Hold { text: String::new(), ends: String::new(), until: None, ..held };
     assert_eq!(hold(&held), "the canary got too few requests in this step");
 }

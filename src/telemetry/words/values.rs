@@ -78,7 +78,7 @@ pub fn duration(length: Duration) -> String {
     }
 }
 
-/// An instant in UTC to the second: `2026-11-21T14:03:05Z`. An instant no calendar has is written in milliseconds.
+/// An instant in UTC to the second: `2026-11-21T14:23:05Z`. An instant no calendar has is written in milliseconds.
 pub fn time(at: Timestamp) -> String {
     match jiff::Timestamp::from_second(at.as_millis().div_euclid(1000)) {
         Ok(instant) => instant.to_string(),
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_instant_is_written_in_utc() {
-        assert_eq!(time(Timestamp::from_millis(1_795_270_985_999)), "2026-11-21T14:03:05Z");
+        assert_eq!(time(Timestamp::from_millis(1_795_270_985_999)), "2026-11-21T14:23:05Z");
         assert!(time(Timestamp::from_millis(i64::MAX)).ends_with("ms"));
     }
 }

@@ -1,0 +1,52 @@
+//! `canaryd pause`, `resume`, `advance`, `promote`, `rollback`, `retry`: one file, for they differ by a word.
+
+use super::client::{self, Client, ServerArgs};
+use super::failure::Failure;
+use super::output::{self, OutputArgs};
+use super::render;
+use crate::api::wire;
+
+/// What a verb was asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name of the rollout, or of its rule
+    #[arg(value_parser = client::name)]
+    rollout: String,
+    /// Why, for the record
+    #[arg(long, default_value = "", hide_default_value = true)]
+    why: String,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What a verb was asked that can be forced.
+#[derive(Debug, clap::Args)]
+pub(super) struct BreakGlass {
+    #[command(flatten)]
+    args: Args,
+    /// Whatever the evidence says; recorded as such, and needs --why
+    #[arg(long, requires = "why")]
+    break_glass: bool,
+}
+
+/// A verb, or its forced form.
+pub(super) async fn run_break_glass(verb: &str, forced: &str, wanted: BreakGlass) -> Result<(), Failure> {
+    run(if wanted.break_glass { forced } else { verb }, wanted.args).await
+}
+
+/// A verb.
+pub(super) async fn run(verb: &str, args: Args) -> Result<(), Failure> {
+    let client = Client::new(&args.server)?;
+    let answer = client.post(&["rollouts", &args.rollout, verb], &wire::VerbBody { why: args.why }).await?;
+    if args.output.json() {
+        return output::write_json(&answer);
+    }
+    let text = if verb == "retry" {
+        format!("{} started\n", output::clean(&client::typed::<wire::Started>(answer)?.rollout))
+    } else {
+        render::line(&client::typed::<wire::Rollout>(answer)?)
+    };
+    output::write(&text)
+}
