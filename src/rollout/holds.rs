@@ -123,7 +123,12 @@ impl Machine {
             None => hold(HoldWhy::Shifting, format!("the weight {weight} is being written"), "the router shows it", None),
             Some(f) => {
                 let text = format!("the router does not take {weight}, {} tries failed: {}", f.tries, f.text);
-                hold(HoldWhy::Router, text, "the router takes it (it is tried again), or a person resumes to try now", Some(f.again))
+                hold(
+                    HoldWhy::Router,
+                    text,
+                    "the router takes it (it is tried again), or a person resumes to try now",
+                    self.writes_again_at(),
+                )
             }
         })
     }

@@ -269,6 +269,8 @@ impl Machine {
         match self.course {
             // the verdict on the old version stands: it must not start again by itself
             Course::RollingBack { .. } => Action::Hold,
+            // its template is in stable already: it has succeeded but for the traffic
+            Course::Promoting { at: Promoting::ShiftingBack, .. } => Action::Hold,
             _ => self.roll_back(now, vec![Reason::Superseded { version: version.to_owned() }]),
         }
     }
@@ -306,7 +308,7 @@ impl Machine {
     /// After the last step: all the traffic, then the promotion.
     pub(super) fn complete(&mut self, now: Timestamp, forced: bool) {
         self.course = Course::Completing { forced };
-        if self.weight.is_full() && self.write.is_none() && self.in_force.is_some() {
+        if self.weight.is_full() && self.write.is_none() && self.in_force.is_some() && self.hands.foreign.is_none() {
             self.promote(now);
         } else {
             self.ask_weight(now, Weight::FULL);

@@ -179,7 +179,7 @@ impl Machine {
 
     /// When the drain is over.
     pub(super) fn drained_at(&self) -> Option<Timestamp> {
-        self.drained.filter(|_| self.write.is_none() && !self.is_over())
+        self.drained.filter(|_| self.write.is_none() && self.pause.is_none() && !self.is_over())
     }
 
     /// The traffic has left for long enough.
@@ -213,7 +213,8 @@ impl Machine {
         self.on_foreign(now, reading)
     }
 
-    /// Another hand moved the weight. A rollback is written again however often; a step only a few times.
+    /// Another hand moved the weight. A rollback is written again however often; a step only a few times. A reading that
+    /// is no news is one that was yielded to before.
     fn on_foreign(&mut self, now: Timestamp, reading: &TrafficReading) -> Action {
         let news = self.hands.foreign.replace(reading.clone()).is_none();
         let rolling_back = matches!(self.course, Course::RollingBack { .. });
@@ -226,7 +227,7 @@ impl Machine {
             }
             return Action::Hold;
         }
-        if rolling_back || (self.terms.policies.foreign == OnForeign::Reassert && !fought && !self.yielded()) {
+        if rolling_back || (self.terms.policies.foreign == OnForeign::Reassert && !fought && news) {
             let level = if fought { Level::Page } else { Level::Warning };
             self.notify(level, format!("{seen}; writing {} again", self.weight));
             self.hands.reasserted.truncate(REASSERTS_MAX - 1);
@@ -240,11 +241,6 @@ impl Machine {
     /// The weight wanted once more, over another hand's.
     pub(super) fn write_ours(&mut self, now: Timestamp) {
         self.ask_weight(now, self.weight);
-    }
-
-    /// Already waiting for a person because of another hand?
-    fn yielded(&self) -> bool {
-        self.hands.foreign.is_some() && self.pause.as_ref().is_some_and(|p| p.by == super::policy::POLICY)
     }
 
     fn yield_to(&mut self, now: Timestamp, news: bool, fought: bool, seen: &str) -> Action {

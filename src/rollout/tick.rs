@@ -49,7 +49,8 @@ impl Machine {
     /// Does evidence act now? Not against break-glass, not where the bake shall only page, and not once stable is touched.
     fn evidence_acts(&self) -> bool {
         match self.course {
-            Course::Climbing { .. } => !self.frozen && !(self.at_bake() && self.terms.bake_judge == BakeJudge::Page),
+            Course::Climbing { .. } if self.at_bake() => !self.frozen && self.terms.bake_judge == BakeJudge::RollBack,
+            Course::Climbing { .. } => !self.frozen,
             Course::Completing { forced } => !forced && !self.frozen,
             Course::Waiting | Course::Promoting { .. } | Course::RollingBack { .. } | Course::Over(_) => false,
         }
@@ -103,24 +104,25 @@ impl Machine {
     fn advance_when_free(&mut self, now: Timestamp) -> Option<Action> {
         let tick = self.last.as_ref().filter(|t| self.judges_step(t))?;
         let free = tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty();
-        (free && self.holds(now).is_empty()).then(|| self.next(now))
+        let lead = format!("the step at {} is over", self.weight);
+        (free && self.holds(now).is_empty()).then(|| self.next(now, &lead))
     }
 
-    /// To the next step, or, after the last, to the promotion.
-    pub(super) fn next(&mut self, now: Timestamp) -> Action {
+    /// To the next step, or, after the last, to the promotion; `lead` begins the message.
+    pub(super) fn next(&mut self, now: Timestamp, lead: &str) -> Action {
         let from = self.weight;
         let unproven = self.unproven();
+        let words = unproven_words(&unproven, &self.terms.metrics);
         let next = self.step + 1;
         match self.terms.steps.get(next as usize) {
             Some(step) => {
                 let to = step.weight;
-                self.notify(Level::Info, format!("{from} is good: on to {to}{}", unproven_words(&unproven, &self.terms.metrics)));
+                self.notify(Level::Info, format!("{lead}: {from} -> {to}{words}"));
                 self.climb(now, next);
                 Action::Advance { from, to, unproven }
             }
             None => {
-                let words = unproven_words(&unproven, &self.terms.metrics);
-                self.notify(Level::Info, format!("the last step is over at {from}: promoting{words}"));
+                self.notify(Level::Info, format!("{lead}: promoting from {from}{words}"));
                 self.complete(now, false);
                 Action::Promote
             }

@@ -1,6 +1,6 @@
 //! Do the canary's requests come back (DESIGN 6.3)? A canary that hangs makes no errors and no latencies.
 
-use super::machine::{Machine, Told};
+use super::machine::{Course, Machine, Told};
 use crate::model::Timestamp;
 use crate::model::rule::Then;
 use crate::model::{Action, Blind, Breach, Counts, Level, Mode, PerArm, Reason, Tick, Vanished, Weight};
@@ -74,23 +74,25 @@ impl Machine {
 
     /// How it shows now that the canary's requests do not come back. In observe mode the share is not ours to expect.
     pub(super) fn vanishes(&self) -> Option<Vanished> {
-        if self.weight.is_zero() || !self.at_step() {
+        let climbing = matches!(self.course, Course::Climbing { .. });
+        if !climbing || self.in_force.is_none() || self.step_weight().is_zero() {
             return None;
         }
-        let abandoned = self.last.as_ref().is_some_and(|t| t.judgement.rollback.contains(&Breach::Abandoned));
-        match () {
-            () if abandoned => Some(Vanished::Abandoned),
-            () if self.vanished.unserved >= TICKS && self.terms.mode == Mode::Enforce => Some(Vanished::Unserved),
-            () if self.vanished.silent >= TICKS => Some(Vanished::Silent),
-            () => None,
+        let says = |b: Breach| self.last.as_ref().is_some_and(|t| t.judgement.rollback.contains(&b));
+        if says(Breach::Abandoned) && self.terms.policies.vanished != Then::RollBack {
+            Some(Vanished::Abandoned)
+        } else if self.vanished.unserved >= TICKS && self.at_step() && self.terms.mode == Mode::Enforce {
+            Some(Vanished::Unserved)
+        } else {
+            (self.vanished.silent >= TICKS).then_some(Vanished::Silent)
         }
     }
 
-    /// Unserved and silent; abandoned requests are a breach and were looked at before. In the bake there is nothing to
-    /// compare with, so it holds and pages.
+    /// Abandoned requests that roll back are a breach and were looked at before. In the bake there is nothing to compare
+    /// the other signs with, so they hold and page.
     pub(super) fn act_on_vanished(&mut self, now: Timestamp) -> Option<Action> {
         let vanished = self.vanishes();
-        let acts = vanished.filter(|v| *v != Vanished::Abandoned && !self.at_bake() && !self.frozen);
+        let acts = vanished.filter(|v| (*v == Vanished::Abandoned || !self.at_bake()) && !self.frozen);
         match (acts, self.terms.policies.vanished) {
             (Some(v), Then::RollBack) => return Some(self.roll_back(now, vec![Reason::Vanished(v)])),
             (Some(v), Then::Ask) if self.pause.is_none() => {

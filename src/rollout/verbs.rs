@@ -49,6 +49,9 @@ impl Machine {
             Course::Promoting { at: Promoting::ShiftingBack, .. } => {
                 return Err("the weight is on its way back to stable and cannot be held: wait until it is there, or roll back".to_owned());
             }
+            Course::Completing { .. } => {
+                return Err("all the traffic is on its way to the canary and cannot be held: roll back instead".to_owned());
+            }
             _ => {}
         }
         if self.pause.is_some() && (self.frozen || !freeze) {
@@ -91,8 +94,7 @@ impl Machine {
         }
         self.may_step("advance")?;
         self.end_pause();
-        self.notify(Level::Info, format!("advanced from {} by {}{}", self.weight, command.by, because(&command.why)));
-        Ok(self.next(now))
+        Ok(self.next(now, &format!("advanced by {}{}", command.by, because(&command.why))))
     }
 
     /// All the way now, bake skipped; or, where somebody else makes stable equal, their word that it is.
