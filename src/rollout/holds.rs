@@ -214,7 +214,12 @@ impl Machine {
             None => {
                 let lasts = self.step_lasts();
                 let text = format!("the step at {} has begun and lasts {}", self.weight, duration(lasts));
-                vec![hold(HoldWhy::Judge(Keep::Time), text, "its time, with nothing against it", self.in_force.map(|at| at + lasts))]
+                vec![hold(
+                    HoldWhy::Judge(Keep::Time),
+                    text,
+                    "its time, with nothing against it",
+                    self.in_force.filter(|_| self.pause.is_none()).map(|at| at + lasts),
+                )]
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use super::machine::{Course, Machine, Told};
 use crate::model::rule::{BakeJudge, Then};
-use crate::model::{Action, Arm, Breach, Judgement, Level, LimitJudgement, Reason, Tick, Timestamp, Unproven, Vanished, Verdict};
+use crate::model::{
+    Action, Arm, Breach, Judgement, Level, LimitJudgement, Promoting, Reason, Tick, Timestamp, Unproven, Vanished, Verdict,
+};
 
 impl Machine {
     pub(super) fn on_tick(&mut self, now: Timestamp, tick: &Tick) -> Action {
@@ -67,8 +69,8 @@ impl Machine {
 
     /// There is a reason to roll back, and a rule or a person says hold.
     pub(super) fn withheld(&self) -> Vec<Reason> {
-        let ends = matches!(self.course, Course::Waiting | Course::RollingBack { .. } | Course::Over(_));
-        if ends || self.evidence_acts() { Vec::new() } else { self.breaches() }
+        let leaves = matches!(self.course, Course::RollingBack { .. } | Course::Promoting { at: Promoting::ShiftingBack, .. });
+        if leaves || self.is_over() || self.course == Course::Waiting || self.evidence_acts() { Vec::new() } else { self.breaches() }
     }
 
     /// Evidence that is not followed is at least heard.

@@ -1,0 +1,9 @@
+//! Scripts (one input per line with the expected answer) and properties of the machine.
+
+mod properties;
+mod script;
+mod steps;
+mod traffic;
+mod verbs;
+
+pub(super) use script::{check, rule};

@@ -1,0 +1,398 @@
+//! The little language of the scripts. A rule is `5% 15m, 100% 30m; undecided=30m:ask; ...`; a line of a script is
+//!
+//! ```text
+//! TIME [xN] INPUT => FACT; FACT; ...
+//! ```
+//!
+//! `xN`: the input comes N times, 15 s apart, and the answer is that to the last. `done` and `failed` speak of the last
+//! weight asked for unless they name a generation. A fact is a word about the decision (see [`facts`]); a list of holds is
+//! compared whole, `~ words` must occur in some hold, message or refusal, `no X` must not be a fact.
+
+use crate::model::rule::{
+    BakeJudge, First, HoldThen, OnForeign, OnShared, Policies, Promotion, Step, Target, Then, Traffic, WorkloadForm, Workloads,
+};
+use crate::model::{
+    Action, Advance, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, Input, Judgement, Keep, Level, LimitJudgement,
+    LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Outcome, PerArm, Retry, Rule, Side, StepClock, Tick,
+    Timestamp, TrafficReading, Verb, Verdict, Weight,
+};
+use crate::rollout::{Machine, invariants};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn seconds(text: &str) -> u64 {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or_else(|| panic!("no unit in {text:?}")));
+    let number: u64 = number.parse().unwrap_or_else(|_| panic!("no time: {text:?}"));
+    number * [("s", 1), ("m", 60), ("h", 3600)].into_iter().find(|(u, _)| *u == unit).unwrap_or_else(|| panic!("unit of {text:?}")).1
+}
+
+fn duration(text: &str) -> Duration {
+    Duration::from_secs(seconds(text))
+}
+
+fn then(text: &str) -> Then {
+    match text {
+        "ask" => Then::Ask,
+        "roll-back" => Then::RollBack,
+        "hold" => Then::Hold,
+        _ => panic!("then {text:?}"),
+    }
+}
+
+fn hold_then(text: &str) -> HoldThen {
+    let (hold, what) = text.split_once(':').expect("hold:then");
+    HoldThen { hold: duration(hold), then: then(what) }
+}
+
+/// A rule of one required metric, `error-rate`.
+pub(crate) fn rule(text: &str) -> Rule {
+    let mut parts = text.split(';').map(str::trim);
+    let step = |s: &str| {
+        let (weight, lasts) = s.trim().split_once(' ').expect("weight and time");
+        Step { weight: weight.parse().expect("weight"), lasts: duration(lasts.trim()) }
+    };
+    let mut rule = Rule {
+        name: "shop".to_owned(),
+        digest: String::new(),
+        file: "shop.yaml".into(),
+        workloads: Workloads { form: WorkloadForm::Pair, sides: [Target::default(), Target { fields: BTreeMap::new() }] },
+        telemetry: Vec::new(),
+        source: None,
+        interval: None,
+        traffic: Traffic::None,
+        steps: parts.next().expect("steps").split(',').map(step).collect(),
+        advance: Advance::OnSchedule { strict: false },
+        min_requests: 20,
+        promotion: Promotion::Swap { keep: duration("24h") },
+        metrics: vec![error_rate()],
+        custom_counts: Vec::new(),
+        custom_gauges: Vec::new(),
+        budget: Budget::default(),
+        cpu_load_rule: true,
+        policies: Policies::default(),
+        bake_judge: BakeJudge::RollBack,
+        mode: Mode::Enforce,
+        drain: duration("60s"),
+        first: First::Promote,
+        notify: Vec::new(),
+        not_run: Vec::new(),
+    };
+    parts.filter(|p| !p.is_empty()).for_each(|p| set(&mut rule, p));
+    rule
+}
+
+fn error_rate() -> MetricSpec {
+    MetricSpec {
+        name: "error-rate".to_owned(),
+        kind: MetricKind::Errors,
+        compared: true,
+        margin: Margin::Counts { relative: 0.2, absolute: 0.0002, ok_relative: 0.5, ok_absolute: 0.001 },
+        required: true,
+        weight: 1.0,
+        limits: Default::default(),
+    }
+}
+
+fn set(rule: &mut Rule, part: &str) {
+    let (key, value) = part.split_once('=').unwrap_or((part, ""));
+    let policies = &mut rule.policies;
+    match (key, value) {
+        ("on-evidence", _) => rule.advance = Advance::OnEvidence,
+        ("strict", _) => rule.advance = Advance::OnSchedule { strict: true },
+        ("blind", v) => policies.blind = hold_then(v),
+        ("blind-canary", v) => policies.blind_canary = hold_then(v),
+        ("undecided", v) => policies.undecided = hold_then(v),
+        ("shared", "hold") => policies.shared = OnShared::Hold,
+        ("shared", "page") => policies.shared = OnShared::Page,
+        ("shared", "roll-back") => policies.shared = OnShared::RollBack,
+        ("vanished", v) => policies.vanished = then(v),
+        ("foreign", "yield") => policies.foreign = OnForeign::Yield,
+        ("bake-judge", "page") => rule.bake_judge = BakeJudge::Page,
+        ("mode", "observe") => rule.mode = Mode::Observe,
+        ("promotion", "leave") => rule.promotion = Promotion::Leave,
+        ("promotion", "copy") => rule.promotion = Promotion::Copy,
+        ("external", v) => rule.promotion = Promotion::External { within: duration(v) },
+        ("first", "refuse") => rule.first = First::Refuse,
+        ("drain", v) => rule.drain = duration(v),
+        _ => panic!("rule part {part:?}"),
+    }
+}
+
+fn word_list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',')
+}
+
+fn keep(word: &str) -> Keep {
+    match word {
+        "blind" => Keep::Blind,
+        "shared" => Keep::Shared,
+        "suspicious" => Keep::Suspicious,
+        "limit" => Keep::Limit,
+        "harm" => Keep::Harm,
+        "few" => Keep::FewRequests,
+        "time" => Keep::Time,
+        "unproven" => Keep::NotProven,
+        "below" => Keep::PromoteBelow,
+        _ => panic!("keep {word:?}"),
+    }
+}
+
+fn breach(word: &str) -> Breach {
+    match word {
+        "metric" => Breach::Metric(0),
+        "limit" => Breach::Limit(0),
+        "bake" => Breach::Bake { metric: 0, derived: true },
+        "gross" => Breach::Gross,
+        "abandoned" => Breach::Abandoned,
+        _ => panic!("breach {word:?}"),
+    }
+}
+
+fn blind(word: &str) -> Blind {
+    Blind::ALL.into_iter().find(|b| b.name() == word).unwrap_or_else(|| panic!("blind {word:?}"))
+}
+
+/// Evidence of one required metric: `ln_ok` so far, 3.0 needed.
+fn metric(ln_ok: f64) -> MetricJudgement {
+    let verdict = if ln_ok >= 3.0 { Verdict::Pass } else { Verdict::Undecided };
+    MetricJudgement {
+        kind: MetricKind::Errors,
+        index: 0,
+        ln_harm: 0.0,
+        ln_harm_cut: 0.0,
+        ln_ok,
+        share: 1.0,
+        advisory: false,
+        required: true,
+        used: true,
+        phi: 1.0,
+        estimate: PerArm::default(),
+        verdict,
+    }
+}
+
+fn limit(kind: LimitKind) -> LimitJudgement {
+    LimitJudgement {
+        metric: 0,
+        kind,
+        level: 0.05,
+        evidence: PerArm { baseline: 0.0, canary: 5.0 },
+        threshold: 4.6,
+        breached: PerArm::default(),
+        proven: false,
+        attributed: false,
+        label: PerArm::default(),
+    }
+}
+
+/// `tick clear` or `tick time,blind`, then `breach=`, `n=baseline/canary`, `n=-`, `counted=`, `requests=`, `ok=`,
+/// `missing=arm:kind`, `labels=`, `limits=`, `step=`, `detail=`, `dup`. Without `n` the traffic follows the weight.
+fn tick(words: &[&str], at: Timestamp, before: &Decision, steps: &[Step]) -> Input {
+    let mut judgement = Judgement::empty(at, before.step);
+    let step = &steps[before.step as usize];
+    let canary = 1000.0 * step.weight.share();
+    judgement.counts = Some(PerArm { baseline: 1000.0 - canary, canary }.map(|total| Counts { total, bad: 0.0 }));
+    judgement.clock = StepClock { counted_s: 0.0, for_s: step.lasts.as_secs_f64(), canary_requests: 1000.0 };
+    judgement.ln_ok = 3.0;
+    judgement.ln_rollback = 3.0;
+    judgement.metrics.push(metric(5.0));
+    judgement.limits.extend([limit(LimitKind::WarnAbove), limit(LimitKind::PageAbove)]);
+    let mut tick = Tick { judgement, missing: PerArm::default(), detail: String::new() };
+    if words[0] != "clear" {
+        tick.judgement.keep.extend(word_list(words[0]).map(keep));
+    }
+    for word in &words[1..] {
+        tick_word(&mut tick, word);
+    }
+    Input::Tick(Box::new(tick))
+}
+
+fn tick_word(tick: &mut Tick, word: &str) {
+    let (key, value) = word.split_once('=').unwrap_or((word, ""));
+    let j = &mut tick.judgement;
+    match key {
+        "breach" => j.rollback.extend(word_list(value).map(breach)),
+        "n" if value == "-" => j.counts = None,
+        "n" => {
+            let (baseline, canary) = value.split_once('/').expect("n=baseline/canary");
+            let counts = |n: &str| Counts { total: n.parse().expect("a number"), bad: 0.0 };
+            j.counts = Some(PerArm { baseline: counts(baseline), canary: counts(canary) });
+        }
+        "counted" => j.clock.counted_s = seconds(value) as f64,
+        "requests" => j.clock.canary_requests = value.parse().expect("a number"),
+        "ok" => j.metrics[0] = metric(value.parse().expect("a number")),
+        "missing" => {
+            let (arm, why) = value.split_once(':').expect("missing=arm:kind");
+            for a in Arm::BOTH.into_iter().filter(|a| arm == "both" || arm == a.name()) {
+                tick.missing[a] = Some(blind(why));
+            }
+        }
+        "labels" => word_list(value).for_each(|l| match l {
+            "shared" => (j.labels.shared, j.labels.hold) = (true, true),
+            "page" => j.labels.page_shared = true,
+            _ => panic!("label {l:?}"),
+        }),
+        "limits" => word_list(value).for_each(|l| match l {
+            "warn" => j.limits[0].breached.canary = true,
+            "page" => j.limits[1].breached.canary = true,
+            _ => panic!("limit {l:?}"),
+        }),
+        "step" => j.step = value.parse().expect("a step"),
+        "detail" => tick.detail = value.replace('_', " "),
+        "dup" => j.duplicate = true,
+        _ => panic!("tick word {word:?}"),
+    }
+}
+
+fn begin(words: &[&str]) -> Input {
+    let found = words.iter().find(|w| w.ends_with('%')).map_or(Weight::ZERO, |w| w.parse().expect("weight"));
+    Input::Begin(Begin {
+        canary: Side::Second,
+        version: "v2".to_owned(),
+        by: "ana".to_owned(),
+        weight: found,
+        first: words.contains(&"first"),
+        retry: false,
+    })
+}
+
+fn verb(word: &str) -> Option<Verb> {
+    Some(match word {
+        "pause" => Verb::Pause,
+        "resume" => Verb::Resume,
+        "advance" => Verb::Advance,
+        "promote" => Verb::Promote,
+        "rollback" => Verb::RollBack,
+        "approve" => Verb::Approve { role: "manager".to_owned() },
+        "break-glass-promote" => Verb::BreakGlassPromote,
+        "break-glass-freeze" => Verb::BreakGlassFreeze,
+        _ => return None,
+    })
+}
+
+fn outcome(words: &[&str], generation: u64) -> Input {
+    let named = words.iter().find_map(|w| w.strip_prefix('#')).map(|g| g.parse().expect("generation"));
+    let retry = match words {
+        ["failed", "never", ..] => Retry::Never,
+        ["failed", "on-change", ..] => Retry::OnChange,
+        _ => Retry::After(Duration::from_secs(1)),
+    };
+    let outcome = if words[0] == "done" { Outcome::Done } else { Outcome::Failed { text: "connection refused".to_owned(), retry } };
+    Input::Effect { generation: named.unwrap_or(generation), outcome }
+}
+
+fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step]) -> Input {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if let Some(verb) = verb(words[0]) {
+        return Input::Command(Command { verb, by: "ana".to_owned(), why: words[1..].join(" ") });
+    }
+    match words.as_slice() {
+        ["begin", rest @ ..] => begin(rest),
+        ["tick", rest @ ..] => tick(rest, at, before, steps),
+        ["done" | "failed", ..] => outcome(&words, before.generation),
+        ["wake"] => Input::Wake,
+        ["supersede", version] => Input::Supersede { version: (*version).to_owned() },
+        ["traffic", "unreadable"] => Input::Traffic(Err("timeout".to_owned())),
+        ["traffic", weight, writer @ ..] => Input::Traffic(Ok(TrafficReading {
+            weight: weight.parse().expect("weight"),
+            generation: None,
+            writer: writer.first().map(|w| (*w).to_owned()),
+        })),
+        _ => panic!("input {text:?}"),
+    }
+}
+
+/// What a script may say about a decision: `advance 5% -> 25%`, `progressing 0`, `at 5%`, `step 0`, `set 5% #1`,
+/// `holds time, blind`, `page`, `counts`, `wake 70s`, `missing 2000` (requests of the unproven metric), `reasons 1`.
+fn facts(d: &Decision) -> Vec<String> {
+    let mut facts = vec![format!("at {}", d.weight), format!("step {}", d.step), format!("reasons {}", d.reasons.len())];
+    facts.push(match &d.action {
+        Action::Advance { from, to, .. } => format!("advance {from} -> {to}"),
+        action => action.name().to_owned(),
+    });
+    if let Action::Advance { unproven, .. } = &d.action {
+        facts.extend(unproven.iter().map(|u| u.requests.map_or_else(|| "missing unknown".to_owned(), |n| format!("missing {n}"))));
+    }
+    facts.push(match &d.state {
+        crate::model::State::Progressing { step } | crate::model::State::Baking { step } => format!("{} {step}", d.state.name()),
+        crate::model::State::Promoting(at) => format!("promoting {at:?}").to_lowercase(),
+        state => state.name().to_owned(),
+    });
+    facts.push(if d.counts_time { "counts" } else { "stands still" }.to_owned());
+    let holds: Vec<&str> = d.holds.iter().map(|h| h.why.name()).collect();
+    facts.push(format!("holds {}", if holds.is_empty() { "nothing".to_owned() } else { holds.join(", ") }));
+    facts.push(d.wake_at.map_or_else(|| "no wake".to_owned(), |at| format!("wake {}s", at.as_millis() / 1000)));
+    facts.extend(d.effects.iter().map(|e| match e {
+        Effect::SetWeight { weight, generation } => format!("set {weight} #{generation}"),
+        Effect::Notify { level: Level::Page, .. } => "page".to_owned(),
+        Effect::Notify { level: Level::Warning, .. } => "warning".to_owned(),
+        Effect::Notify { level: Level::Info, .. } => "info".to_owned(),
+    }));
+    facts
+}
+
+/// Every sentence a decision has for people.
+fn sentences(d: &Decision) -> Vec<String> {
+    let holds = d.holds.iter().flat_map(|h| [h.text.clone(), h.ends.clone()]);
+    let messages = d.effects.iter().filter_map(|e| match e {
+        Effect::Notify { text, .. } => Some(text.clone()),
+        Effect::SetWeight { .. } => None,
+    });
+    let refusal = match &d.action {
+        Action::Refuse(text) => Some(text.clone()),
+        _ => None,
+    };
+    holds.chain(messages).chain(refusal).collect()
+}
+
+fn agrees(d: &Decision, fact: &str) -> bool {
+    let has = |f: &str| facts(d).iter().any(|x| x == f || (f == "set" && x.starts_with("set ")));
+    match fact.split_once(' ') {
+        Some(("~", words)) => sentences(d).iter().any(|s| s.contains(words)),
+        Some(("no", "wake")) => has("no wake"),
+        Some(("no", rest)) => !has(rest),
+        _ => has(fact),
+    }
+}
+
+/// A decision on nothing, to compare the first one with.
+pub(super) fn unborn() -> Decision {
+    Decision {
+        at: Timestamp::from_millis(0),
+        action: Action::Hold,
+        state: crate::model::State::Waiting(crate::model::Waiting::Router),
+        weight: Weight::ZERO,
+        generation: 0,
+        step: 0,
+        counts_time: false,
+        reasons: Vec::new(),
+        holds: Vec::new(),
+        effects: Vec::new(),
+        wake_at: None,
+    }
+}
+
+/// Runs a script against a rule; every decision must also keep the invariants.
+pub(crate) fn check(rule_text: &str, script: &str) {
+    let rule = rule(rule_text);
+    let mut machine = Machine::new(&rule, &Method::default());
+    let mut last = unborn();
+    for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let (what, expected) = line.split_once("=>").unwrap_or((line, ""));
+        let (time, what) = what.trim().split_once(' ').expect("time and input");
+        let (times, what) = match what.trim().split_once(' ') {
+            Some((n, rest)) if n.starts_with('x') => (n[1..].parse().expect("xN"), rest.trim()),
+            _ => (1, what.trim()),
+        };
+        for i in 0..times {
+            let at = Timestamp::from_millis(1000 * (seconds(time) + 15 * i) as i64);
+            let input = input(what, at, &last, &rule.steps);
+            let decision = machine.handle(at, &input);
+            invariants::check(&last, &input, &decision).unwrap_or_else(|broken| panic!("{line}\n  {broken}"));
+            last = decision;
+        }
+        for fact in expected.split(';').map(str::trim).filter(|f| !f.is_empty()) {
+            assert!(agrees(&last, fact), "{line}\n  not {fact:?} in {:?}\n  {:#?}", facts(&last), sentences(&last));
+        }
+    }
+}
