@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+const URL: &str = "write http://host:port or https://host/path";
+
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
@@ -98,30 +100,34 @@ impl<'a> At<'a> {
 
     /// A mapping with only these keys.
     pub(crate) fn fields(&self, known: &'static [&'static str], report: &mut Report) -> Option<Fields<'a>> {
-        let entries = self.entries(report)?;
+        let Some(entries) = self.entries(report) else {
+            let keys = known.first().map_or_else(String::new, |first| format!("write {{ {first}: ... }}"));
+            self.wrong(report, format_args!("{} is not a mapping of keys", self.node.kind.said()), keys);
+            return None;
+        };
         for entry in entries {
             if !known.contains(&entry.key.as_str()) {
                 unknown_key(report, entry, &self.below(&entry.key), known);
             }
         }
-        Some(Fields { at: self.clone(), entries })
+        Some(Fields { at: self.clone(), entries, known })
     }
 
     /// A mapping with any keys, each once, in the file's order.
     pub(crate) fn members(&self, report: &mut Report) -> Vec<(&'a str, At<'a>)> {
-        let entries = self.entries(report).unwrap_or_default();
+        let Some(entries) = self.entries(report) else {
+            self.wanted(report, "a mapping of keys");
+            return Vec::new();
+        };
         entries.iter().map(|e| (e.key.as_str(), At { node: &e.node, path: self.below(&e.key) })).collect()
     }
 
-    /// A mapping's entries; nothing is an empty mapping. Repeated keys are told.
+    /// A mapping's entries; nothing is an empty mapping, anything else is none. Repeated keys are told.
     fn entries(&self, report: &mut Report) -> Option<&'a [Entry]> {
         let entries = match &self.node.kind {
             Kind::Map(entries) => entries.as_slice(),
             Kind::Null => &[],
-            _ => {
-                self.wanted(report, "a mapping of keys");
-                return None;
-            }
+            _ => return None,
         };
         for (index, entry) in entries.iter().enumerate() {
             if let Some(first) = entries[..index].iter().find(|e| e.key == entry.key) {
@@ -254,6 +260,17 @@ impl<'a> At<'a> {
         self.quantity(quantity::bytes, report)
     }
 
+    /// An `http://` or `https://` address with a host and without a password. A refused one is shown only if it cannot hold one.
+    pub(crate) fn url(&self, report: &mut Report) -> Option<String> {
+        let text = self.text(report)?;
+        match quantity::http_url(text) {
+            Ok(()) => return Some(text.trim_end_matches('/').to_owned()),
+            Err(why) if text.contains('@') => self.wrong(report, format_args!("the address {why}"), URL),
+            Err(why) => self.wrong(report, format_args!("{:?} {why}", shortened(text)), URL),
+        }
+        None
+    }
+
     fn quantity<T>(&self, read: fn(&str) -> Result<T, String>, report: &mut Report) -> Option<T> {
         if !matches!(self.node.kind, Kind::Text(_) | Kind::Number(_)) {
             return read("").err().and_then(|example| {
@@ -295,6 +312,7 @@ impl<'a> At<'a> {
 pub(crate) struct Fields<'a> {
     pub at: At<'a>,
     entries: &'a [Entry],
+    known: &'static [&'static str],
 }
 
 impl<'a> Fields<'a> {
@@ -307,7 +325,9 @@ impl<'a> Fields<'a> {
     /// The value of a key that must be there.
     pub(crate) fn need(&self, key: &str, way_out: &str, report: &mut Report) -> Option<At<'a>> {
         let found = self.get(key);
-        if found.is_none() {
+        // a slip of this very key is told already, with this key as the way out
+        let slipped = |e: &Entry| !self.known.contains(&e.key.as_str()) && nearest(&e.key, self.known) == Some(key);
+        if found.is_none() && !self.entries.iter().any(slipped) {
             wrong_at(report, &self.at.node.place, &self.at.below(key), "is missing", way_out);
         }
         found
@@ -347,5 +367,5 @@ fn nearest<'k>(said: &str, known: &[&'k str]) -> Option<&'k str> {
     let said = said.to_ascii_lowercase().replace('_', "-");
     let ranked = known.iter().map(|word| (strsim::damerau_levenshtein(&said, word), *word));
     let (distance, word) = ranked.min()?;
-    (distance <= 1 + word.len() / 4).then_some(word)
+    (distance <= (word.len() / 4).max(1)).then_some(word)
 }

@@ -16,7 +16,7 @@ const NODES_MAX: usize = 20_000;
 /// Deepest nesting; the grammar needs six.
 const DEPTH_MAX: usize = 32;
 
-/// The tree of one document; `Ok(None)` for an empty one.
+/// The tree of one document; an empty one is a node of nothing.
 pub(crate) fn parse(text: &str, file: &str) -> Result<Node, Report> {
     let mut options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_depth: DEPTH_MAX, max_documents: 2 },
@@ -36,11 +36,17 @@ pub(crate) fn parse(text: &str, file: &str) -> Result<Node, Report> {
 fn syntax(e: &serde_saphyr::Error, file: &str) -> Report {
     let line = e.location().map_or(0, |at| at.line());
     let said = e.without_snippet().to_string();
-    // the crate repeats the place in its sentence
-    let what = said.lines().next().unwrap_or_default();
-    let what = what.rsplit_once(" at line ").map_or(what, |(what, _)| what);
-    let way_out = "correct the YAML; what lies behind this place was not looked at".to_owned();
-    Report { problems: vec![Problem { file: file.to_owned(), line, path: String::new(), what: format!("not YAML: {what}"), way_out }] }
+    // the crate repeats the place in its sentence, and advises how to call it
+    let said = said.lines().next().unwrap_or_default();
+    let said = said.split_once(" at line ").map_or(said, |(what, _)| what);
+    let (what, way_out) = match () {
+        () if said.starts_with("budget breached") => {
+            (format!("more than {NODES_MAX} values or {DEPTH_MAX} levels"), "write a smaller file, without aliases of aliases")
+        }
+        () if said.starts_with("multiple YAML documents") => ("more than one document".to_owned(), "write one file for each"),
+        () => (format!("not YAML: {said}"), "correct it; what lies behind this place was not looked at"),
+    };
+    Report { problems: vec![Problem { file: file.to_owned(), line, path: String::new(), what, way_out: way_out.to_owned() }] }
 }
 
 /// A node as the YAML crate hands it over, before its spelling is looked up.

@@ -9,10 +9,10 @@ mod traffic;
 mod unrun;
 mod workloads;
 
-use super::walk::{At, Fields, one_of};
+use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};
+use crate::model::Budget;
 use crate::model::rule::{BakeJudge, Mode, NotRun, Rule};
-use crate::model::{Advance, Budget};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -47,6 +47,9 @@ pub struct Known {
 pub fn parse_rule(text: &str, file: &Path, known: &Known) -> Result<Rule, Report> {
     let name = file.display().to_string();
     let tree = yaml::parse(text, &name)?;
+    if tree.kind == Kind::Null {
+        return Err(Report::whole(name, "is empty", "write a rule, or take the file out of the folder"));
+    }
     let mut out = Out { report: Report::default(), not_run: Vec::new(), known };
     let rule = At::root(&tree).fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
     let Out { mut report, mut not_run, .. } = out;
@@ -184,18 +187,6 @@ fn budget(fields: &Fields<'_>, out: &mut Out<'_>) -> Budget {
         None => {}
     }
     budget
-}
-
-/// An `http://` or `https://` address with a host, without a password.
-fn url(at: &At<'_>, report: &mut Report) -> Option<String> {
-    let text = at.text(report)?;
-    match super::quantity::http_url(text) {
-        Ok(()) => Some(text.trim_end_matches('/').to_owned()),
-        Err(why) => {
-            at.wrong(report, format_args!("{text:?} {why}"), "write http://host:port or https://host/path");
-            None
-        }
-    }
 }
 
 /// Exactly two different texts.

@@ -1,6 +1,6 @@
 //! `traffic`: the router and its object. The word is the tag (`envoy: {...}`), so that a mistake keeps its line.
 
-use super::{Fields, Out, keys, two, url};
+use super::{Fields, Out, keys, two};
 use crate::config::walk::{At, one_of};
 use crate::model::rule::{EnvoyRoute, EnvoyWrite, Traffic, Workloads};
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ fn one_or_more_texts(at: &At<'_>, out: &mut Out<'_>) {
 fn envoy(at: &At<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option<EnvoyRoute> {
     let inner = at.fields(keys::ENVOY, &mut out.report)?;
     let admin = inner.need("admin", "write the admin interface's address, such as http://127.0.0.1:9901", &mut out.report);
-    let admin = admin.and_then(|at| url(&at, &mut out.report));
+    let admin = admin.and_then(|at| at.url(&mut out.report));
     let clusters = match inner.get("clusters") {
         Some(at) => two(&at, "clusters", out),
         None => clusters_of(workloads, at, out),

@@ -1,7 +1,7 @@
 //! Sections the grammar knows and this build does not carry out: they are checked like any other, and each becomes an entry
 //! of `Rule::not_run` with the sentence an operator needs. A rule is never run as if they were not there.
 
-use super::{Fields, LONGEST, Out, keys, known, url};
+use super::{Fields, LONGEST, Out, keys, known};
 use crate::config::walk::At;
 use crate::model::rule::First;
 use std::time::Duration;
@@ -45,12 +45,12 @@ fn hooks(fields: &Fields<'_>, out: &mut Out<'_>) {
 
 fn hook(at: &At<'_>, out: &mut Out<'_>) {
     if !at.is_map() {
-        url(at, &mut out.report);
+        at.url(&mut out.report);
         return;
     }
     let Some(inner) = at.fields(keys::HOOK, &mut out.report) else { return };
     if let Some(at) = inner.need("url", "write the address to POST to", &mut out.report) {
-        url(&at, &mut out.report);
+        at.url(&mut out.report);
     }
     super::optional(&inner, "timeout", |at| at.duration(Duration::from_millis(100)..=LONGEST, &mut out.report));
     super::word(&inner, "on-fail", &[("roll-back", ()), ("hold", ()), ("ask", ())], out);

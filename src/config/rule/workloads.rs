@@ -1,6 +1,6 @@
 //! `workloads` and `telemetry`: what carries the two versions, and which counters tell about it.
 
-use super::{Fields, Out, keys, known, name, url};
+use super::{Fields, Out, keys, known, name};
 use crate::config::walk::At;
 use crate::model::rule::{Target, Telemetry, WorkloadForm, Workloads};
 use std::collections::BTreeMap;
@@ -28,7 +28,8 @@ fn with_namespace(mut target: Target, namespace: Option<&str>) -> Target {
 }
 
 fn form(inner: &Fields<'_>, out: &mut Out<'_>) -> Option<Workloads> {
-    let written: Vec<String> = inner.written(&["pair", "stable", "canary", "one"]).into_iter().map(|at| at.path).collect();
+    let forms = ["pair", "stable", "canary", "one"];
+    let written: Vec<&str> = forms.into_iter().filter(|form| inner.get(form).is_some()).collect();
     match written.len() {
         1 if inner.get("pair").is_some() => pair(&inner.get("pair")?, out),
         1 if inner.get("one").is_some() => one(&inner.get("one")?, out),
@@ -41,7 +42,7 @@ fn form(inner: &Fields<'_>, out: &mut Out<'_>) -> Option<Workloads> {
             None
         }
         _ => {
-            inner.at.wrong(&mut out.report, format_args!("has {} alone or together", written.join(" and ")), FORMS);
+            inner.at.wrong(&mut out.report, format_args!("has {}", written.join(" and ")), FORMS);
             None
         }
     }
@@ -136,5 +137,5 @@ fn matchers(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
 }
 
 fn pages(at: &At<'_>, out: &mut Out<'_>) -> Vec<String> {
-    at.items(&mut out.report).iter().filter_map(|page| url(page, &mut out.report)).collect()
+    at.items(&mut out.report).iter().filter_map(|page| page.url(&mut out.report)).collect()
 }
