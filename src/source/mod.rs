@@ -1,6 +1,7 @@
 //! Where samples come from. A source answers a tick for all rollouts that read it at once; every source gives the same
 //! samples for the same traffic. Counters are differenced here ([`counters`]); arms are paired and judged in `analysis`.
 
+pub mod counters;
 pub mod packs;
 pub mod prometheus;
 pub mod recording;
