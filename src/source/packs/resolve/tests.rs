@@ -1,0 +1,142 @@
+use super::*;
+use crate::source::packs::Packs;
+
+fn target(fields: &[(&str, &str)]) -> rule::Target {
+    rule::Target { fields: fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() }
+}
+
+fn subscription(telemetry: rule::Telemetry, baseline: &[(&str, &str)], canary: &[(&str, &str)]) -> Subscription {
+    Subscription {
+        key: 1,
+        arms: PerArm { baseline: target(baseline), canary: target(canary) },
+        telemetry: vec![telemetry],
+        custom_counts: Vec::new(),
+        custom_gauges: Vec::new(),
+        wants: Wants { requests: true, buckets: true, ..Wants::default() },
+    }
+}
+
+fn envoy() -> rule::Telemetry {
+    rule::Telemetry { pack: "envoy".into(), ..rule::Telemetry::default() }
+}
+
+fn http_by_version() -> rule::Telemetry {
+    let arm = BTreeMap::from([("version".to_owned(), "{version}".to_owned())]);
+    rule::Telemetry { pack: "http".into(), arm, ..rule::Telemetry::default() }
+}
+
+#[test]
+fn a_pack_without_choices_needs_no_lookup() {
+    let resolver = Resolver::new(&Packs::builtin(), &subscription(envoy(), &[("cluster", "v1")], &[("cluster", "v2")])).unwrap();
+    assert_eq!(resolver.next(), Ok(None));
+    let asked = resolver.finish().unwrap().remove(0);
+    assert_eq!(asked.arm_labels, ["envoy_cluster_name"]);
+    assert_eq!((asked.arms.baseline, asked.arms.canary), (vec!["v1".to_owned()], vec!["v2".to_owned()]));
+    let selects: Vec<String> = asked.questions.iter().map(|q| q.selects[0].0.to_string()).collect();
+    assert_eq!(
+        selects,
+        ["envoy_cluster_upstream_rq", "envoy_cluster_upstream_cx_destroy_local_with_active_rq", "envoy_cluster_upstream_rq_time_bucket"]
+    );
+    assert_eq!(asked.questions[0].outcome(&["503"]), Outcome::Bad);
+    assert_eq!(asked.questions[0].outcome(&["5030"]), Outcome::Good, "regexes are anchored");
+    assert_eq!(asked.questions[0].outcome(&["404"]), Outcome::Good);
+}
+
+#[test]
+fn candidates_are_looked_up_in_order() {
+    let wanted = subscription(http_by_version(), &[("version", "v1")], &[("version", "v2")]);
+    let mut resolver = Resolver::new(&Packs::builtin(), &wanted).unwrap();
+    let Some(Probe::Metrics { names, matchers }) = resolver.next().unwrap() else { panic!("counts first") };
+    assert_eq!(names[0], "http_requests_total");
+    assert_eq!(matchers[0].to_string(), r#"version=~"v1|v2""#);
+    resolver.answer(&BTreeSet::from(["http_request_duration_seconds_count".to_owned(), "http_requests_received_total".to_owned()]));
+    let Some(Probe::Metrics { names, .. }) = resolver.next().unwrap() else { panic!("then the histogram") };
+    assert_eq!(names, ["http_request_duration_highr_seconds_bucket", "http_request_duration_seconds_bucket"]);
+    resolver.answer(&BTreeSet::from(["http_request_duration_seconds_bucket".to_owned()]));
+    let Some(Probe::Labels { select, labels }) = resolver.next().unwrap() else { panic!("then labels") };
+    assert_eq!(select.to_string(), r#"http_requests_received_total{version=~"v1|v2"}"#);
+    assert_eq!(labels, ["status", "code", "status_code", "http_status"]);
+    resolver.answer(&BTreeSet::from(["code".to_owned()]));
+    assert_eq!(resolver.next(), Ok(None));
+    assert!(!resolver.guessed);
+    let asked = resolver.finish().unwrap().remove(0);
+    assert_eq!(asked.questions[0].keep, ["code"]);
+    assert_eq!(asked.questions[0].outcome(&["5xx"]), Outcome::Bad);
+    assert_eq!(asked.questions[1].selects[0].0.name, "http_request_duration_seconds_bucket");
+    assert_eq!(asked.questions[1].unit_ms, 1e3);
+}
+
+#[test]
+fn without_a_series_to_go_by_the_first_candidate_is_a_guess() {
+    let wanted = subscription(http_by_version(), &[("version", "v1")], &[("version", "v2")]);
+    let mut resolver = Resolver::new(&Packs::builtin(), &wanted).unwrap();
+    while resolver.next().unwrap().is_some() {
+        resolver.answer(&BTreeSet::new());
+    }
+    assert!(resolver.guessed);
+    assert_eq!(resolver.finish().unwrap()[0].questions[0].selects[0].0.name, "http_requests_total");
+}
+
+#[test]
+fn what_this_build_does_not_carry_out_is_said_with_the_way_out() {
+    let http = rule::Telemetry { pack: "http".into(), ..rule::Telemetry::default() };
+    let why = Resolver::new(&Packs::builtin(), &subscription(http, &[("namespace", "a")], &[("namespace", "b")])).unwrap_err();
+    assert!(why.contains("pods()") && why.contains("arm:"), "{why}");
+}
+
+#[test]
+fn a_rule_that_does_not_fit_its_pack_is_told_why() {
+    let packs = Packs::builtin();
+    let sub = |t: rule::Telemetry, b: &str, c: &str| subscription(t, &[("cluster", b)], &[("cluster", c)]);
+    let no_pack = rule::Telemetry { pack: "envo".into(), ..rule::Telemetry::default() };
+    assert!(Resolver::new(&packs, &sub(no_pack, "a", "b")).unwrap_err().contains("there are envoy, http"));
+    let why = Resolver::new(&packs, &subscription(envoy(), &[("service", "a")], &[("service", "b")])).unwrap_err();
+    assert!(why.contains("\"cluster\"") && why.contains("workload \"a\""), "{why}");
+    assert!(Resolver::new(&packs, &sub(envoy(), "a", "a")).unwrap_err().contains("cannot be told apart"));
+    let bad_param = rule::Telemetry { params: BTreeMap::from([("clusterlabel".into(), "x".into())]), ..envoy() };
+    assert!(Resolver::new(&packs, &sub(bad_param, "a", "b")).unwrap_err().contains("cluster-label"));
+    let bad_extra = rule::Telemetry { extra: Some("cluster=eu1".into()), ..envoy() };
+    assert!(Resolver::new(&packs, &sub(bad_extra, "a", "b")).unwrap_err().contains("extra"));
+}
+
+#[test]
+fn parameters_and_extra_matchers_reach_every_selector() {
+    let telemetry = rule::Telemetry {
+        params: BTreeMap::from([("cluster-label".into(), "cluster_name".into())]),
+        extra: Some(r#"cluster="eu1""#.into()),
+        ..envoy()
+    };
+    let asked = Resolver::new(&Packs::builtin(), &subscription(telemetry, &[("cluster", "v1")], &[("cluster", "v2")])).unwrap();
+    let asked = asked.finish().unwrap().remove(0);
+    assert_eq!(asked.arm_labels, ["cluster_name"]);
+    for question in &asked.questions {
+        assert!(question.selects[0].0.to_string().contains(r#"{cluster="eu1"}"#), "{question:?}");
+    }
+}
+
+#[test]
+fn custom_counts_ride_on_the_first_entry() {
+    let mut wanted = subscription(envoy(), &[("cluster", "v1")], &[("cluster", "v2")]);
+    let counts = rule::CustomCounts { part: "hits_total{kind=\"a\",{{workload}}}".into(), part_is_bad: false, total: "all_total".into() };
+    wanted.custom_counts.push(counts);
+    let asked = Resolver::new(&Packs::builtin(), &wanted).unwrap().finish().unwrap().remove(0);
+    let custom = asked.questions.last().unwrap();
+    assert_eq!(custom.group, Group::Custom(0));
+    assert_eq!(custom.selects[1].0.to_string(), r#"hits_total{kind="a"}"#);
+}
+
+#[test]
+fn sets_and_templates() {
+    let bad = anchored(&grpc_set("@grpc-bad").unwrap()).unwrap();
+    for code in ["14", "Unavailable", "UNAVAILABLE", "2", "DataLoss"] {
+        assert!(bad.is_match(code), "{code}");
+    }
+    for code in ["7", "8", "Canceled", "", "140"] {
+        assert!(!bad.is_match(code), "{code}");
+    }
+    assert!(anchored(&grpc_set("@grpc-bad+8").unwrap()).unwrap().is_match("RESOURCE_EXHAUSTED"));
+    assert!(grpc_set("@grpc-bad+99").is_err() && grpc_set("@http").is_err());
+    assert_eq!(fill("a-{x}-[0-9]{5}{1,2}", |n| (n == "x").then(|| "y".into())), Ok("a-y-[0-9]{5}{1,2}".into()));
+    assert_eq!(fill("{z}", |_| None), Err("z".into()));
+    assert_eq!(normalised("normalise(team.a-svc..x-80)@kubernetescrd"), "team-a-svc-x-80@kubernetescrd");
+}
