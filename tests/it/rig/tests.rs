@@ -31,7 +31,8 @@ fn prometheus_answers_an_injected_series_and_keeps_it_over_a_kill() {
     prometheus.write(&[
         Series::new("seen_total", &[("version", "v2"), ("code", "500")]).at(hour_ago, 7.0).at(hour_ago + 15_000, 9.5),
         Series::new("seen_total", &[("version", "v1"), ("code", "500")]).at(hour_ago + 15_000, 1.0),
-        Series::new("now_total", &[]).at(now_ms() - 1000, f64::INFINITY),
+        // a label of 128 bytes: the first length that takes two bytes on the wire
+        Series::new("now_total", &[("long", &"x".repeat(128))]).at(now_ms() - 1000, f64::INFINITY),
     ]);
     let at = |s: i64| Some((hour_ago + s * 1000) as f64 / 1000.0);
     let row = |s| prometheus.instant(r#"seen_total{version="v2"}"#, at(s)).first().expect("a row").clone();
