@@ -1,0 +1,74 @@
+//! Sentences of the report: what an operator should know about the set-up and about what was left out.
+
+use super::history::Past;
+use super::metric::Metric;
+use super::series::{Series, SeriesKey};
+use crate::model::{JudgeSpec, LimitKind, MetricKind};
+
+/// A dispersion above this makes small faults invisible.
+const UNSTEADY: f64 = 50.0;
+
+/// What the history was good for.
+pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metrics: &[Metric], out: &mut Vec<String>) {
+    let dt_s = spec.interval.as_secs_f64();
+    if past.requests.is_none() {
+        let have = past.usable as f64 * dt_s / 60.0;
+        out.push(format!(
+            "burstiness unknown: {have:.0} min of history, {:.0} min are needed; learned from the live baseline, comparison starts after {:.0} s",
+            spec.method.history_min_s / 60.0,
+            spec.method.burn_in_s
+        ));
+    }
+    for (from, to) in runs(&past.left_out) {
+        let before_end = |i: usize| (past.length - i) as f64 * dt_s / 60.0;
+        out.push(format!(
+            "errors and latency from {:.0} to {:.0} min before the start left out of the comparison: they look like an incident",
+            before_end(from),
+            before_end(to)
+        ));
+    }
+    for s in series.iter().filter(|s| s.key == SeriesKey::Requests && s.phi.base > UNSTEADY) {
+        out.push(format!("unsteady before the release: phi {:.0}, only large faults can be found", s.phi.base));
+    }
+    for (m, s) in metrics.iter().zip(&spec.metrics) {
+        if m.advisory {
+            out.push(format!("{} is advisory: there is no comparison of baseline pods with each other to calibrate it", s.name));
+        }
+        out.extend(coarse(&s.name, m));
+    }
+}
+
+/// Buckets too coarse for a quantile; known once its setup is.
+pub(super) fn coarse(name: &str, m: &Metric) -> Option<String> {
+    let MetricKind::Latency(q) = m.kind else { return None };
+    let coarse = m.latency()?.frozen()?.coarse;
+    coarse.then(|| format!("{name}: buckets too coarse for P{}", trimmed(q * 100.0)))
+}
+
+fn trimmed(v: f64) -> String {
+    let text = format!("{v:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A limit between two bounds, or beyond them.
+pub(super) fn between_bounds(out: &mut Vec<String>, name: &str, kind: LimitKind, ms: f64, breach: Option<f64>, promote: Option<f64>) {
+    let what = format!("{name} {} {ms} ms", kind.name());
+    match (breach, promote) {
+        (Some(b), Some(p)) if b > p => out.push(format!("{what}: breach is provable from {b} ms, pass up to {p} ms")),
+        (None, _) if kind != LimitKind::PromoteBelow => out.push(format!("{what}: above the last bucket bound, never provable")),
+        (_, None) if kind == LimitKind::PromoteBelow => out.push(format!("{what}: below the first bucket bound, never provable")),
+        _ => {}
+    }
+}
+
+/// Consecutive numbers as `(first, one past the last)`.
+fn runs(ascending: &[usize]) -> Vec<(usize, usize)> {
+    let mut out: Vec<(usize, usize)> = Vec::new();
+    for &i in ascending {
+        match out.last_mut() {
+            Some((_, end)) if *end == i => *end = i + 1,
+            _ => out.push((i, i + 1)),
+        }
+    }
+    out
+}

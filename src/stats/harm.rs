@@ -1,0 +1,67 @@
+//! Evidence that the canary is worse than tolerated: a mixture over strength and over onset (STATISTICS 2.1).
+
+use super::grid::Grid;
+use super::logsum::{ln_add, ln_sum};
+
+/// Most that one poll can say, nats: one corrupt scrape must not decide.
+pub const CLIP: f64 = 3.0;
+/// Most that a poll can say after one that was clipped: an outage then needs two polls, never one.
+pub const CLIP_SECOND: f64 = 12.0;
+
+/// The process. State: per alternative the log of the accumulated evidence, and the mass that has started.
+#[derive(Clone, Debug)]
+pub struct Harm<const K: usize> {
+    ln_pi: [f64; K],
+    ln_l: [f64; K],
+    started: f64,
+    restart: bool,
+    clipped: [bool; K],
+    hot: bool,
+}
+
+impl<const K: usize> Harm<K> {
+    /// With the restart mixture over onset (half of the mass at the start, the rest spread over later starts).
+    pub fn with_onset(grid: &Grid<K>) -> Self {
+        Self::new(grid, true)
+    }
+
+    /// All mass at the start (the guard).
+    pub fn from_start(grid: &Grid<K>) -> Self {
+        Self::new(grid, false)
+    }
+
+    fn new(grid: &Grid<K>, restart: bool) -> Self {
+        Self { ln_pi: grid.ln_pi, ln_l: [f64::NEG_INFINITY; K], started: 0.0, restart, clipped: [false; K], hot: false }
+    }
+
+    /// One poll. `t_s`: seconds from activation to the END of this poll; `onset_s`: H0; `lf`: factors, already divided by the
+    /// dispersion; `data`: did this poll carry canary requests (gauges: a factor)? Returns `ln E`, nats.
+    ///
+    /// The clip of an alternative depends only on the past, so each clipped factor still has expectation at most 1.
+    pub fn update(&mut self, t_s: f64, onset_s: f64, lf: &[f64; K], data: bool) -> f64 {
+        let started = if self.restart { 0.5 + 0.5 * t_s / (t_s + onset_s) } else { 1.0 };
+        let fresh = started - self.started;
+        let ln_fresh = if fresh > 0.0 { fresh.ln() } else { f64::NEG_INFINITY };
+        self.started = started;
+        self.hot = false;
+        let mut terms = [0.0; K];
+        for k in 0..K {
+            let clip = if self.clipped[k] { CLIP_SECOND } else { CLIP };
+            self.ln_l[k] = ln_add(self.ln_l[k], ln_fresh) + lf[k].min(clip);
+            terms[k] = self.ln_pi[k] + self.ln_l[k];
+            let above = lf[k] >= CLIP;
+            self.hot |= above;
+            // a poll without data says nothing about the row of clipped ones
+            if data {
+                self.clipped[k] = above;
+            }
+        }
+        let ln_e = ln_sum(&terms);
+        if started < 1.0 { ln_add(ln_e, (-started).ln_1p()) } else { ln_e }
+    }
+
+    /// Was any factor of the last poll clipped?
+    pub fn hot(&self) -> bool {
+        self.hot
+    }
+}
