@@ -45,6 +45,14 @@ pub(crate) struct Entry {
     pub node: Node,
 }
 
+impl Node {
+    /// The entry of a key, if this is a mapping that has it.
+    pub(crate) fn below(&self, key: &str) -> Option<&Entry> {
+        let Kind::Map(entries) = &self.kind else { return None };
+        entries.iter().find(|e| e.key == key)
+    }
+}
+
 impl Kind {
     /// What it is, and for a scalar which: for a sentence.
     fn said(&self) -> String {
@@ -165,6 +173,15 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Tells every repeated key below, for a tree that goes on as something else.
+    pub(crate) fn repeats(&self, report: &mut Report) {
+        match &self.node.kind {
+            Kind::Map(_) => self.members(report).iter().for_each(|(_, at)| at.repeats(report)),
+            Kind::List(_) => self.items(report).iter().for_each(|at| at.repeats(report)),
+            _ => {}
+        }
+    }
+
     /// Is it a mapping?
     pub(crate) fn is_map(&self) -> bool {
         matches!(self.node.kind, Kind::Map(_))
@@ -194,11 +211,11 @@ impl<'a> At<'a> {
         }
     }
 
-    /// `true` or `false`. Environment and flags only have texts, so the words count there too.
+    /// `true` or `false`, in quotes too: environment and flags only have texts.
     pub(crate) fn flag(&self, report: &mut Report) -> Option<bool> {
         let said = match &self.node.kind {
             Kind::Bool(text) => text.to_ascii_lowercase(),
-            Kind::Text(text) if self.node.place.line == 0 => text.clone(),
+            Kind::Text(text) => text.clone(),
             _ => String::new(),
         };
         match said.as_str() {
@@ -214,8 +231,7 @@ impl<'a> At<'a> {
     /// A number, from whatever kind of scalar says it.
     fn number<T: std::str::FromStr>(&self) -> Option<T> {
         match &self.node.kind {
-            Kind::Number(text) => text.parse().ok(),
-            Kind::Text(text) if self.node.place.line == 0 => text.parse().ok(),
+            Kind::Number(text) | Kind::Text(text) => text.parse().ok(),
             _ => None,
         }
     }
@@ -364,8 +380,9 @@ pub(crate) fn one_of(said: &str, known: &[&str]) -> String {
 
 /// The known word that a typo most likely meant.
 fn nearest<'k>(said: &str, known: &[&'k str]) -> Option<&'k str> {
-    let said = said.to_ascii_lowercase().replace('_', "-");
-    let ranked = known.iter().map(|word| (strsim::damerau_levenshtein(&said, word), *word));
+    let plain = |word: &str| word.to_ascii_lowercase().replace('_', "-");
+    let said = plain(said);
+    let ranked = known.iter().map(|word| (strsim::damerau_levenshtein(&said, &plain(word)), *word));
     let (distance, word) = ranked.min()?;
     (distance <= (word.len() / 4).max(1)).then_some(word)
 }

@@ -1,8 +1,14 @@
 //! The daemon's own settings: defaults < file < environment (`CANARYD_...`) < flags. Keys are snake_case, because the `config`
 //! crate lower-cases the environment; rule files, which are ours alone, are kebab-case.
 
-use super::Report;
-use crate::model::Timestamp;
+mod layers;
+mod read;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use super::walk::At;
+use super::{Known, Report};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,7 +35,7 @@ pub struct Settings {
     pub tokens: Vec<Token>,
     /// How it logs.
     pub log: LogSettings,
-    /// How much faster than real time the method runs, `1..=60`. Only the demo changes it.
+    /// How much faster than real time the method runs, `1..=1000`. Only the demo and tests change it.
     pub time_scale: f64,
     /// Days the journal is kept, `1..=3650`. Default 90; raw samples go first.
     pub retention_days: u32,
@@ -75,8 +81,8 @@ pub struct PrometheusSettings {
     pub ca_file: Option<PathBuf>,
     /// Further headers of every request, such as a tenant's. Not shown in Debug.
     pub headers: BTreeMap<String, Secret>,
-    /// Further parameters of every query, such as `partial_response=false`.
-    pub params: BTreeMap<String, String>,
+    /// Further parameters of every query, such as `partial_response=false`. Not shown in Debug.
+    pub params: BTreeMap<String, Secret>,
 }
 
 /// How a source is told who asks.
@@ -171,13 +177,38 @@ pub enum ReceiverSettings {
 
 impl Settings {
     /// Reads and checks the settings of all four layers. `env` is every variable of the process; those without the prefix
-    /// `CANARYD_` are passed over. Relative paths in the file are relative to the file's folder, all others to the working
-    /// directory. The token file is read, other secrets are not.
+    /// `CANARYD_`, those a client of the daemon reads and those Kubernetes makes of a Service named `canaryd` are passed over.
+    /// Levels of a key are joined by two underscores (`CANARYD_LOG__LEVEL`), items of a list by commas. Relative paths in the
+    /// file are relative to the file's folder, all others to the working directory. The token file is read, other secrets are
+    /// only looked for.
     ///
     /// # Errors
     /// Every problem, named by file and line, by variable or by flag.
     pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, flags: Flags) -> Result<Self, Report> {
-        let _ = (file, env.count(), flags, Timestamp::default());
-        Err(Report::whole("settings", "are not read yet", ""))
+        let mut report = Report::default();
+        let file_tree = match file.map(layers::of_file) {
+            Some(Ok(tree)) => Some(tree),
+            Some(Err(e)) => {
+                report.join(e);
+                None
+            }
+            None => None,
+        };
+        if let Some(tree) = &file_tree {
+            At::root(tree).repeats(&mut report);
+        }
+        // the problems of the other layers are told even where the file is none
+        let tree = layers::merged(file_tree, &layers::of_env(env), &layers::of_flags(flags))?;
+        let settings = read::settings(&At::root(&tree), file.and_then(Path::parent), &mut report);
+        report.or(settings)
+    }
+
+    /// What rules may refer to, given the names of the query packs.
+    pub fn known(&self, packs: impl IntoIterator<Item = String>) -> Known {
+        Known {
+            packs: packs.into_iter().collect(),
+            sources: self.sources.iter().map(|source| source.name.clone()).collect(),
+            receivers: self.receivers.keys().cloned().collect(),
+        }
     }
 }

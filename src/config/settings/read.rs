@@ -1,0 +1,286 @@
+//! The merged tree becomes settings.
+
+use super::{
+    LogFormat, LogSettings, PrometheusSettings, ReceiverSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, tokens,
+};
+use crate::config::Report;
+use crate::config::walk::{At, Fields, one_of};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const KEYS: &[&str] =
+    &["listen", "data", "rules", "packs", "default_source", "sources", "tokens", "log", "time_scale", "retention_days", "receivers"];
+const SOURCE: &[&str] = &["prometheus", "scrape"];
+const PROMETHEUS: &[&str] = &["url", "timeout", "bearer_token_file", "basic", "ca_file", "headers", "params"];
+const BASIC: &[&str] = &["user", "password_file"];
+const SCRAPE: &[&str] = &["urls", "timeout"];
+const LOG: &[&str] = &["format", "level"];
+const RECEIVER: &[&str] = &["alertmanager"];
+const ALERTMANAGER: &[&str] = &["urls"];
+
+/// An answer that takes longer than a minute is of no use to a tick.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+const PROMETHEUS_TIMEOUT: Duration = Duration::from_secs(10);
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a walk over settings needs besides the tree.
+struct Out<'a> {
+    report: &'a mut Report,
+    /// Folder of the settings file: what its relative paths are relative to.
+    folder: Option<&'a Path>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report) -> Option<Settings> {
+    let mut out = Out { report, folder, warnings: Vec::new() };
+    let fields = root.fields(KEYS, out.report)?;
+    let listen = fields.get("listen").and_then(|at| address(&at, &mut out));
+    let data = fields.get("data").and_then(|at| path(&at, &mut out));
+    let rules = fields.get("rules").map(|at| paths(&at, &mut out));
+    let packs = fields.get("packs").map(|at| path(&at, &mut out));
+    let sources = sources(&fields, &mut out);
+    let tokens_at = fields.get("tokens");
+    let tokens = tokens_at.as_ref().and_then(|at| bearers(at, &mut out));
+    if let (Some(listen), Some(at), None) = (listen, fields.get("listen"), &tokens_at) {
+        outsiders(listen, &at, &mut out);
+    }
+    let log = fields.get("log").and_then(|at| log(&at, &mut out));
+    let time_scale = fields.get("time_scale").and_then(|at| at.real(1.0..=1000.0, out.report));
+    let retention_days = fields.get("retention_days").and_then(|at| at.whole(1..=3650, out.report));
+    let receivers = receivers(&fields, &mut out);
+    Some(Settings {
+        listen: listen?,
+        data: data?,
+        rules: rules?,
+        packs: packs.unwrap_or_default(),
+        sources: sources?,
+        tokens: tokens.unwrap_or_default(),
+        log: log?,
+        time_scale: time_scale?,
+        retention_days: retention_days?,
+        receivers,
+        warnings: out.warnings,
+    })
+}
+
+fn address(at: &At<'_>, out: &mut Out<'_>) -> Option<SocketAddr> {
+    let text = at.text(out.report)?;
+    let numeric = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let address = numeric.parse().ok();
+    if address.is_none() {
+        at.wrong(out.report, format_args!("{text:?} is no address"), "write an IP address and a port, such as 127.0.0.1:7878");
+    }
+    address
+}
+
+/// Whoever reaches the API can move traffic.
+fn outsiders(listen: SocketAddr, at: &At<'_>, out: &mut Out<'_>) {
+    if !listen.ip().to_canonical().is_loopback() {
+        let way_out = "set tokens to a file of name:role:token lines, or listen on 127.0.0.1";
+        at.wrong(out.report, format_args!("{listen} can be reached from other machines, and there are no tokens"), way_out);
+    }
+}
+
+fn path(at: &At<'_>, out: &mut Out<'_>) -> Option<PathBuf> {
+    let path = Path::new(at.text(out.report)?);
+    Some(match out.folder {
+        Some(folder) if at.line() > 0 => folder.join(path),
+        _ => path.to_owned(),
+    })
+}
+
+fn paths(at: &At<'_>, out: &mut Out<'_>) -> Vec<PathBuf> {
+    at.items(out.report).iter().filter_map(|item| path(item, out)).collect()
+}
+
+/// A file that must be there now; what it holds is read when it is used.
+fn present(at: &At<'_>, out: &mut Out<'_>) -> Option<PathBuf> {
+    let path = path(at, out)?;
+    if let Err(e) = std::fs::File::open(&path) {
+        at.wrong(out.report, format_args!("{} cannot be read: {e}", path.display()), "");
+    }
+    Some(path)
+}
+
+fn bearers(at: &At<'_>, out: &mut Out<'_>) -> Option<Vec<super::Token>> {
+    let file = path(at, out)?;
+    match tokens::read(&file) {
+        Ok((tokens, warning)) => {
+            out.warnings.extend(warning);
+            Some(tokens)
+        }
+        Err(report) => {
+            out.report.join(report);
+            None
+        }
+    }
+}
+
+fn log(at: &At<'_>, out: &mut Out<'_>) -> Option<LogSettings> {
+    let fields = at.fields(LOG, out.report)?;
+    let format = fields.get("format").and_then(|at| at.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)], out.report));
+    let level = fields.get("level").and_then(|at| level(&at, out));
+    Some(LogSettings { format: format?, level: level? })
+}
+
+fn level(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
+    let text = at.text(out.report)?;
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    // the reader of filters takes a misspelt level for the name of a target, so the words are checked here
+    let known = text.split(',').all(|part| levels.contains(&part.rsplit('=').next().unwrap_or(part).trim()));
+    if !known || text.parse::<tracing_subscriber::filter::Targets>().is_err() {
+        let way_out = "write error, warn, info, debug or trace, or such as info,canaryd::source=debug";
+        at.wrong(out.report, format_args!("{text:?} is no log level"), way_out);
+    }
+    Some(text.to_owned())
+}
+
+/// The one a rule without `source` reads comes first.
+fn sources(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Vec<SourceSettings>> {
+    let members = fields.get("sources").map_or_else(Vec::new, |at| at.members(out.report));
+    let names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+    let first = default_source(fields, &names, out);
+    let read: Vec<Option<SourceSettings>> = members.iter().map(|(name, at)| source(name, at, out)).collect();
+    let mut sources = read.into_iter().collect::<Option<Vec<_>>>()?;
+    sources.sort_by_key(|source| Some(source.name.as_str()) != first);
+    Some(sources)
+}
+
+fn default_source<'a>(fields: &Fields<'a>, names: &[&str], out: &mut Out<'_>) -> Option<&'a str> {
+    let Some(at) = fields.get("default_source") else {
+        if names.len() > 1 {
+            let at = fields.get("sources")?;
+            let what = format!("{} sources, and none is the default", names.len());
+            at.wrong(out.report, what, format_args!("write default_source: {}", names[0]));
+        }
+        return None;
+    };
+    let name = at.text(out.report)?;
+    if !names.contains(&name) {
+        at.wrong(out.report, format_args!("no source is named {name:?}"), one_of(name, names));
+    }
+    Some(name)
+}
+
+fn named(name: &str, at: &At<'_>, out: &mut Out<'_>) {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_') {
+        at.wrong(out.report, format_args!("{name:?} is no name"), "write lower-case letters, digits, - and _");
+    }
+}
+
+fn source(name: &str, at: &At<'_>, out: &mut Out<'_>) -> Option<SourceSettings> {
+    named(name, at, out);
+    let fields = at.fields(SOURCE, out.report)?;
+    let kind = match (fields.get("prometheus"), fields.get("scrape")) {
+        (Some(at), None) => prometheus(&at, out).map(SourceKind::Prometheus),
+        (None, Some(at)) => scrape(&at, out),
+        _ => {
+            at.wrong(out.report, "is no source", "write prometheus: { url: ... } or scrape: { urls: [...] }, one of them");
+            None
+        }
+    };
+    Some(SourceSettings { name: name.to_owned(), kind: kind? })
+}
+
+fn prometheus(at: &At<'_>, out: &mut Out<'_>) -> Option<PrometheusSettings> {
+    let fields = at.fields(PROMETHEUS, out.report)?;
+    let url = fields.need("url", "write its address, such as http://prometheus:9090", out.report).and_then(|at| base_url(&at, out));
+    let timeout = timeout(&fields, PROMETHEUS_TIMEOUT, out);
+    let auth = auth(&fields, out);
+    let ca_file = fields.get("ca_file").and_then(|at| present(&at, out));
+    let headers = hidden(fields.get("headers"), out);
+    if let Some((name, at)) = headers.iter().find(|(name, _, _)| name.eq_ignore_ascii_case("authorization")).map(|(n, _, at)| (n, at)) {
+        at.wrong(out.report, format_args!("{name} is a secret in a settings file"), "write bearer_token_file or basic");
+    }
+    let params = hidden(fields.get("params"), out);
+    let strip = |members: Vec<(String, Secret, At<'_>)>| members.into_iter().map(|(name, value, _)| (name, value)).collect();
+    Some(PrometheusSettings { url: url?, timeout: timeout?, auth: auth?, ca_file, headers: strip(headers), params: strip(params) })
+}
+
+fn base_url(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
+    let url = at.url(out.report)?;
+    if url.contains(['?', '#']) {
+        at.wrong(out.report, "the address has parameters", "write them below params");
+    }
+    Some(url)
+}
+
+fn timeout(fields: &Fields<'_>, default: Duration, out: &mut Out<'_>) -> Option<Duration> {
+    fields.get("timeout").map_or(Some(default), |at| at.duration(TIMEOUT, out.report))
+}
+
+fn auth(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<SourceAuth> {
+    match (fields.get("bearer_token_file"), fields.get("basic")) {
+        (None, None) => Some(SourceAuth::None),
+        (Some(at), None) => present(&at, out).map(SourceAuth::BearerTokenFile),
+        (None, Some(at)) => basic(&at, out),
+        (Some(at), Some(_)) => {
+            at.wrong(out.report, "stands beside basic", "keep one of them");
+            None
+        }
+    }
+}
+
+fn basic(at: &At<'_>, out: &mut Out<'_>) -> Option<SourceAuth> {
+    let fields = at.fields(BASIC, out.report)?;
+    let user = fields.need("user", "", out.report).and_then(|at| at.text(out.report));
+    let file = fields.need("password_file", "write the file that holds the password", out.report).and_then(|at| present(&at, out));
+    Some(SourceAuth::Basic { user: user?.to_owned(), password_file: file? })
+}
+
+/// Names and values that are sent with every request.
+fn hidden<'a>(at: Option<At<'a>>, out: &mut Out<'_>) -> Vec<(String, Secret, At<'a>)> {
+    let members = at.map_or_else(Vec::new, |at| at.members(out.report));
+    let mut read = Vec::new();
+    for (name, at) in members {
+        let Some(value) = at.text(out.report) else { continue };
+        let clean = |text: &str, odd: &[u8]| text.bytes().all(|b| (b.is_ascii_graphic() || b == b' ') && !odd.contains(&b));
+        if !clean(name, b" :\"(),/;<=>?@[\\]{}") || !clean(value, b"") {
+            at.wrong(out.report, "has characters that cannot be sent", "write printable ASCII");
+        }
+        read.push((name.to_owned(), Secret::new(value), at));
+    }
+    read
+}
+
+fn scrape(at: &At<'_>, out: &mut Out<'_>) -> Option<SourceKind> {
+    let fields = at.fields(SCRAPE, out.report)?;
+    let urls = urls(&fields, out);
+    let timeout = timeout(&fields, SCRAPE_TIMEOUT, out);
+    Some(SourceKind::Scrape { urls: urls?, timeout: timeout? })
+}
+
+fn urls(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Vec<String>> {
+    let at = fields.need("urls", "write at least one address", out.report)?;
+    let items = at.items(out.report);
+    if items.is_empty() && at.is_list() {
+        at.wrong(out.report, "names no address", "write at least one");
+    }
+    items.iter().map(|item| item.url(out.report)).collect()
+}
+
+fn receivers(fields: &Fields<'_>, out: &mut Out<'_>) -> BTreeMap<String, ReceiverSettings> {
+    let members = fields.get("receivers").map_or_else(Vec::new, |at| at.members(out.report));
+    let mut receivers = BTreeMap::new();
+    for (name, at) in members {
+        named(name, &at, out);
+        if let Some(receiver) = receiver(&at, out) {
+            receivers.insert(name.to_owned(), receiver);
+        }
+    }
+    receivers
+}
+
+fn receiver(at: &At<'_>, out: &mut Out<'_>) -> Option<ReceiverSettings> {
+    let fields = at.fields(RECEIVER, out.report)?;
+    let inner = fields.need("alertmanager", "write alertmanager: { urls: [...] }", out.report)?;
+    let inner = inner.fields(ALERTMANAGER, out.report)?;
+    urls(&inner, out).map(|urls| ReceiverSettings::Alertmanager { urls })
+}
+
+/// Every key, for the test that holds them to snake_case.
+#[cfg(test)]
+pub(super) const ALL_KEYS: [&[&str]; 8] = [KEYS, SOURCE, PROMETHEUS, BASIC, SCRAPE, LOG, RECEIVER, ALERTMANAGER];
