@@ -1,8 +1,8 @@
 //! What the rest of the shell may know of the runtime and ask of it.
 
+use super::registry::Registry;
 use crate::model::journal::Entry;
 use crate::model::{Command, Decision, Judgement, Mode, RolloutId, Side, State, Timestamp, Weight};
-use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -131,25 +131,29 @@ pub enum Request {
 /// The way to the runtime. Cheap to clone; reading never blocks a rollout.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    views: Arc<ArcSwap<Views>>,
+    registry: Registry,
     requests: mpsc::Sender<Request>,
-    events: broadcast::Sender<EventLine>,
 }
 
 impl Handle {
     /// A handle on these.
-    pub fn new(views: Arc<ArcSwap<Views>>, requests: mpsc::Sender<Request>, events: broadcast::Sender<EventLine>) -> Self {
-        Self { views, requests, events }
+    pub fn new(registry: Registry, requests: mpsc::Sender<Request>) -> Self {
+        Self { registry, requests }
     }
 
     /// What there is now.
     pub fn views(&self) -> Arc<Views> {
-        self.views.load_full()
+        Arc::new(self.registry.views())
+    }
+
+    /// One rollout, by name, as it is now.
+    pub fn rollout(&self, id: &RolloutId) -> Option<Arc<RolloutView>> {
+        self.registry.rollout(id)
     }
 
     /// The live feed from now on. A slow reader is told that it missed lines and should look at the views again.
     pub fn events(&self) -> broadcast::Receiver<EventLine> {
-        self.events.subscribe()
+        self.registry.events().subscribe()
     }
 
     /// Starts a rollout of a rule.

@@ -1,6 +1,27 @@
-//! The shell around the core: the clock, a conductor per source that asks and feeds the engine, a driver task per rollout
-//! that stores and applies decisions, and the cloneable [`Handle`] others talk to.
+//! The shell around the core: the clock, a conductor per source that asks it and feeds the engine, a driver per rollout that
+//! stores and applies decisions, the supervisor that owns what exists once, and the cloneable [`Handle`] others talk to.
+//!
+//! ```text
+//!   conductor (source, tick length) --polls--> engine --judgements--> driver (one rollout) --store, then--> writer --> router
+//!        ^                                                              ^   |
+//!        '------ the step the next poll is booked to -------------------|---'          supervisor: rules, starts, commands
+//!                                                       person's word --'
+//! ```
+//! Read `driver.rs` first: its `decide` is the one path of every input.
 
+mod clock;
+mod conductor;
+mod driver;
 mod handle;
+mod memory;
+pub mod plan;
+mod registry;
+pub mod replay;
+mod start;
+mod supervisor;
+mod writer;
 
+pub use clock::now;
 pub use handle::{EventLine, Handle, Refusal, Request, RolloutView, RuleView, StartArgs, Views};
+pub use registry::Registry;
+pub use supervisor::{Makers, Setting, Supervisor};

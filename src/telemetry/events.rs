@@ -5,8 +5,8 @@ mod daemon;
 mod rollout;
 mod traffic;
 
-pub use daemon::{ReloadRefused, Reloaded, StoreAppended, StoreFailed};
-pub use rollout::{Decided, RolloutOpened, RuleGone, WeightSeen};
+pub use daemon::{DecisionsDiffer, NotRecovered, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed, TicksSkipped};
+pub use rollout::{Decided, Notice, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,
 };

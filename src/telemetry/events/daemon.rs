@@ -1,5 +1,6 @@
 //! What happens to the daemon itself: its rules and its journal.
 
+use crate::model::RolloutId;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::End;
 use std::time::Duration;
@@ -70,6 +71,69 @@ impl StoreFailed<'_> {
     pub fn emit(self, metrics: &Metrics) {
         tracing::error!(what = self.what, error = self.error, "journal failed: nothing steps up until it works");
         metrics.families().store_errors.inc();
+    }
+}
+
+/// Ticks were left out because the daemon was so far behind that asking for each would never catch up.
+#[derive(Clone, Copy, Debug)]
+pub struct TicksSkipped<'a> {
+    /// Name of the source.
+    pub source: &'a str,
+    /// How many.
+    pub ticks: u64,
+}
+
+impl TicksSkipped<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        tracing::warn!(source = self.source, ticks = self.ticks, "far behind (suspended, or the clock was set): ticks are left out");
+    }
+}
+
+/// An unfinished rollout of an earlier process could not be taken up: its weight stays where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct NotRecovered<'a> {
+    /// Which.
+    pub rollout: &'a RolloutId,
+    /// Why.
+    pub why: &'a str,
+}
+
+impl NotRecovered<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        tracing::error!(rollout = %self.rollout, why = self.why, "an unfinished rollout cannot be taken up: its weight stays where it is");
+    }
+}
+
+/// Decisions in the journal that this build would not make again. The recorded ones stand.
+#[derive(Clone, Copy, Debug)]
+pub struct DecisionsDiffer<'a> {
+    /// Whose.
+    pub rollout: &'a RolloutId,
+    /// How many.
+    pub decisions: usize,
+}
+
+impl DecisionsDiffer<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rollout, decisions } = self;
+        tracing::warn!(%rollout, decisions, "this build would have decided differently before the restart; the recorded decisions stand");
+    }
+}
+
+/// Shutdown did not wait any longer.
+#[derive(Clone, Copy, Debug)]
+pub struct StoppedEarly<'a> {
+    /// For what.
+    pub what: &'a str,
+}
+
+impl StoppedEarly<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        tracing::warn!(what = self.what, "stopped without waiting any longer");
     }
 }
 

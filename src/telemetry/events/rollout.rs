@@ -1,6 +1,6 @@
 //! What happens to rollouts.
 
-use crate::model::{Action, Decision, Judgement, Mode, RolloutId, Timestamp, Weight};
+use crate::model::{Action, Decision, Judgement, Level, Mode, RolloutId, Timestamp, Weight};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{RolloutInfo, Rule, RuleAction, RuleState, RuleWhy};
 use crate::telemetry::words;
@@ -107,6 +107,31 @@ impl Decided<'_> {
             families.holds.get_or_create(&RuleWhy { rule: rule(), why }).set(1);
         }
         shown.whys = whys;
+    }
+}
+
+/// Somebody shall know.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// Its rule.
+    pub rule: &'a str,
+    /// Its rollout.
+    pub rollout: &'a RolloutId,
+    /// How loud.
+    pub level: Level,
+    /// What.
+    pub text: &'a str,
+}
+
+impl Notice<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, rollout, level, text } = self;
+        match level {
+            Level::Info => tracing::info!(rule, %rollout, "{text}"),
+            Level::Warning => tracing::warn!(rule, %rollout, "{text}"),
+            Level::Page => tracing::error!(rule, %rollout, page = true, "{text}"),
+        }
     }
 }
 

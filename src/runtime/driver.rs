@@ -1,0 +1,268 @@
+//! One rollout's driver: the only one who speaks to its machine. For every input: ask the machine, store input and decision,
+//! then let the effects be applied. A decision is a value; nothing is applied that was not stored, with one exception
+//! (DESIGN 9): a lower weight may go out while the store is down, and is recorded afterwards.
+
+use super::clock;
+use super::conductor::Live;
+use super::handle::{EventLine, Refusal, RolloutView};
+use super::memory::Memory;
+use super::registry::{Cell, Registry};
+use super::writer::{ReadGuard, Writer};
+use crate::model::journal::Event;
+use crate::model::{
+    Action, Begin, Blind, Command, Decision, Effect, Input, Judgement, Level, Outcome, PerArm, Poll, RolloutId, Tick, Timestamp,
+    TrafficReading, Weight,
+};
+use crate::rollout::Machine;
+use crate::router::Router;
+use crate::telemetry::{Metrics, events};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Mail that may wait for a driver.
+pub(super) const MAIL_MAX: usize = 64;
+
+/// The way to a driver. The driver ends when the last one is gone.
+pub(super) type Post = mpsc::Sender<Mail>;
+/// The way back to a driver from what it started itself, which must not keep it alive.
+pub(super) type Back = mpsc::WeakSender<Mail>;
+
+/// What a driver is told.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// A tick.
+    Judged(Box<Judged>),
+    /// A person's word.
+    Command { command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>> },
+    /// A newer version is out.
+    Supersede { version: String },
+    /// The writer tried.
+    Written { generation: u64, outcome: Outcome },
+    /// The router was read; the guard says whether a write came between.
+    Read { reading: Result<TrafficReading, String>, guard: ReadGuard },
+}
+
+/// A judged poll on its way to the driver.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) poll: Poll,
+    pub(super) missing: PerArm<Option<Blind>>,
+    pub(super) detail: String,
+    pub(super) judgement: Arc<Judgement>,
+    /// Told when the driver has decided.
+    pub(super) dealt: oneshot::Sender<()>,
+}
+
+/// What a driver is made of.
+pub(super) struct Parts {
+    pub(super) id: RolloutId,
+    pub(super) rule: String,
+    pub(super) machine: Machine,
+    pub(super) memory: Memory,
+    pub(super) router: Arc<dyn Router>,
+    pub(super) begin: Begin,
+    pub(super) live: Arc<Live>,
+    pub(super) cell: Cell,
+    pub(super) registry: Registry,
+    pub(super) metrics: Metrics,
+    pub(super) back: Back,
+    pub(super) mailbox: mpsc::Receiver<Mail>,
+    /// Told when the rollout is over.
+    pub(super) over: mpsc::Sender<RolloutId>,
+}
+
+pub(super) struct Driver {
+    parts: Parts,
+    writer: Writer,
+    /// The last reading the machine was told of.
+    seen: Option<Result<TrafficReading, String>>,
+    last: Option<Arc<Decision>>,
+    now: Timestamp,
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Self {
+        let told = (parts.id.clone(), parts.metrics.clone());
+        let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
+        Self { writer, seen: None, last: None, now: Timestamp::default(), parts }
+    }
+
+    /// A new rollout: tells the machine that it begins.
+    pub(super) async fn begin(&mut self) {
+        let begin = Input::Begin(self.parts.begin.clone());
+        self.handle(begin).await;
+    }
+
+    /// After a restart: the machine has been led through the journal; what it wants is asked for again (idempotent).
+    pub(super) async fn resume(&mut self, last: Decision) {
+        self.parts.live.set(last.step, last.counts_time);
+        self.now = last.at;
+        self.writer.want(last.weight, last.generation);
+        self.last = Some(Arc::new(last));
+    }
+
+    pub(super) async fn run(mut self) {
+        while !self.last.as_ref().is_some_and(|d| d.state.is_over() && self.parts.memory.is_saved()) {
+            let wake = self.last.as_ref().and_then(|d| d.wake_at);
+            tokio::select! {
+                biased;
+                mail = self.parts.mailbox.recv() => match mail {
+                    Some(mail) => self.open(mail).await,
+                    None => return,
+                },
+                () = clock::sleep_until(wake.unwrap_or_default()), if wake.is_some() => self.handle(Input::Wake).await,
+                () = self.parts.memory.retry_due(), if !self.parts.memory.is_saved() => self.save().await,
+            }
+        }
+        // an error means that the supervisor is gone too
+        let _ = self.parts.over.send(self.parts.id.clone()).await;
+    }
+
+    async fn open(&mut self, mail: Mail) {
+        match mail {
+            Mail::Judged(judged) => self.on_judged(*judged).await,
+            Mail::Command { command, answer } => self.on_command(command, answer).await,
+            Mail::Supersede { version } => self.handle(Input::Supersede { version }).await,
+            Mail::Written { generation, outcome } => self.on_written(generation, outcome).await,
+            Mail::Read { reading, guard } => self.on_read(reading, guard).await,
+        }
+    }
+
+    async fn on_judged(&mut self, judged: Judged) {
+        let Judged { poll, missing, detail, judgement, dealt } = judged;
+        self.writer.read_soon(&self.parts.back);
+        let event = Event::Poll { poll: Box::new(poll), missing, detail: detail.clone() };
+        let tick = Tick { judgement: (*judgement).clone(), missing, detail };
+        self.decide(Input::Tick(Box::new(tick)), event, Some(judgement)).await;
+        let _ = dealt.send(());
+    }
+
+    async fn on_command(&mut self, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>>) {
+        self.handle(Input::Command(command)).await;
+        let refused = match self.last.as_deref().map(|d| &d.action) {
+            Some(Action::Refuse(why)) => Err(Refusal::new("refused", why.clone())),
+            _ => Ok(self.parts.cell.load_full()),
+        };
+        // the asker may have gone: then nobody needs the answer
+        let _ = answer.send(refused);
+    }
+
+    async fn on_written(&mut self, generation: u64, outcome: Outcome) {
+        if outcome == Outcome::Done {
+            self.seen = None;
+        }
+        self.handle(Input::Effect { generation, outcome }).await;
+        self.writer.read_soon(&self.parts.back);
+    }
+
+    /// Only news reaches the machine (and the journal), and only what was read with no write under way.
+    async fn on_read(&mut self, reading: Result<TrafficReading, String>, guard: ReadGuard) {
+        if !self.writer.is_current(guard) || self.seen.as_ref() == Some(&reading) {
+            return;
+        }
+        let weight = reading.as_ref().ok().map(|r| r.weight);
+        events::WeightSeen { rule: &self.parts.rule, weight, at: clock::now() }.emit(&self.parts.metrics);
+        self.seen = Some(reading.clone());
+        self.handle(Input::Traffic(reading)).await;
+    }
+
+    async fn handle(&mut self, input: Input) {
+        let event = Event::Input(Box::new(input.clone()));
+        self.decide(input, event, None).await;
+    }
+
+    /// The one path of every input: decide, remember, act, tell.
+    async fn decide(&mut self, input: Input, event: Event, judgement: Option<Arc<Judgement>>) {
+        self.now = clock::now().max(self.now);
+        let decision = Arc::new(self.parts.machine.handle(self.now, &input));
+        self.remember(event, &decision);
+        self.act_before_stored(&decision);
+        self.save().await;
+        self.tell(&decision, judgement);
+        self.last = Some(decision);
+    }
+
+    /// Every input is kept; a decision that only repeats the last one follows from it and is not written again.
+    fn remember(&mut self, event: Event, decision: &Arc<Decision>) {
+        self.parts.memory.push(self.now, event);
+        if self.last.as_deref().is_none_or(|last| says_more(last, decision)) {
+            self.parts.memory.push(self.now, Event::Decided(Box::new((**decision).clone())));
+        }
+        self.parts.memory.withhold(&decision.effects);
+    }
+
+    /// A lower weight does not wait for a store that is known to be down.
+    fn act_before_stored(&mut self, decision: &Decision) {
+        if !self.parts.memory.is_down() {
+            return;
+        }
+        for effect in &decision.effects {
+            if let Effect::SetWeight { weight, generation } = effect
+                && self.last.as_ref().is_some_and(|last| *weight < last.weight)
+            {
+                self.writer.want(*weight, *generation);
+            }
+        }
+    }
+
+    /// Stores what is to be stored, then lets out the effects that waited for it.
+    async fn save(&mut self) {
+        for effect in self.parts.memory.save().await {
+            self.apply(effect);
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::SetWeight { weight, generation } => self.writer.want(weight, generation),
+            Effect::Notify { level, text } => self.notify(level, &text),
+        }
+    }
+
+    fn notify(&self, level: Level, text: &str) {
+        events::Notice { rule: &self.parts.rule, rollout: &self.parts.id, level, text }.emit();
+    }
+
+    /// The next poll's booking, the view, the log line, the live feed.
+    fn tell(&self, decision: &Arc<Decision>, judgement: Option<Arc<Judgement>>) {
+        self.parts.live.set(decision.step, decision.counts_time);
+        let old = self.parts.cell.load();
+        let view = Arc::new(RolloutView {
+            state: decision.state.clone(),
+            decision: Arc::clone(decision),
+            weight_seen: self.weight_seen(),
+            judgement: judgement.or_else(|| old.judgement.clone()),
+            stuck: self.parts.memory.trouble(),
+            ..RolloutView::clone(&old)
+        });
+        self.parts.cell.store(Arc::clone(&view));
+        events::Decided {
+            rule: &self.parts.rule,
+            rollout: &self.parts.id,
+            metrics: &view.metrics,
+            decision,
+            judgement: view.judgement.as_deref(),
+        }
+        .emit(&self.parts.metrics);
+        let line = EventLine { at: self.now, rollout: self.parts.id.clone(), decision: Arc::clone(decision), view };
+        // nobody may be listening
+        let _ = self.parts.registry.events().send(line);
+    }
+
+    fn weight_seen(&self) -> Option<Weight> {
+        self.seen.as_ref().and_then(|r| r.as_ref().ok()).map(|r| r.weight)
+    }
+}
+
+/// Does a decision say anything the last one did not?
+pub(super) fn says_more(last: &Decision, new: &Decision) -> bool {
+    let whys = |d: &Decision| d.holds.iter().map(|h| h.why).collect::<Vec<_>>();
+    new.action != Action::Hold
+        || !new.effects.is_empty()
+        || new.state != last.state
+        || new.generation != last.generation
+        || new.step != last.step
+        || new.counts_time != last.counts_time
+        || new.reasons != last.reasons
+        || whys(new) != whys(last)
+}

@@ -1,0 +1,97 @@
+//! What a driver still has to store, and the effects that wait for it. While the store is down nothing is lost and nothing
+//! steps up: lines queue here in order, and so do the effects of their decisions.
+
+use crate::model::journal::Event;
+use crate::model::{Effect, RolloutId, Timestamp};
+use crate::store::Store;
+use crate::telemetry::{Metrics, events};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest a driver waits for the store before it calls it down.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it waits before it tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Lines kept while the store is down, an hour of ticks at 5 s with their decisions; further polls are dropped and
+/// counted, and the rollout's evidence goes on from memory.
+const LINES_MAX: usize = 2048;
+
+/// The unwritten end of one rollout's journal.
+pub(super) struct Memory {
+    id: RolloutId,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    lines: Vec<(Timestamp, Event)>,
+    withheld: Vec<Effect>,
+    down: Option<(String, Instant)>,
+    dropped: u64,
+}
+
+impl Memory {
+    pub(super) fn new(id: RolloutId, store: Arc<dyn Store>, metrics: Metrics) -> Self {
+        Self { id, store, metrics, lines: Vec::new(), withheld: Vec::new(), down: None, dropped: 0 }
+    }
+
+    pub(super) fn push(&mut self, at: Timestamp, event: Event) {
+        if self.lines.len() >= LINES_MAX && matches!(event, Event::Poll { .. }) {
+            self.dropped += 1;
+            return;
+        }
+        self.lines.push((at, event));
+    }
+
+    /// These effects wait until everything pushed so far is stored.
+    pub(super) fn withhold(&mut self, effects: &[Effect]) {
+        self.withheld.extend(effects.iter().cloned());
+    }
+
+    pub(super) fn is_saved(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some()
+    }
+
+    /// A sentence while the store is down.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let (why, _) = self.down.as_ref()?;
+        let lost = if self.dropped > 0 { format!("; {} polls were not kept", self.dropped) } else { String::new() };
+        Some(format!("the journal cannot be written ({why}): nothing steps up until it can; {} lines wait{lost}", self.lines.len()))
+    }
+
+    /// Ready when it is time to try again.
+    pub(super) async fn retry_due(&self) {
+        if let Some((_, since)) = &self.down {
+            tokio::time::sleep_until((*since + RETRY).into()).await;
+        }
+    }
+
+    /// Stores every line in one transaction. Answers the effects that may go out now: all that waited, or none.
+    pub(super) async fn save(&mut self) -> Vec<Effect> {
+        let Some((at, _)) = self.lines.last() else { return Vec::new() };
+        let (at, began) = (*at, Instant::now());
+        let events: Vec<Event> = self.lines.iter().map(|(_, e)| e.clone()).collect();
+        let stored = tokio::time::timeout(SAVE_TIMEOUT, self.store.append(&self.id, at, events)).await;
+        let error = match stored {
+            Ok(Ok(_)) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(_) => Some(format!("no answer within {} s", SAVE_TIMEOUT.as_secs())),
+        };
+        match &error {
+            None => events::StoreAppended { took: began.elapsed(), lines: self.lines.len() }.emit(&self.metrics),
+            Some(error) => events::StoreFailed { what: &self.id.0, error }.emit(&self.metrics),
+        }
+        match error {
+            None => {
+                self.lines.clear();
+                self.down = None;
+                std::mem::take(&mut self.withheld)
+            }
+            Some(why) => {
+                self.down = Some((why, Instant::now()));
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A rule, cut into what each part of a rollout needs of it.
+
+use crate::model::journal::Opened;
+use crate::model::rule::Rule;
+use crate::model::{JudgeSpec, Method, MetricKind, PerArm, Side, StepTime};
+use crate::source::{Subscription, Wants};
+use std::time::Duration;
+
+/// Length of a tick where neither the rule names one nor the source has a scrape interval.
+pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(15);
+
+/// The length of a tick: what the rule asks for, but always a multiple of the scrape interval, so that two polls in a row
+/// are two scrapes (DESIGN 3).
+pub fn interval(rule: &Rule, scrape: Option<Duration>) -> Duration {
+    let Some(scrape) = scrape.filter(|s| !s.is_zero()) else {
+        return rule.interval.unwrap_or(INTERVAL_DEFAULT);
+    };
+    let wished = rule.interval.unwrap_or(scrape).as_millis().max(1);
+    let scrape = scrape.as_millis();
+    Duration::from_millis((wished.div_ceil(scrape) * scrape) as u64)
+}
+
+/// What the judge of this rollout is built from.
+pub fn judge_spec(rule: &Rule, opened: &Opened) -> JudgeSpec {
+    JudgeSpec {
+        interval: opened.interval,
+        budget: rule.budget,
+        incarnation: opened.incarnation,
+        metrics: rule.metrics.clone(),
+        bounds_ms: opened.bounds_ms.clone(),
+        steps: rule.steps.iter().map(|s| StepTime { weight: s.weight, for_s: s.lasts.as_secs_f64() }).collect(),
+        advance: rule.advance,
+        min_requests: rule.min_requests,
+        cpu_load_rule: rule.cpu_load_rule,
+        method: method(opened.scale),
+    }
+}
+
+/// The method's time constants at this scale.
+pub fn method(scale: f64) -> Method {
+    Method::default().scaled(scale)
+}
+
+/// What the source is asked for in this rollout.
+pub fn subscription(rule: &Rule, canary: Side, key: u64) -> Subscription {
+    let side = |s: Side| rule.workloads.side(s).clone();
+    let has = |f: fn(&MetricKind) -> bool| rule.metrics.iter().any(|m| f(&m.kind));
+    Subscription {
+        key,
+        arms: PerArm { baseline: side(canary.other()), canary: side(canary) },
+        telemetry: rule.telemetry.clone(),
+        custom_counts: rule.custom_counts.clone(),
+        custom_gauges: rule.custom_gauges.clone(),
+        wants: Wants {
+            // traffic share and vanished requests need the counts whatever is judged
+            requests: true,
+            buckets: has(|k| matches!(k, MetricKind::Latency(_))),
+            cpu: has(|k| matches!(k, MetricKind::Cpu)),
+            memory: has(|k| matches!(k, MetricKind::Memory | MetricKind::Leak)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rule::*;
+    use crate::model::{Advance, Budget};
+
+    pub(crate) fn rule() -> Rule {
+        Rule {
+            name: "shop".into(),
+            digest: String::new(),
+            file: "shop.yaml".into(),
+            workloads: Workloads { form: WorkloadForm::Pair, sides: [Target::default(), Target::default()] },
+            telemetry: vec![],
+            source: None,
+            interval: None,
+            traffic: Traffic::None,
+            steps: vec![],
+            advance: Advance::OnSchedule { strict: false },
+            min_requests: 20,
+            promotion: Promotion::Leave,
+            metrics: vec![],
+            custom_counts: vec![],
+            custom_gauges: vec![],
+            budget: Budget::default(),
+            cpu_load_rule: true,
+            policies: Policies::default(),
+            bake_judge: BakeJudge::RollBack,
+            mode: Mode::Enforce,
+            drain: Duration::ZERO,
+            first: First::Refuse,
+            notify: vec![],
+            not_run: vec![],
+        }
+    }
+
+    #[test]
+    fn a_tick_is_a_multiple_of_the_scrape_interval_and_never_shorter() {
+        let s = Duration::from_secs;
+        let with = |wished: Option<u64>| Rule { interval: wished.map(s), ..rule() };
+        assert_eq!(interval(&with(None), Some(s(15))), s(15));
+        assert_eq!(interval(&with(Some(5)), Some(s(15))), s(15));
+        assert_eq!(interval(&with(Some(20)), Some(s(15))), s(30));
+        assert_eq!(interval(&with(Some(30)), Some(s(15))), s(30));
+        assert_eq!(interval(&with(Some(1)), None), s(1));
+        assert_eq!(interval(&with(None), None), INTERVAL_DEFAULT);
+        assert_eq!(interval(&with(None), Some(Duration::ZERO)), INTERVAL_DEFAULT);
+    }
+}

@@ -1,0 +1,111 @@
+//! What readers see, kept so that a rollout's news costs one pointer swap however many rollouts there are.
+
+use super::handle::{EventLine, RolloutView, RuleView, Views};
+use crate::model::RolloutId;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// Lines a slow reader of the live feed may lag behind before it is told that it missed some.
+pub(super) const EVENTS_MAX: usize = 1024;
+
+/// The newest view of one rollout: written by its driver alone, read by anyone.
+pub(super) type Cell = Arc<ArcSwap<RolloutView>>;
+
+/// Cells and lists. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    lists: Arc<ArcSwap<Lists>>,
+    events: broadcast::Sender<EventLine>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lists {
+    rollouts: BTreeMap<RolloutId, Cell>,
+    rules: BTreeMap<String, Arc<RuleView>>,
+    sources: BTreeMap<String, Option<String>>,
+    reload_problems: Vec<String>,
+    ready: bool,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { lists: Arc::default(), events: broadcast::channel(EVENTS_MAX).0 }
+    }
+}
+
+impl Registry {
+    /// Everything, as it is now.
+    pub fn views(&self) -> Views {
+        let lists = self.lists.load();
+        Views {
+            rollouts: lists.rollouts.iter().map(|(id, cell)| (id.clone(), cell.load_full())).collect(),
+            rules: lists.rules.clone(),
+            reload_problems: lists.reload_problems.clone(),
+            sources: lists.sources.clone(),
+            ready: lists.ready,
+        }
+    }
+
+    /// The live feed.
+    pub fn events(&self) -> &broadcast::Sender<EventLine> {
+        &self.events
+    }
+
+    /// The newest view of one rollout.
+    pub fn rollout(&self, id: &RolloutId) -> Option<Arc<RolloutView>> {
+        self.lists.load().rollouts.get(id).map(|cell| cell.load_full())
+    }
+
+    pub(super) fn add(&self, view: RolloutView) -> Cell {
+        let id = view.id.clone();
+        let cell: Cell = Arc::new(ArcSwap::from_pointee(view));
+        self.edit(|lists| {
+            lists.rollouts.insert(id.clone(), Arc::clone(&cell));
+        });
+        cell
+    }
+
+    pub(super) fn forget(&self, id: &RolloutId) {
+        self.edit(|lists| {
+            lists.rollouts.remove(id);
+        });
+    }
+
+    pub(super) fn set_rules(&self, rules: BTreeMap<String, Arc<RuleView>>) {
+        self.edit(|lists| lists.rules = rules.clone());
+    }
+
+    pub(super) fn set_rule_rollout(&self, rule: &str, id: &RolloutId) {
+        self.edit(|lists| {
+            if let Some(view) = lists.rules.get_mut(rule) {
+                *view = Arc::new(RuleView { rollout: Some(id.clone()), ..(**view).clone() });
+            }
+        });
+    }
+
+    pub(super) fn set_reload_problems(&self, problems: Vec<String>) {
+        self.edit(|lists| lists.reload_problems = problems.clone());
+    }
+
+    pub(super) fn set_source(&self, name: &str, blind: Option<String>) {
+        if self.lists.load().sources.get(name) != Some(&blind) {
+            self.edit(|lists| {
+                lists.sources.insert(name.to_owned(), blind.clone());
+            });
+        }
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.edit(|lists| lists.ready = true);
+    }
+
+    fn edit(&self, mut change: impl FnMut(&mut Lists)) {
+        self.lists.rcu(|old| {
+            let mut new = Lists::clone(old);
+            change(&mut new);
+            new
+        });
+    }
+}

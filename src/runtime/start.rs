@@ -1,0 +1,157 @@
+//! The questions before a rollout can begin, as a list of named steps: who carries the traffic, what the source can see, how
+//! long a tick is, what the baseline's past looks like. Runs beside the supervisor, so that a slow source stalls nobody.
+
+use super::handle::{Refusal, StartArgs};
+use super::supervisor::Makers;
+use super::{clock, plan};
+use crate::analysis::Judge;
+use crate::model::journal::Opened;
+use crate::model::rule::{Rule, WorkloadForm};
+use crate::model::{Begin, History, RolloutId, Side, State, Timestamp, Weight};
+use crate::router::Router;
+use crate::source::{SetUp, Source, Subscription};
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Earlier rollouts that are looked at for a version that was rolled back before.
+const EARLIER_MAX: usize = 200;
+/// Longest the whole preparation may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Everything a start needs to know.
+pub(super) struct Plan {
+    pub(super) rule: Arc<Rule>,
+    pub(super) rule_text: Arc<str>,
+    pub(super) args: StartArgs,
+    pub(super) router: Arc<dyn Router>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) makers: Arc<Makers>,
+    pub(super) scale: f64,
+}
+
+/// A rollout that may begin.
+pub(super) struct Prepared {
+    pub(super) rule: Arc<Rule>,
+    pub(super) opened: Opened,
+    pub(super) judge: Judge,
+    pub(super) router: Arc<dyn Router>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The steps, in order.
+    pub(super) async fn prepare(self) -> Result<Prepared, Refusal> {
+        self.refuse_what_cannot_run()?;
+        self.refuse_a_version_rolled_back_before().await?;
+        let canary = self.who_is_the_canary().await?;
+        let wanted = plan::subscription(&self.rule, canary, 0);
+        let mut source = self.source()?;
+        let now = clock::now();
+        let set_up = look(&mut *source, &wanted, now).await?;
+        let interval = plan::interval(&self.rule, set_up.scrape_interval);
+        let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
+        let opened = self.opened(canary, interval, set_up.bounds_ms, history);
+        let judge = Judge::new(&plan::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
+        warnings.splice(0..0, set_up.warnings);
+        warnings.extend(judge.warnings().iter().map(ToString::to_string));
+        Ok(Prepared { rule: self.rule, opened, judge, router: self.router, warnings })
+    }
+
+    fn refuse_what_cannot_run(&self) -> Result<(), Refusal> {
+        if self.rule.not_run.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<String> = self.rule.not_run.iter().map(|n| format!("{} (line {}): {}", n.path, n.line, n.why)).collect();
+        Err(Refusal::new("not-run", format!("rule {} asks for what this build does not carry out: {}", self.rule.name, all.join("; "))))
+    }
+
+    /// Every version that was rolled back stays out until a person says `--retry`.
+    async fn refuse_a_version_rolled_back_before(&self) -> Result<(), Refusal> {
+        if self.args.retry || self.args.version.is_empty() {
+            return Ok(());
+        }
+        let earlier = self.store.list(Some(&self.rule.name), EARLIER_MAX).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
+        match earlier.iter().find(|l| l.version == self.args.version) {
+            Some(last) if matches!(last.state, State::RolledBack) => Err(Refusal::new(
+                "rolled-back-before",
+                format!("version {} was rolled back in {}: `canaryd retry {}` starts it again", last.version, last.id, self.rule.name),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The workload that carries the traffic is the baseline (DESIGN 6.1).
+    async fn who_is_the_canary(&self) -> Result<Side, Refusal> {
+        let read = tokio::time::timeout(Duration::from_secs(10), self.router.read(Side::Second)).await;
+        let reading = match read {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(e)) => return Err(Refusal::new("router", format!("the traffic cannot be read: {e}"))),
+            Err(_) => return Err(Refusal::new("router", format!("{}: no answer within 10 s", self.router.name()))),
+        };
+        canary_side(&self.rule, reading.weight)
+    }
+
+    fn source(&self) -> Result<Box<dyn Source>, Refusal> {
+        (self.makers.source)(&self.rule, None).map_err(|why| Refusal::new("source", why))
+    }
+
+    /// Without a usable history the rollout goes on and says so: burstiness is then learned from the live baseline.
+    async fn history(
+        &self,
+        source: &mut dyn Source,
+        wanted: &Subscription,
+        end: Timestamp,
+        interval: Duration,
+        set_up: &SetUp,
+    ) -> (History, Vec<String>) {
+        let length = Duration::from_secs_f64(plan::method(self.scale).history_s);
+        match source.history(wanted, end, length, interval, &set_up.bounds_ms).await {
+            Ok(history) => (history, Vec::new()),
+            Err(e) => (History::default(), vec![format!("no history could be read ({e}): judged without it")]),
+        }
+    }
+
+    fn opened(&self, canary: Side, interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {
+        Opened {
+            id: RolloutId(String::new()),
+            rule: self.rule.name.clone(),
+            rule_text: self.rule_text.to_string(),
+            file: self.rule.file.display().to_string(),
+            interval,
+            bounds_ms,
+            scale: self.scale,
+            incarnation: 0,
+            history,
+            begin: Begin {
+                canary,
+                version: self.args.version.clone(),
+                by: self.args.by.clone(),
+                weight: Weight::ZERO,
+                first: false,
+                retry: self.args.retry,
+            },
+        }
+    }
+}
+
+async fn look(source: &mut dyn Source, wanted: &Subscription, at: Timestamp) -> Result<SetUp, Refusal> {
+    source.set_up(wanted, at).await.map_err(|e| Refusal::new("source", e.to_string()))
+}
+
+/// Which workload is on trial, given the share of the one named second.
+pub(super) fn canary_side(rule: &Rule, second: Weight) -> Result<Side, Refusal> {
+    let [first_name, second_name] = [Side::First, Side::Second].map(|s| rule.workloads.side(s).name());
+    match (rule.workloads.form, second) {
+        (_, Weight::ZERO) => Ok(Side::Second),
+        (WorkloadForm::Pair, Weight::FULL) => Ok(Side::First),
+        (WorkloadForm::StableCanary, Weight::FULL) => Err(Refusal::new(
+            "canary-carries-traffic",
+            format!("all traffic goes to {second_name}, which the rule names as the canary: give it back to {first_name} first"),
+        )),
+        (_, share) => Err(Refusal::new(
+            "traffic-is-split",
+            format!("{second_name} carries {share} of the traffic: give all of it to one of {first_name} and {second_name} first"),
+        )),
+    }
+}
