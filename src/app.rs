@@ -1,100 +1,287 @@
-//! Wiring: builds the parts from settings and joins them. The command line calls it with plain values.
+//! The composition root: takes settings, makes the adapters, joins them, and ends them in order. Start-up is a list of named
+//! steps ([`Daemon::start`]); tests and the demo run the same steps on port 0.
 
-use std::path::PathBuf;
+use crate::api::{self, ApiState, Tokens};
+use crate::config::settings::{PrometheusSettings, Role, SourceAuth, SourceKind, SourceSettings, Token};
+use crate::config::{Known, Problem, Report, RuleSet, Settings, reload};
+use crate::model::{History, Rule};
+use crate::router::{self, Proxy};
+use crate::runtime::{Handle, Makers, Setting, Supervisor};
+use crate::source::{self, Packs, Prometheus, Scrape, ScrapeSettings, Source};
+use crate::store::Sqlite;
+use crate::telemetry::Metrics;
+use anyhow::Context;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-/// What `run` was asked.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct RunArgs {
-    /// Settings file
-    #[arg(long, value_name = "FILE", env = "CANARYD_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Folder of rules, instead of the one in the settings
-    #[arg(long, value_name = "DIR", env = "CANARYD_RULES")]
-    pub rules: Option<PathBuf>,
-    /// Folder of the journal, instead of the one in the settings
-    #[arg(long, value_name = "DIR", env = "CANARYD_DATA")]
-    pub data: Option<PathBuf>,
-    /// Address of the API, instead of the one in the settings
-    #[arg(long, value_name = "ADDRESS", env = "CANARYD_LISTEN")]
-    pub listen: Option<std::net::SocketAddr>,
-    /// Tokens, one name:role:token a line, instead of the file in the settings
-    #[arg(long, value_name = "FILE", env = "CANARYD_TOKENS")]
-    pub tokens: Option<PathBuf>,
-    /// How log lines look: text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", env = "CANARYD_LOG_FORMAT")]
-    pub log_format: String,
-    /// Log levels, such as info,canaryd::router=debug
-    #[arg(long, value_name = "LEVELS", default_value = "info", env = "CANARYD_LOG")]
-    pub log: String,
+/// How often the rule files are looked at: ConfigMaps swap symlinks, which file watches lose.
+const RULES_EVERY: Duration = Duration::from_secs(5);
+/// Longest the HTTP side may take to end its connections.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Share of a tick that a single query may take, so that a dead source does not delay the next tick.
+const TIMEOUT_SHARE: f64 = 0.8;
+
+/// What a daemon is started with, besides its settings. `Default` is the real thing; the demo brings its own.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// The proxy that rules with `traffic: proxy` move.
+    pub proxy: Option<Arc<Proxy>>,
+    /// A past for the baseline where pages are scraped directly.
+    pub history: Option<History>,
+    /// Changes need no token. Only on loopback.
+    pub open: bool,
 }
 
-/// What `check` was asked.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct CheckArgs {
-    /// Rule files, or folders of them
-    #[arg(required = true, value_name = "RULES")]
-    pub rules: Vec<PathBuf>,
-    /// Settings file
-    #[arg(long, value_name = "FILE", env = "CANARYD_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Also ask the sources: which arm has series, how many requests, how long steps need to be
-    #[arg(long)]
-    pub live: bool,
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Where the API is.
+    pub address: SocketAddr,
+    /// The way to the runtime.
+    pub handle: Handle,
+    shutdown: CancellationToken,
+    supervisor: JoinHandle<()>,
+    api: JoinHandle<()>,
 }
 
-/// What `replay` was asked.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct ReplayArgs {
-    /// A rollout's name
-    #[arg(value_name = "ROLLOUT")]
-    pub rollout: String,
-    /// Folder of the journal
-    #[arg(long, value_name = "DIR", env = "CANARYD_DATA", default_value = "data")]
-    pub data: PathBuf,
-    /// Judge with this rule file instead of the recorded one
-    #[arg(long, value_name = "FILE")]
-    pub rule: Option<PathBuf>,
+impl Daemon {
+    /// Starts everything, in this order; nothing listens before everything behind it stands.
+    ///
+    /// # Errors
+    /// The first step that cannot be done, in words for the operator.
+    pub async fn start(settings: Settings, extras: Extras) -> anyhow::Result<Self> {
+        install_tls();
+        let settings = Arc::new(settings);
+        let tokens = tokens(&settings)?;
+        let store = Arc::new(Sqlite::open(&settings.data)?);
+        let metrics = Metrics::new();
+        let makers = makers(&settings, &extras)?;
+        let shutdown = CancellationToken::new();
+        let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards() };
+        let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
+        supervisor.load_rules().context("rules are refused")?;
+        supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;
+        let state =
+            ApiState { handle: handle.clone(), tokens, metrics, open: extras.open, reads_need_token: false, shutdown: shutdown.clone() };
+        state.check_address(settings.listen).map_err(anyhow::Error::msg)?;
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
+        let address = listener.local_addr()?;
+        let api = tokio::spawn(api::serve(listener, state, shutdown.clone()));
+        let supervisor = tokio::spawn(supervisor.run());
+        tokio::spawn(watch_rules(settings.rules.clone(), handle.clone(), shutdown.clone()));
+        Ok(Self { address, handle, shutdown, supervisor, api })
+    }
+
+    /// Ends everything: drivers write their last lines, connections end, the journal is closed.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        // a part that panicked has said so; the others still end
+        let _ = self.supervisor.await;
+        let _ = tokio::time::timeout(DRAIN_MAX, self.api).await;
+    }
 }
 
-/// What `demo` was asked.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct DemoArgs {
-    /// Address of the page and the API
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7878")]
-    pub listen: Option<std::net::SocketAddr>,
-    /// How many times faster than real time
-    #[arg(long, value_name = "N", default_value_t = 15.0)]
-    pub speed: f64,
-}
-
-/// Runs the daemon until it is told to stop.
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the rules again.
 ///
 /// # Errors
 /// If it cannot start.
-pub fn run(_args: &RunArgs) -> anyhow::Result<()> {
-    Err(anyhow::anyhow!("run is not wired yet"))
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let daemon = Daemon::start(settings, Extras::default()).await?;
+    tracing::info!(address = %daemon.address, "ready");
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            // a refusal has been logged with every problem
+            _ = hup.recv() => drop(daemon.handle.reload().await),
+        }
+    }
+    tracing::info!("stopping");
+    daemon.stop().await;
+    Ok(())
 }
 
-/// Runs the demo.
-///
-/// # Errors
-/// If it cannot start.
-pub fn demo(_args: &DemoArgs) -> anyhow::Result<()> {
-    Err(anyhow::anyhow!("demo is not wired yet"))
+fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
+    fn bearer(t: &Token) -> (&str, api::Role, &str) {
+        let role = match t.role {
+            Role::Viewer => api::Role::Viewer,
+            Role::Operator => api::Role::Operator,
+            Role::Approver => api::Role::Approver(String::new()),
+            Role::Webhook => api::Role::Webhook,
+        };
+        (t.name.as_str(), role, t.token.expose())
+    }
+    Tokens::new(settings.tokens.iter().map(bearer)).map_err(anyhow::Error::msg)
 }
 
-/// Checks rules with the daemon's own loader.
-///
-/// # Errors
-/// If there are problems.
-pub fn check(_args: &CheckArgs) -> anyhow::Result<()> {
-    Err(anyhow::anyhow!("check is not wired yet"))
+/// The TLS provider, once for the process; a second call finds it in place.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Decides a recorded rollout again.
+/// Query packs of these settings.
 ///
 /// # Errors
-/// If the journal cannot be read, or the decisions differ.
-pub fn replay(_args: &ReplayArgs) -> anyhow::Result<()> {
-    Err(anyhow::anyhow!("replay is not wired yet"))
+/// Every problem of the packs folder.
+pub fn packs(settings: &Settings) -> anyhow::Result<Packs> {
+    match &settings.packs {
+        None => Ok(Packs::builtin()),
+        Some(folder) => Packs::with_folder(folder).map_err(|problems| anyhow::anyhow!("packs are refused:\n{}", problems.join("\n"))),
+    }
+}
+
+/// What rules may name under these settings.
+pub fn known(settings: &Settings, packs: &Packs) -> Known {
+    Known {
+        packs: packs.names().into_iter().map(str::to_owned).collect(),
+        sources: settings.sources.iter().map(|s| s.name.clone()).collect(),
+        receivers: settings.receivers.keys().cloned().collect(),
+    }
+}
+
+/// The source a rule reads, asked in ticks of this length.
+///
+/// # Errors
+/// There is none of that name, or it cannot be used.
+pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Result<Box<dyn Source>, String> {
+    let wanted = rule.source.as_deref();
+    let found = settings.sources.iter().find(|s| wanted.is_none_or(|name| s.name == name));
+    let scrape_only =
+        SourceSettings { name: "scrape".into(), kind: SourceKind::Scrape { urls: Vec::new(), timeout: Duration::from_secs(5) } };
+    let scrapes = rule.telemetry.iter().any(|t| !t.scrape.is_empty());
+    let settings = match found {
+        Some(found) if !scrapes => found,
+        _ if scrapes => &scrape_only,
+        _ => return Err("there is no source: name one under `sources` in the settings, or pages under `scrape` in the rule".into()),
+    };
+    let limit = |timeout: Duration| interval.map_or(timeout, |i| timeout.min(i.mul_f64(TIMEOUT_SHARE)));
+    match &settings.kind {
+        SourceKind::Prometheus(p) => {
+            let settings = prometheus_settings(&settings.name, p, packs, limit(p.timeout))?;
+            Ok(Box::new(Prometheus::new(settings).map_err(|e| e.to_string())?))
+        }
+        SourceKind::Scrape { urls, timeout } => {
+            let base = ScrapeSettings::new(settings.name.clone(), urls.clone());
+            let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), ..base };
+            Ok(Box::new(Scrape::new(settings).map_err(|e| e.to_string())?))
+        }
+    }
+}
+
+fn prometheus_settings(name: &str, p: &PrometheusSettings, packs: &Packs, timeout: Duration) -> Result<source::PrometheusSettings, String> {
+    let mut all = source::PrometheusSettings::new(name, p.url.clone());
+    all.timeout = timeout;
+    all.packs = packs.clone();
+    all.ca_file = p.ca_file.clone();
+    all.headers = p.headers.iter().map(|(k, v)| (k.clone(), v.expose().to_owned())).collect();
+    all.params = p.params.iter().map(|(k, v)| (k.clone(), v.expose().to_owned())).collect();
+    match &p.auth {
+        SourceAuth::None => {}
+        SourceAuth::BearerTokenFile(file) => all.bearer_token_file = Some(file.clone()),
+        SourceAuth::Basic { user, password_file } => {
+            let password = std::fs::read_to_string(password_file).map_err(|e| format!("{}: {e}", password_file.display()))?;
+            all.basic_auth = Some((user.clone(), password.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+    }
+    Ok(all)
+}
+
+fn makers(settings: &Arc<Settings>, extras: &Extras) -> anyhow::Result<Makers> {
+    let packs = packs(settings)?;
+    let known = known(settings, &packs);
+    let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
+    let (proxy, history, rules_may) = (extras.proxy.clone(), extras.history.clone(), known.clone());
+    Ok(Makers {
+        source: Box::new(move |rule, interval| match (&history, scrape_with_past(&for_sources, &packs, rule, interval)) {
+            (Some(past), Some(scrape)) => Ok(Box::new(scrape?.with_history(past.clone()))),
+            _ => source(&for_sources, &packs, rule, interval),
+        }),
+        router: Box::new(move |rule| router::open(&rule.traffic, proxy.as_ref()).map_err(|e| e.to_string())),
+        rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may)),
+        known,
+    })
+}
+
+/// The demo's source: pages scraped directly, with a recorded past.
+fn scrape_with_past(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Option<Result<Scrape, String>> {
+    let SourceSettings { name, kind: SourceKind::Scrape { urls, timeout } } = settings.sources.first()? else { return None };
+    rule.telemetry.iter().all(|t| t.scrape.is_empty()).then(|| {
+        let timeout = interval.map_or(*timeout, |i| (*timeout).min(i.mul_f64(TIMEOUT_SHARE)));
+        let all = ScrapeSettings { timeout, packs: packs.clone(), ..ScrapeSettings::new(name.clone(), urls.clone()) };
+        Scrape::new(all).map_err(|e| e.to_string())
+    })
+}
+
+/// A whole valid set that this build can carry out, or the report of everything that is not.
+fn runnable_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<RuleSet, Report> {
+    let rules = reload(old, paths, known)?;
+    let refused = |rule: &Arc<Rule>| {
+        let file = rule.file.display().to_string();
+        let way_out = "leave it out, or use a build that carries it out".to_owned();
+        let problem = move |n: &crate::model::rule::NotRun| Problem {
+            file: file.clone(),
+            line: n.line,
+            path: n.path.clone(),
+            what: n.why.clone(),
+            way_out: way_out.clone(),
+        };
+        rule.not_run.iter().map(problem).collect::<Vec<_>>()
+    };
+    let problems: Vec<Problem> = rules.rules.values().flat_map(refused).collect();
+    if problems.is_empty() { Ok(rules) } else { Err(Report { problems }) }
+}
+
+/// Reads the rules again when their files' contents change.
+async fn watch_rules(paths: Vec<PathBuf>, handle: Handle, shutdown: CancellationToken) {
+    let look = |paths: Vec<PathBuf>| tokio::task::spawn_blocking(move || fingerprint(&paths));
+    let mut last = look(paths.clone()).await.unwrap_or_default();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RULES_EVERY) => {}
+        }
+        let now = look(paths.clone()).await.unwrap_or(last);
+        if now != last {
+            last = now;
+            // a refusal has been logged with every problem
+            let _ = handle.reload().await;
+        }
+    }
+}
+
+/// A number that changes when a rule file appears, goes, or reads differently.
+fn fingerprint(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        hash_path(path, &mut hasher);
+    }
+    hasher.finish()
+}
+
+fn hash_path(path: &Path, hasher: &mut DefaultHasher) {
+    path.hash(hasher);
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml")).collect();
+        files.sort();
+        files.iter().for_each(|file| hash_path(file, hasher));
+    } else {
+        std::fs::read(path).ok().hash(hasher);
+    }
+}
+
+/// Half of the cores, at least one: the engine is far from busy, and the shell needs the others.
+fn shards() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
 }

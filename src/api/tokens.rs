@@ -116,6 +116,18 @@ impl Tokens {
         Self::default()
     }
 
+    /// These bearers: name, role and token.
+    ///
+    /// # Errors
+    /// A token longer than 256 bytes; it is not shown.
+    pub fn new<'a>(bearers: impl IntoIterator<Item = (&'a str, Role, &'a str)>) -> Result<Self, String> {
+        let bearer = |(name, role, token): (&str, Role, &str)| {
+            let secret = Secret::new(token).ok_or_else(|| format!("the token of {name} exceeds {TOKEN_MAX} bytes"))?;
+            Ok(Bearer { name: name.to_owned(), role, secret })
+        };
+        Ok(Self(Arc::new(bearers.into_iter().map(bearer).collect::<Result<_, String>>()?)))
+    }
+
     /// Reads a file of lines `name:role:token`; `#` begins a comment line. Roles: `viewer`, `operator`, `approver(<role>)`,
     /// `webhook`.
     ///

@@ -53,6 +53,11 @@ impl Client {
         Ok(Self { http, server, token })
     }
 
+    /// One without a token, for a daemon of this process.
+    pub(super) fn at(address: std::net::SocketAddr) -> Result<Self, Failure> {
+        Self::new(&ServerArgs { server: format!("http://{address}"), token_file: None })
+    }
+
     /// A document.
     pub(super) async fn get(&self, path: &[&str]) -> Result<Value, Failure> {
         let response = self.send(self.http.get(self.url(path)).timeout(ANSWER_TIMEOUT)).await?;

@@ -10,6 +10,8 @@ pub(super) enum Failure {
     Refused(String),
     /// The arguments make no sense.
     Usage(String),
+    /// As it stands, several lines: a report of problems.
+    Report(String),
     /// No server, or none that answers like one.
     Unreachable(String),
     /// Nobody reads the output any more: `canaryd status | head`.
@@ -20,6 +22,7 @@ impl Failure {
     /// What is told on standard error, if anything. Text from a server cannot move a terminal's cursor.
     pub(super) fn text(&self) -> Option<String> {
         match self {
+            Self::Report(text) => Some(text.lines().map(output::clean).collect::<Vec<_>>().join("\n")),
             Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => Some(output::clean(text)),
             Self::PipeClosed => None,
         }
@@ -28,7 +31,7 @@ impl Failure {
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
             Self::PipeClosed => 0,
-            Self::Refused(_) => 1,
+            Self::Refused(_) | Self::Report(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
         }

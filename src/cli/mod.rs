@@ -1,20 +1,22 @@
-//! The command line. `run`, `demo`, `check` and `replay` call `app`; every other command is a client of the HTTP API and
+//! The command line. `run` and `demo` start the daemon by `app`, `check` and `replay` use its parts; every other command is a client of the HTTP API and
 //! shows what it answers. Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused,
 //! 2 wrong usage, 3 the server cannot be reached.
 
+mod check;
 mod client;
 pub mod demo;
 mod failure;
 mod feed;
 mod output;
 pub mod render;
+mod replay;
+mod run;
 mod start;
 mod status;
 mod table;
 mod verb;
 mod watch;
 
-use crate::app;
 use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::ffi::OsString;
@@ -33,13 +35,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon
-    Run(app::RunArgs),
+    Run(run::Args),
     /// Watch a healthy canary go to 100% and a faulty one be rolled back; needs nothing
-    Demo(app::DemoArgs),
+    Demo(demo::Args),
     /// Check rules with the daemon's own loader
-    Check(app::CheckArgs),
-    /// Decide a recorded rollout again
-    Replay(app::ReplayArgs),
+    Check(check::Args),
+    /// Tell what would have happened: a recording under a rule, or a rollout of the journal decided again
+    Replay(replay::Args),
     /// Start a rollout of a rule
     Start(start::Args),
     /// Show all rollouts, or one in detail
@@ -78,10 +80,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => Ok(app::run(&args)?),
-        Command::Demo(args) => Ok(app::demo(&args)?),
-        Command::Check(args) => Ok(app::check(&args)?),
-        Command::Replay(args) => Ok(app::replay(&args)?),
+        Command::Run(args) => on_all_cores(run::run(args)),
+        Command::Demo(args) => on_all_cores(demo::run(args)),
+        Command::Check(args) => wait_for(check::run(args)),
+        Command::Replay(args) => wait_for(replay::run(args)),
         Command::Start(args) => wait_for(start::run(args)),
         Command::Status(args) => wait_for(status::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
@@ -92,6 +94,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Rollback(args) => wait_for(verb::run("rollback", args)),
         Command::Retry(args) => wait_for(verb::run("retry", args)),
     }
+}
+
+/// The daemon.
+fn on_all_cores(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    runtime.block_on(work)
 }
 
 /// A client needs one thread.

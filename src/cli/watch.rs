@@ -183,6 +183,7 @@ fn same_to_a_reader(old: &wire::Rollout, new: &wire::Rollout) -> bool {
 }
 
 fn read<T: DeserializeOwned>(data: &str) -> Result<T, Failure> {
-    let document: Value = serde_json::from_str(data).map_err(|error| Failure::Unreachable(format!("the feed has what is no JSON: {error}")))?;
+    let document: Value =
+        serde_json::from_str(data).map_err(|error| Failure::Unreachable(format!("the feed has what is no JSON: {error}")))?;
     client::typed(document)
 }
