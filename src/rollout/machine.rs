@@ -68,6 +68,8 @@ pub(super) enum Told {
     Vanished,
     /// The canary gets no requests in the bake.
     NoRequests,
+    /// The router cannot be read.
+    Unreadable,
     /// A limit that warns or pages.
     Limit { metric: u8, page: bool, canary: bool },
 }
@@ -77,7 +79,8 @@ pub(super) enum Told {
 /// The shell stores a decision, then carries out its effects. It makes one attempt per [`Effect::SetWeight`] and answers
 /// with [`Input::Effect`] of the same generation; a newer `SetWeight` replaces an older one that is still on its way. Trying
 /// again is asked for here: a failed weight comes again with a new generation, at the time given by `wake_at` or, where the
-/// router said "on change", at the next reading.
+/// router said "on change", at the next reading. Readings and outcomes come in the order in which they were made: a reading
+/// from before a write would look like another hand.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub(super) terms: Terms,

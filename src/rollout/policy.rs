@@ -94,10 +94,10 @@ impl Machine {
         self.act(now, self.terms.policies.undecided, "undecided", "the step could not be ended at its time", Level::Warning)
     }
 
-    /// Does the time of the undecided policy stand still: blind, shared, or on the way to another weight?
+    /// Does the time of the undecided policy stand still: blind, shared, paused, or on the way to another weight?
     fn stands_still(&self) -> bool {
         let keep = |k: Keep| self.last.as_ref().is_some_and(|t| t.judgement.keep.contains(&k));
-        keep(Keep::Blind) || keep(Keep::Shared) || self.write.is_some()
+        keep(Keep::Blind) || keep(Keep::Shared) || self.pause.is_some() || self.write.is_some()
     }
 
     /// May a policy do this now? Nothing is asked twice, and nobody but a person ends a freeze.

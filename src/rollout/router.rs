@@ -1,6 +1,7 @@
 //! Weights on their way to the router, what comes back, and other hands on the same object.
 
-use super::machine::{Course, End, Machine};
+use super::machine::{Course, End, Machine, Told};
+use super::texts::duration;
 use crate::model::rule::OnForeign;
 use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, TrafficReading, Weight};
 use std::time::Duration;
@@ -11,6 +12,10 @@ pub(super) const TRIES_UNTIL_STUCK: u32 = 3;
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The same while users must be taken off the canary.
 const RETRY_ROLLBACK_MAX: Duration = Duration::from_secs(5);
+/// First wait between two tries that readings bring about, doubled with each failure: reading in a row is no change.
+const RETRY_READ_MIN: Duration = Duration::from_secs(1);
+/// A router that cannot be read for so long is told: until then it is a hold like others.
+const UNREADABLE_TELLS: Duration = Duration::from_secs(60);
 /// How often a weight moved by another hand is written again ...
 pub(super) const REASSERTS_MAX: usize = 3;
 /// ... within this time; then the other hand means it, and a person must say who owns the object.
@@ -33,7 +38,8 @@ pub(super) struct Failure {
     /// Of the first failure.
     pub(super) since: Timestamp,
     pub(super) again: Timestamp,
-    on_change: bool,
+    /// "When something changed": a reading from then on is reason enough to try again, sooner is not.
+    on_change: Option<Timestamp>,
     /// The router said no time will mend it.
     never: bool,
 }
@@ -131,7 +137,7 @@ impl Machine {
             tries,
             since: before.map_or(now, |f| f.since),
             again: now + self.retry_wait(retry, tries),
-            on_change: retry == Retry::OnChange,
+            on_change: (retry == Retry::OnChange).then(|| now + self.retry_wait(Retry::After(RETRY_READ_MIN), tries)),
             never: retry == Retry::Never,
         };
         let write = Write { failure: Some(failure), under_way: false };
@@ -155,6 +161,10 @@ impl Machine {
     pub(super) fn writes_again_at(&self) -> Option<Timestamp> {
         let write = self.write.as_ref().filter(|w| !w.under_way)?;
         write.failure.as_ref().map(|f| f.again)
+    }
+
+    fn retries_on_change_at(&self) -> Option<Timestamp> {
+        self.write.as_ref()?.failure.as_ref()?.on_change
     }
 
     /// A failed weight whose time has come is asked for again.
@@ -196,11 +206,16 @@ impl Machine {
             Err(text) => {
                 let since = self.hands.unreadable.take().map_or(now, |(since, _)| since);
                 self.hands.unreadable = Some((since, text.clone()));
+                let long = now.since(since) >= UNREADABLE_TELLS;
+                self.tell_once(Told::Unreadable, long, Level::Warning, |m| {
+                    format!("the router cannot be read for {}, the rollout holds at {}: {text}", duration(UNREADABLE_TELLS), m.weight)
+                });
                 return Action::Hold;
             }
         };
         self.hands.unreadable = None;
-        if self.write.as_ref().and_then(|w| w.failure.as_ref()).is_some_and(|f| f.on_change) && self.write_failed() {
+        self.tell_once(Told::Unreadable, false, Level::Info, |_| String::new());
+        if self.write_failed() && self.retries_on_change_at().is_some_and(|at| at <= now) {
             return self.resend();
         }
         if self.terms.mode == Mode::Observe || self.write.is_some() || self.course == Course::Waiting {

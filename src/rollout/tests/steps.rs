@@ -208,6 +208,19 @@ fn a_step_that_cannot_end_at_its_time_asks_after_a_while() {
     ",
     );
     check(
+        "5% 10m; undecided=5m:roll-back",
+        "
+        0s   begin
+        1s   done
+        600s tick harm counted=600s            => wake 900s
+        610s pause                             => paused; no wake
+        900s wake                              => hold; paused; at 5%
+        915s x9 tick harm counted=600s         => hold; paused
+        1100s resume                           => no wake
+        1115s tick harm counted=600s           => wake 1415s
+    ",
+    );
+    check(
         "5% 10m; undecided=5m:hold",
         "
         0s   begin

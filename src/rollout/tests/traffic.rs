@@ -42,6 +42,7 @@ fn what_no_time_mends_pages_at_once_and_is_tried_all_the_same() {
         "
         0s   begin
         1s   failed on-change => holds router; wake 61s
+        1s   traffic 0%         => hold; no set
         2s   traffic unreadable => holds router, router; no set
         20s  traffic 0%       => set 5% #2; holds router
         21s  traffic 0%       => hold; no set
@@ -184,6 +185,24 @@ fn a_router_that_cannot_be_read_stops_steps_up_only() {
         900s tick clear               => hold; at 5%; holds router
         905s traffic 5%               => hold
         915s tick clear               => advance 5% -> 25%
+    ",
+    );
+}
+
+#[test]
+fn a_router_that_stays_unreadable_is_told() {
+    check(
+        STEPS,
+        "
+        0s   begin
+        1s   done
+        10s  traffic unreadable       => hold; no warning
+        69s  traffic unreadable       => no warning
+        70s  traffic unreadable       => warning; ~ cannot be read for 1 min
+        85s  traffic unreadable       => no warning
+        90s  traffic 5%
+        91s  traffic unreadable
+        151s traffic unreadable       => warning
     ",
     );
 }
