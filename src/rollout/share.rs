@@ -133,6 +133,7 @@ mod tests {
         assert!(!watch("5%", 910.0, 90.0, 40).disobeys(), "90 of 1000 is within a factor of two");
         assert!(watch("75%", 480.0, 520.0, 12).disobeys() == watch("25%", 520.0, 480.0, 12).disobeys(), "the arms are alike");
         assert!(watch("90%", 250.0, 750.0, 12).disobeys(), "the baseline gets more than twice its share");
+        assert!(watch("75%", 50.0, 950.0, 12).disobeys(), "the baseline gets less than half of its share");
         assert!(watch("100%", 600.0, 400.0, 12).disobeys());
         assert!(!watch("100%", 1.0, 999.0, 12).disobeys());
     }

@@ -142,6 +142,7 @@ fn blindness_holds_then_asks_and_is_never_a_pass() {
         170s tick time                                  => holds time; no wake
         180s x8 tick blind n=-                          => hold; holds blind; wake 300s
         300s tick blind n=-                             => pause; paused; page; at 5%; stands still; holds paused, blind; no wake
+        315s tick blind n=-                             => hold; paused; no page
         900s tick clear                                 => paused; at 5%; no set
         901s resume                                     => resume; progressing 0; counts
         915s tick clear                                 => advance 5% -> 100%

@@ -175,6 +175,36 @@ fn a_hand_on_a_rollback_is_always_written_over() {
 }
 
 #[test]
+fn another_hand_at_the_end_is_not_taken_for_success() {
+    check(
+        "100% 1m; foreign=yield",
+        "
+        0s   begin
+        1s   done
+        15s  tick time
+        20s  traffic 30% argocd       => pause
+        21s  break-glass-promote      => promote; set 100% #2; no succeeded
+        22s  done                     => finish; succeeded
+    ",
+    );
+    check(
+        "100% 1m; foreign=yield; external=1h",
+        "
+        0s   begin
+        1s   done
+        60s  tick clear
+        61s  promote                  => set 0% #2
+        62s  done                     => holds drain; wake 122s
+        70s  traffic 100% argocd      => pause; paused; no wake
+        122s wake                     => hold; paused
+        130s resume                   => resume; set 0% #3
+        131s done                     => wake 191s
+        191s wake                     => finish; succeeded; at 0%
+    ",
+    );
+}
+
+#[test]
 fn a_router_that_cannot_be_read_stops_steps_up_only() {
     check(
         STEPS,
