@@ -49,7 +49,7 @@ impl Machine {
         let keep = &tick.judgement.keep;
         let here = self.judges_step(tick);
         let blind = keep.contains(&Keep::Blind);
-        self.waits.note_blindness(now, blind && matches!(self.course, Course::Climbing { .. }), Self::canary_only(tick));
+        self.waits.note_blindness(now, blind, Self::canary_only(tick));
         let over = tick.judgement.clock.counted_s >= self.step_lasts().as_secs_f64();
         let held = keep.iter().any(|k| *k != Keep::Time) || (keep.is_empty() && self.held_by_itself());
         let still = blind || keep.contains(&Keep::Shared) || self.pause.is_some() || self.write.is_some();

@@ -24,11 +24,13 @@ pub(super) struct VanishedWatch {
     silent: u32,
     idle: u32,
     idle_expected: f64,
+    /// Requests of both arms in all usable polls, and how many polls: what a bake compares with.
+    volume: (f64, u32),
 }
 
 impl VanishedWatch {
     pub(super) fn enter_step(&mut self) {
-        *self = Self { silent: self.silent, ..Self::default() };
+        *self = Self { silent: self.silent, volume: self.volume, ..Self::default() };
     }
 
     fn note_counts(&mut self, n: PerArm<f64>, weight: Weight) {
@@ -41,7 +43,14 @@ impl VanishedWatch {
         self.unserved = if gone { self.unserved.saturating_add(1) } else { 0 };
         let idle = n.canary <= 0.0;
         self.idle = if idle { self.idle.saturating_add(1) } else { 0 };
-        self.idle_expected = if idle { self.idle_expected + expected } else { 0.0 };
+        let should = if weight.is_full() { self.usual_volume() } else { expected };
+        self.idle_expected = if idle { self.idle_expected + should } else { 0.0 };
+        self.volume = (self.volume.0 + n.baseline + n.canary, self.volume.1.saturating_add(1));
+    }
+
+    /// Mean requests of a poll in this rollout; 0 before the first.
+    fn usual_volume(&self) -> f64 {
+        self.volume.0 / f64::from(self.volume.1.max(1))
     }
 
     fn note_silence(&mut self, missing: PerArm<Option<Blind>>) {
@@ -66,7 +75,8 @@ impl Machine {
         if self.judges_step(tick) && !self.weight.is_zero() && !weight_unsure {
             self.vanished.note_counts(counts.map(|c: Counts| c.total), self.weight);
         }
-        let nobody = self.at_bake() && self.no_requests();
+        // a service that is quiet by itself pages nobody
+        let nobody = self.at_bake() && self.no_requests() && self.vanished.idle >= TICKS && self.vanished.idle_expected >= EXPECTED_MIN;
         self.tell_once(Told::NoRequests, nobody, Level::Page, |m| {
             format!("the canary has {} of the traffic and gets no requests", m.weight)
         });

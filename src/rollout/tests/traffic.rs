@@ -115,9 +115,11 @@ fn another_hand_is_written_over_and_then_yielded_to() {
         80s  traffic 50% argocd       => pause; paused; page; no set; holds paused, foreign weight, time
         95s  traffic 50% argocd       => hold; no page; no set
         96s  tick clear               => hold; at 5%; no set
-        97s  resume                   => resume; set 5% #5
-        98s  done                     => progressing 0
-        99s  traffic 5%               => hold
+        # nor when there would be room for another fight
+        900s traffic 50% argocd       => hold; no set
+        901s resume                   => resume; set 5% #5
+        902s done                     => progressing 0
+        903s traffic 5%               => hold
     ",
     );
     check(
@@ -266,7 +268,8 @@ fn a_canary_with_weight_and_no_requests_is_no_pass() {
         75s  advance                                => refuse; ~ gets no requests
         80s  tick clear n=100/5 counted=60s         => advance 5% -> 100%
         81s  done
-        95s  x2 tick time n=0/0                     => holds time; no page
+        94s  tick time n=0/1                        => holds time
+        95s  x2 tick time n=0/0                     => holds no requests, time; no page
         125s tick time n=0/0                        => holds no requests, time; page; baking 1
     ",
     );
@@ -287,6 +290,66 @@ fn a_canary_with_weight_and_no_requests_is_no_pass() {
         1s   done
         15s  tick time n=95/5
         60s  tick clear n=95/0  => advance 5% -> 100%
+    ",
+    );
+}
+
+#[test]
+fn a_quiet_service_pages_nobody_in_the_bake() {
+    check(
+        "50% 1m, 100% 10m",
+        "
+        0s   begin
+        1s   done
+        15s  tick time n=1/1
+        30s  tick time n=0/0
+        60s  tick clear n=1/0      => set 100% #2
+        61s  done
+        75s  x9 tick time n=0/0    => holds no requests, time; no page
+        # ten requests should have come, and twenty
+        210s x12 tick time n=0/0   => holds no requests, time
+        390s tick time n=0/1       => holds time
+    ",
+    );
+}
+
+#[test]
+fn one_poll_without_its_many_requests_is_no_pass() {
+    check(
+        STEPS,
+        "
+        0s   begin
+        1s   done
+        15s  x3 tick time
+        900s tick clear n=950/0    => hold; at 5%; holds no requests
+        915s tick clear            => advance 5% -> 25%
+    ",
+    );
+}
+
+#[test]
+fn nobody_expects_traffic_to_follow_a_weight_that_is_only_observed() {
+    check(
+        "5% 15m; mode=observe",
+        "
+        0s   begin
+        15s  x3 tick time
+        60s  x20 tick time n=950/1 => hold; at 5%; holds time; counts
+    ",
+    );
+}
+
+#[test]
+fn requests_vanish_only_at_a_step_that_was_served() {
+    check(
+        STEPS,
+        "
+        0s   begin
+        1s   done
+        15s  x3 tick time
+        900s tick clear
+        901s done
+        915s x5 tick time n=750/5  => hold; at 25%
     ",
     );
 }
