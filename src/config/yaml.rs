@@ -169,3 +169,46 @@ impl Builder<'_> {
         range.and_then(|range| self.text.get(range)).unwrap_or_default().trim().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Kind {
+        let tree = parse(text, "t.yaml").unwrap_or_else(|report| panic!("{report}"));
+        tree.below("a").map(|entry| entry.node.kind.clone()).expect("a key a")
+    }
+
+    #[test]
+    fn scalars_keep_their_spelling() {
+        for number in ["1.10", "10", "0x1F", "1e3", "-0.50"] {
+            assert_eq!(value(&format!("a: {number}   # a number\n")), Kind::Number(number.to_owned()));
+        }
+        for text in ["yes", "on", "off", "5%", "15m", "0123", "1.2.3"] {
+            assert_eq!(value(&format!("a: {text}\n")), Kind::Text(text.to_owned()));
+        }
+        assert_eq!(value("a: true\n"), Kind::Bool("true".to_owned()));
+        assert_eq!(value("a: \"true\"\n"), Kind::Text("true".to_owned()));
+        assert_eq!(value("a:\n"), Kind::Null);
+    }
+
+    #[test]
+    fn an_alias_has_the_spelling_of_its_anchor_and_its_own_line() {
+        let tree = parse("x: &v 1.10\na: *v\n", "t.yaml").expect("valid");
+        let entry = tree.below("a").expect("a");
+        assert_eq!((&entry.node.kind, entry.node.place.line), (&Kind::Number("1.10".to_owned()), 2));
+    }
+
+    #[test]
+    fn lines_are_right_behind_text_that_is_not_ascii() {
+        let tree = parse("# ein Häuschen → 🏠\nx: Ä\na: 1.10\n", "t.yaml").expect("valid");
+        let entry = tree.below("a").expect("a");
+        assert_eq!((&entry.node.kind, entry.node.place.line), (&Kind::Number("1.10".to_owned()), 3));
+    }
+
+    #[test]
+    fn a_block_is_placed_where_its_key_stands() {
+        let tree = parse("a:\n\n  b: 1\n", "t.yaml").expect("valid");
+        assert_eq!(tree.below("a").map(|entry| entry.node.place.line), Some(1));
+    }
+}

@@ -200,3 +200,71 @@ fn a_reload_with_one_bad_file_changes_nothing_and_a_good_one_changes_what_change
     assert_eq!(second.rules["b"].steps[0].weight, Weight::FULL);
     assert_ne!(first.rules["b"].digest, second.rules["b"].digest);
 }
+
+/// A good rule, and what an editor, a merge or a template may make of it.
+fn mangled() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let good = fs::read_to_string(root().join("tests/data/rules/chatbot.yaml")).expect("readable");
+    let lines: Vec<String> = good.lines().map(str::to_owned).collect();
+    let count = lines.len();
+    let bits = prop::sample::select(vec![
+        "",
+        ":",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "'",
+        "&a ",
+        "*a",
+        "|",
+        "\t",
+        "0",
+        "-1",
+        "1e400",
+        ".nan",
+        "~",
+        "%",
+        "120%",
+        "true",
+        "é",
+        "<<",
+        "!!binary x",
+        "99999999999999999999",
+    ]);
+    let edits = prop::collection::vec((0..count, 0usize..80, bits, 0u8..4), 1..6);
+    edits.prop_map(move |edits| {
+        let mut lines = lines.clone();
+        for (line, column, bit, how) in edits {
+            let Some(text) = lines.get_mut(line) else { continue };
+            let at = (0..=column.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            match how {
+                0 => text.insert_str(at, bit),
+                1 => text.truncate(at),
+                2 => text.replace_range(at.., bit),
+                _ => drop(lines.remove(line)),
+            }
+        }
+        lines.join("\n")
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics_and_every_refusal_says_why(text in mangled()) {
+        if let Err(report) = parse_rule(&text, Path::new("m.yaml"), &known()) {
+            proptest::prop_assert!(!report.problems.is_empty());
+            for problem in &report.problems {
+                proptest::prop_assert!(!problem.what.contains("could not be read"), "{}", problem);
+                proptest::prop_assert!(problem.line <= text.lines().count() as u64 + 1, "{}", problem);
+            }
+        }
+    }
+
+    #[test]
+    fn no_noise_panics(text in "\\PC{0,60}") {
+        proptest::prop_assert!(parse_rule(&text, Path::new("n.yaml"), &known()).is_err());
+    }
+}

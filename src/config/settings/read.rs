@@ -132,7 +132,7 @@ fn level(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
     // the reader of filters takes a misspelt level for the name of a target, so the words are checked here
     let known = text.split(',').all(|part| levels.contains(&part.rsplit('=').next().unwrap_or(part).trim()));
     if !known || text.parse::<tracing_subscriber::filter::Targets>().is_err() {
-        let way_out = "write error, warn, info, debug or trace, or such as info,canaryd::source=debug";
+        let way_out = "write error, warn, info, debug or trace, or such as info,hyper=warn";
         at.wrong(out.report, format_args!("{text:?} is no log level"), way_out);
     }
     Some(text.to_owned())

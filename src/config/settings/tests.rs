@@ -107,7 +107,7 @@ fn mistakes_in_the_file_are_told_by_line_all_at_once() {
         report(text),
         "canaryd.yaml:1: listen: \"127.0.0.1:99999\" is no address: write an IP address and a port, such as 127.0.0.1:7878\n\
          canaryd.yaml:2: retention_day: no such key: did you mean \"retention_days\"?\n\
-         canaryd.yaml:4: log.level: \"loud\" is no log level: write error, warn, info, debug or trace, or such as info,canaryd::source=debug\n\
+         canaryd.yaml:4: log.level: \"loud\" is no log level: write error, warn, info, debug or trace, or such as info,hyper=warn\n\
          canaryd.yaml:6: sources: 2 sources, and none is the default: write default_source: edge\n\
          canaryd.yaml:8: sources.main.prometheus.url: is missing: write its address, such as http://prometheus:9090\n\
          canaryd.yaml:9: sources.main.prometheus.timeout: \"5\" is not a duration such as 500ms, 90s, 15m, 1h30m or 2d\n\
