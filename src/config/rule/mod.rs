@@ -5,6 +5,8 @@ mod keys;
 mod metrics;
 mod policies;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod unrun;
 mod workloads;

@@ -1,0 +1,184 @@
+//! Sections besides metrics: what is written, what is left out, and what this build does not carry out.
+
+use super::*;
+use crate::model::rule::{EnvoyWrite, HoldThen, OnForeign, OnShared, Policies, Promotion, Then, Traffic, WorkloadForm};
+use crate::model::{Advance, Weight};
+
+const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: b } ] }\ntelemetry: [ envoy ]\ntraffic: none\n\
+                    steps: [ { weight: 100%, bake: 1m } ]\nmetrics: { error-rate: {} }\n";
+
+fn parsed(text: &str) -> Result<Rule, Report> {
+    let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    let known = Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]) };
+    parse_rule(text, Path::new("shop.yaml"), &known)
+}
+
+fn rule(text: &str) -> Rule {
+    parsed(text).unwrap_or_else(|report| panic!("{report}\n{text}"))
+}
+
+/// The shop with further lines.
+fn with(more: &str) -> Rule {
+    rule(&format!("{SHOP}{more}\n"))
+}
+
+/// The shop with one line written otherwise.
+fn instead(line: &str) -> Rule {
+    let key = line.split(':').next().expect("a key");
+    let kept: Vec<&str> = SHOP.lines().filter(|l| !l.starts_with(&format!("{key}:"))).collect();
+    rule(&format!("{}\n{line}\n", kept.join("\n")))
+}
+
+fn not_run(rule: &Rule) -> Vec<&str> {
+    rule.not_run.iter().map(|part| part.path.as_str()).collect()
+}
+
+fn minutes(m: u64) -> Duration {
+    Duration::from_secs(60 * m)
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let shop = rule(SHOP);
+    assert_eq!(shop.not_run, []);
+    assert_eq!((shop.source, shop.interval), (None, None));
+    assert_eq!(shop.advance, Advance::OnSchedule { strict: false });
+    assert_eq!(shop.min_requests, 20);
+    assert_eq!(shop.promotion, Promotion::Swap { keep: minutes(24 * 60) });
+    assert_eq!(shop.budget, Budget { rollback: 0.05, ok: 0.05, limit: 0.01, page: 0.01, warn: 0.05 });
+    assert_eq!(shop.policies, Policies::default());
+    assert_eq!((shop.bake_judge, shop.mode), (BakeJudge::RollBack, Mode::Enforce));
+    assert_eq!(shop.drain, minutes(1));
+    assert_eq!(shop.notify, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_written_is_taken() {
+    let more = "source: main\ninterval: 15s\nadvance: on-schedule\nstrict: true\nmin-requests: 100\nfalse-rollbacks: 1%\n\
+                bake-judge: page\nmode: observe\ndrain: 0s\nstart: { when: manual, first: refuse }";
+    let shop = with(more);
+    assert_eq!(shop.not_run, []);
+    assert_eq!((shop.source.as_deref(), shop.interval), (Some("main"), Some(Duration::from_secs(15))));
+    assert_eq!((shop.advance, shop.min_requests), (Advance::OnSchedule { strict: true }, 100));
+    assert_eq!(shop.budget, Budget { rollback: 0.01, ..Budget::default() }, "limits keep their own level");
+    assert_eq!((shop.bake_judge, shop.mode), (BakeJudge::Page, Mode::Observe));
+    assert_eq!((shop.drain, shop.first), (Duration::ZERO, crate::model::rule::First::Refuse));
+}
+
+#[test]
+fn steps_keep_their_shares_and_times() {
+    let shop =
+        instead("steps: [ { weight: 0%, for: 1m }, { weight: 0.5%, for: 90s }, { weight: 0.5%, for: 1h }, { weight: 100%, bake: 2h } ]");
+    let steps: Vec<(u16, u64)> = shop.steps.iter().map(|s| (s.weight.permille(), s.lasts.as_secs())).collect();
+    assert_eq!(steps, [(0, 60), (5, 90), (5, 3600), (1000, 7200)]);
+    assert!(shop.steps[3].weight == Weight::FULL);
+}
+
+#[test]
+fn a_rule_that_only_judges_needs_no_step_at_100_percent() {
+    let judge = SHOP.replace("100%, bake", "50%, for") + "promotion: leave\n";
+    assert_eq!(rule(&judge).promotion, Promotion::Leave);
+}
+
+#[test]
+fn each_policy_is_its_own() {
+    let policies = |text: &str| with(&format!("policies: {{ {text} }}")).policies;
+    let ask = |m| HoldThen { hold: minutes(m), then: Then::Ask };
+    let rolls = HoldThen { hold: minutes(10), then: Then::RollBack };
+    let both = policies("blind: { then: roll-back }");
+    assert_eq!((both.blind, both.blind_canary), (rolls, rolls), "blind covers the canary's own blindness");
+    let canary = policies("blind-canary: { then: roll-back }");
+    assert_eq!((canary.blind, canary.blind_canary), (ask(10), rolls));
+    let split = policies("blind: { hold: 5m }, blind-canary: { hold: 7m, then: hold }");
+    assert_eq!((split.blind, split.blind_canary), (ask(5), HoldThen { hold: minutes(7), then: Then::Hold }));
+    assert_eq!(policies("undecided: { hold: 1h }").undecided, ask(60));
+    let words = policies("shared: page, vanished: hold, foreign: yield");
+    assert_eq!((words.shared, words.vanished, words.foreign), (OnShared::Page, Then::Hold, OnForeign::Yield));
+}
+
+#[test]
+fn a_pack_may_be_told_how_to_tell_the_arms_apart() {
+    let shop = instead(
+        "telemetry: [ { pack: http, variant: v, params: { status: code, port: 8080 }, arm: { version: '{version}' }, \
+         extra: 'job=\"x\"', scrape: [ 'http://a:1/metrics', 'http://b:1/metrics' ] }, envoy ]",
+    );
+    let http = &shop.telemetry[0];
+    assert_eq!((http.pack.as_str(), http.variant.as_deref()), ("http", Some("v")));
+    assert_eq!(http.params["port"], "8080");
+    assert_eq!(http.extra.as_deref(), Some("job=\"x\""));
+    assert_eq!(http.scrape.len(), 2);
+    assert_eq!(shop.telemetry[1].pack, "envoy");
+}
+
+#[test]
+fn a_namespace_holds_for_the_workloads_that_name_none() {
+    let shop =
+        instead("workloads: { namespace: prod, stable: { deployment: a }, canary: { deployment: a, namespace: trial } }\npromotion: leave");
+    assert_eq!(shop.workloads.form, WorkloadForm::StableCanary);
+    let namespaces: Vec<&str> = shop.workloads.sides.iter().map(|t| t.fields["namespace"].as_str()).collect();
+    assert_eq!(namespaces, ["prod", "trial"]);
+}
+
+#[test]
+fn envoy_is_told_by_file_or_by_keys() {
+    let by = |text: &str| match instead(&format!("traffic: {{ envoy: {{ admin: 'http://e:9901/', {text} }} }}")).traffic {
+        Traffic::Envoy(envoy) => (envoy.admin, envoy.by, envoy.clusters),
+        other => panic!("{other:?}"),
+    };
+    let (admin, keys, clusters) = by("runtime-keys: { prefix: p }, clusters: [ x, y ]");
+    assert_eq!((admin.as_str(), clusters), ("http://e:9901", ["x".to_owned(), "y".to_owned()]));
+    assert_eq!(keys, EnvoyWrite::RuntimeKeys { prefix: "p".to_owned() });
+    let (_, file, clusters) = by("route-file: { path: /r.yaml, stat-prefix: s, route: r }");
+    assert_eq!(clusters, ["a".to_owned(), "b".to_owned()], "the workloads' own clusters");
+    assert_eq!(file, EnvoyWrite::RouteFile { path: "/r.yaml".into(), stat_prefix: "s".to_owned(), route: "r".to_owned() });
+}
+
+#[test]
+fn the_demo_s_proxy_is_a_router() {
+    assert_eq!(instead("traffic: proxy").traffic, Traffic::Proxy);
+}
+
+#[test]
+fn every_router_of_the_design_is_known_and_those_not_moved_are_told() {
+    for (name, known, needed) in keys::OTHER_ROUTERS {
+        let object: Vec<String> = known[..*needed].iter().map(|key| format!("{key}: x")).collect();
+        let shop = instead(&format!("traffic: {{ {name}: {{ {} }} }}", object.join(", ")));
+        assert_eq!(shop.traffic, Traffic::Other((*name).to_owned()));
+        assert_eq!(not_run(&shop), [format!("traffic.{name}")]);
+        assert!(shop.not_run[0].why.contains(name), "{}", shop.not_run[0].why);
+    }
+}
+
+#[test]
+fn nothing_the_build_cannot_do_is_passed_over() {
+    for (more, path) in [
+        ("promotion: copy", "promotion"),
+        ("promotion: external", "promotion"),
+        ("promotion: { external: { promote-within: 2h } }", "promotion.external"),
+        ("promotion: { swap: { keep: 1h } }", "promotion.swap.keep"),
+        ("promotion: { swap: { idle-replicas: 1 } }", "promotion.swap.idle-replicas"),
+        ("replicas: follow", "replicas"),
+        ("alerts: { match: { service: shop } }", "alerts.match"),
+        ("notify: [ pager ]", "notify[0]"),
+        ("start: { when: new-template }", "start.when"),
+        ("start: { approvals: [ boss ] }", "start.approvals[0]"),
+        ("hooks: { after-rollback: 'https://ci/x' }", "hooks.after-rollback"),
+        ("windows: { deny: [ Fri ] }", "windows.deny[0]"),
+    ] {
+        let shop = with(more);
+        assert_eq!(not_run(&shop), [path], "{more}");
+        assert_eq!(shop.not_run[0].line, 7, "{more}");
+    }
+    assert_eq!(not_run(&instead("workloads: { one: { deployment: a } }")), ["workloads.one"]);
+    assert_eq!(not_run(&instead("workloads: { stable: { cluster: a }, canary: { cluster: b } }")), ["workloads"], "copy is its default");
+    let gauge = "metrics: { depth: { query: 'q{{{workload}}}', lower-is-worse: true, warn-above: 3 } }";
+    assert_eq!(not_run(&instead(gauge)), ["metrics.depth.warn-above"]);
+}
+
+#[test]
+fn the_digest_is_fnv_1a_of_the_text() {
+    // the published value of the algorithm for "a"
+    assert_eq!(digest("a"), "af63dc4c8601ec8c");
+    assert_eq!(rule(SHOP).digest, digest(SHOP));
+    assert_ne!(with("# a comment").digest, digest(SHOP), "every letter counts");
+}
