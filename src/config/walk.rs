@@ -332,18 +332,18 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The value of a key, if it is written.
+    /// The value of a key, if it is written. A slip of this very key counts: it is told already, and what lies below it is
+    /// looked at too, so that it need not be corrected first.
     pub(crate) fn get(&self, key: &str) -> Option<At<'a>> {
-        let entry = self.entries.iter().find(|e| e.key == key)?;
-        Some(At { node: &entry.node, path: self.at.below(key) })
+        let slip = |e: &&Entry| !self.known.contains(&e.key.as_str()) && nearest(&e.key, self.known) == Some(key);
+        let entry = self.entries.iter().find(|e| e.key == key).or_else(|| self.entries.iter().find(slip))?;
+        Some(At { node: &entry.node, path: self.at.below(&entry.key) })
     }
 
     /// The value of a key that must be there.
     pub(crate) fn need(&self, key: &str, way_out: &str, report: &mut Report) -> Option<At<'a>> {
         let found = self.get(key);
-        // a slip of this very key is told already, with this key as the way out
-        let slipped = |e: &Entry| !self.known.contains(&e.key.as_str()) && nearest(&e.key, self.known) == Some(key);
-        if found.is_none() && !self.entries.iter().any(slipped) {
+        if found.is_none() {
             wrong_at(report, &self.at.node.place, &self.at.below(key), "is missing", way_out);
         }
         found

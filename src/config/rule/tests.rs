@@ -182,3 +182,26 @@ fn the_digest_is_fnv_1a_of_the_text() {
     assert_eq!(rule(SHOP).digest, digest(SHOP));
     assert_ne!(with("# a comment").digest, digest(SHOP), "every letter counts");
 }
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_no_mistakes() {
+    let windows = format!("\u{feff}{}", SHOP.replace('\n', "\r\n"));
+    assert_eq!(rule(&windows).steps, rule(SHOP).steps);
+    let wrong = windows.replace("100%", "120%");
+    assert_eq!(
+        parsed(&wrong).expect_err("120%").to_string(),
+        "shop.yaml:5: steps[0].weight: 120% exceeds 100%: write a share between 0% and 100%"
+    );
+    let number = windows.replace("{ cluster: a }", "{ cluster: a, version: 1.10 }");
+    assert_eq!(rule(&number).workloads.sides[0].fields["version"], "1.10");
+}
+
+#[test]
+fn what_lies_below_a_misspelt_key_is_looked_at_too() {
+    let slip = SHOP.replace("steps:", "stepps:").replace("1m", "1x");
+    assert_eq!(
+        parsed(&slip).expect_err("two").to_string(),
+        "shop.yaml:5: stepps: no such key: did you mean \"steps\"?\n\
+         shop.yaml:5: stepps[0].bake: \"1x\" is not a duration such as 500ms, 90s, 15m, 1h30m or 2d"
+    );
+}
