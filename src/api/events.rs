@@ -4,6 +4,7 @@
 use super::problem::Problem;
 use super::{ApiState, auth, convert, reads, wire};
 use crate::runtime::{EventLine, Handle};
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -13,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -25,7 +25,18 @@ pub(super) const FEEDS_MAX: usize = 64;
 /// A comment this often shows both ends, and every proxy between, that the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-static FEEDS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(FEEDS_MAX)));
+/// What all feeds share.
+#[derive(Clone, Debug)]
+pub(super) struct Feeds {
+    permits: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Feeds {
+    pub(super) fn new(shutdown: CancellationToken) -> Self {
+        Self { permits: Arc::new(Semaphore::new(FEEDS_MAX)), shutdown }
+    }
+}
 
 /// Which events.
 #[derive(Debug, Default, Deserialize)]
@@ -43,17 +54,18 @@ impl Filter {
 
 pub(super) async fn events(
     State(state): State<ApiState>,
+    Extension(feeds): Extension<Feeds>,
     headers: HeaderMap,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + Send + use<>>, Problem> {
     auth::viewer(&state, &headers)?;
     let Query(filter) = filter.map_err(reads::query)?;
     let full = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-feeds", format!("{FEEDS_MAX} live feeds are open already"));
-    let permit = FEEDS.clone().try_acquire_owned().map_err(|_| full())?;
+    let permit = feeds.permits.try_acquire_owned().map_err(|_| full())?;
     // subscribe before the first look: a decision between the two is then told twice rather than never
     let lines = state.handle.events();
     let mut feed =
-        Feed { handle: state.handle, lines, filter, ready: VecDeque::new(), shutdown: state.shutdown, ended: false, _permit: permit };
+        Feed { handle: state.handle, lines, filter, ready: VecDeque::new(), shutdown: feeds.shutdown, ended: false, _permit: permit };
     feed.all();
     let stream = futures_util::stream::unfold(feed, |mut feed| async move { feed.next().await.map(|event| (Ok(event), feed)) });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))

@@ -2,6 +2,7 @@
 //! (DEPENDENCIES 1.3). Everything a client can hold is bounded: connections, header bytes, header time, body bytes and time,
 //! the time to finish at shutdown.
 
+use super::stall::WriteTimeout;
 use super::{ApiState, routes};
 use crate::telemetry::Metrics;
 use crate::telemetry::events::{ConnectionClosed, ConnectionOpened};
@@ -25,6 +26,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADERS_MAX: usize = 64;
 /// Most bytes of a request's header (hyper's own least buffer is 8 KiB).
 const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Longest time in which a client takes nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which requests under way may end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Wait after a failed accept: out of file descriptors, as a rule.
@@ -33,8 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the API until `shutdown`: then nothing new is accepted, live feeds end, requests under way get 5 s, and it returns.
 pub async fn serve(listener: TcpListener, state: ApiState, shutdown: CancellationToken) {
     let metrics = state.metrics.clone();
-    // feeds must end by the same word as the connections that carry them
-    let app = routes(ApiState { shutdown: shutdown.clone(), ..state });
+    let app = routes(state, shutdown.clone());
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Some((stream, permit)) = accept(&listener, &permits, &shutdown).await {
@@ -72,7 +74,8 @@ async fn connection(stream: TcpStream, app: Router, metrics: Metrics, shutdown: 
     ConnectionOpened.emit(&metrics);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX).max_header_size(HEADER_BYTES_MAX);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(WriteTimeout::new(stream, WRITE_TIMEOUT)), TowerToHyperService::new(app)));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {

@@ -12,6 +12,7 @@ mod mutations;
 mod problem;
 mod reads;
 mod routes;
+mod stall;
 mod tokens;
 mod verdict;
 pub mod wire;
@@ -23,7 +24,6 @@ pub use tokens::{Role, Tokens, TokensError};
 use crate::runtime::Handle;
 use crate::telemetry::Metrics;
 use std::net::SocketAddr;
-use tokio_util::sync::CancellationToken;
 
 /// What every request can reach. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,8 +38,6 @@ pub struct ApiState {
     pub open: bool,
     /// Reads under `/api/v1` need a viewer's token too.
     pub reads_need_token: bool,
-    /// Ends the live feeds; [`serve`] stops by the same token.
-    pub shutdown: CancellationToken,
 }
 
 impl ApiState {

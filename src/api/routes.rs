@@ -3,16 +3,17 @@
 use super::problem::Problem;
 use super::{ApiState, events, mutations, reads};
 use crate::telemetry::events::RequestServed;
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// Every route of the API.
-pub fn routes(state: ApiState) -> Router {
+/// Every route of the API. Live feeds end at `shutdown`: a server that drains its connections would wait for them for ever.
+pub fn routes(state: ApiState, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/healthz", get(reads::healthz))
         .route("/readyz", get(reads::readyz))
@@ -29,6 +30,7 @@ pub fn routes(state: ApiState) -> Router {
         .route("/api/v1/reload", post(mutations::reload))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(events::Feeds::new(shutdown)))
         .layer(middleware::from_fn_with_state(state.clone(), counted))
         .with_state(state)
 }

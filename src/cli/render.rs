@@ -102,7 +102,7 @@ fn facts(rollout: &wire::Rollout) -> Vec<Vec<Cell>> {
         facts.push(fact("harm", &bar(evidence.harm_nats, evidence.harm_needed_nats), bar_tone(evidence)));
         facts.push(fact("health", &health(evidence), Tone::Plain));
     }
-    facts.push(fact("decided", &format!("{} {}", rollout.decision.at, rollout.decision.text), Tone::Plain));
+    facts.push(fact("decided", &decision(rollout), Tone::Plain));
     facts.extend(rollout.stuck.as_ref().map(|stuck| fact("stuck", stuck, Tone::Bad)));
     facts
 }
@@ -110,6 +110,12 @@ fn facts(rollout: &wire::Rollout) -> Vec<Vec<Cell>> {
 fn state(rollout: &wire::Rollout) -> String {
     let shared = if rollout.evidence.as_ref().is_some_and(|e| e.shared) { "; both versions suffer" } else { "" };
     format!("{}: {}{shared}", rollout.state, rollout.state_text)
+}
+
+/// The last decision; why it holds is told below, whole.
+fn decision(rollout: &wire::Rollout) -> String {
+    let decision = &rollout.decision;
+    if decision.action == "hold" { format!("{} hold", decision.at) } else { format!("{} {}", decision.at, decision.text) }
 }
 
 fn percent(permille: u16) -> String {
@@ -175,7 +181,9 @@ fn nats(evidence: Option<f64>, needed: Option<f64>) -> String {
 fn bar(evidence: Option<f64>, needed: Option<f64>) -> String {
     let (Some(evidence), Some(needed)) = (evidence, needed) else { return "not known yet".to_owned() };
     let share = if needed > 0.0 { (evidence / needed).clamp(0.0, 1.0) } else { 0.0 };
-    let full = (share * BAR as f64).floor() as usize;
+    // a full bar is a rollback: almost there must not look like it
+    let most = if share < 1.0 { BAR - 1 } else { BAR };
+    let full = ((share * BAR as f64).round() as usize).min(most);
     format!("[{}{}] {:.1} of {needed:.1} nats for a rollback", "#".repeat(full), ".".repeat(BAR - full), evidence.max(0.0))
 }
 

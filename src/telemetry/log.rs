@@ -24,7 +24,7 @@ pub enum LogError {
     #[error("log format {0:?} is neither text nor json")]
     Format(String),
     /// Not a list of levels.
-    #[error("log levels {text:?}: {why}; write a level (error, warn, info, debug, trace), or a list such as info,canaryd::router=debug")]
+    #[error("log levels {text:?}: {why}; write a level (error, warn, info, debug, trace), or a list such as info,canaryd=debug")]
     Levels { text: String, why: String },
     /// It was set up before.
     #[error("the log is set up already")]
@@ -43,7 +43,7 @@ impl FromStr for Format {
     }
 }
 
-/// Levels per target from `info` or `warn,canaryd::router=debug`.
+/// Levels per target from `info` or `warn,canaryd=debug`.
 ///
 /// # Errors
 /// If it is no such list.
@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn levels_are_given_per_target() {
-        let levels = levels("info,canaryd::router=debug").unwrap();
-        assert!(levels.would_enable("canaryd::router", &Level::DEBUG));
-        assert!(!levels.would_enable("canaryd::api", &Level::DEBUG));
+        let levels = levels("info,canaryd=debug").unwrap();
+        assert!(levels.would_enable("canaryd", &Level::DEBUG));
+        assert!(!levels.would_enable("hyper", &Level::DEBUG));
     }
 
     #[test]

@@ -5,3 +5,7 @@ mod envoy_router;
 mod layers;
 mod rig;
 mod store;
+mod api;
+mod cli;
+mod layers;
+mod served;
