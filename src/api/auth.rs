@@ -3,7 +3,9 @@
 use super::ApiState;
 use super::problem::Problem;
 use super::tokens::Role;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
+use std::net::IpAddr;
 
 /// The name under which a mutation is recorded.
 ///
@@ -51,11 +53,37 @@ fn forbidden(name: &str, role: &Role, needed: &str) -> Problem {
 }
 
 /// Without tokens, any page open in a browser on this machine could post here: a browser says from where, so that is checked.
+/// A name that a stranger's DNS lets point to this machine is no name of ours either.
 fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !is_local(host) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", format!("open to 127.0.0.1 and localhost only, not to {host:?}")));
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     if origin.to_str().is_ok_and(|origin| origin == format!("http://{host}")) {
         return Ok(());
     }
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "the request comes from a page of another site"))
+}
+
+/// Is the header `host` the loopback address or `localhost`, with or without a port?
+fn is_local(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_matches(['[', ']']);
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn only_names_of_this_machine_are_local() {
+        for host in ["127.0.0.1:7878", "localhost:1", "localhost", "[::1]:7878", "127.3.2.1"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["", "evil.example:7878", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example", "[::2]:1"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
 }

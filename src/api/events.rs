@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Most live feeds at once: they hold their connections for ever, and reads must find one.
-pub(super) const FEEDS_MAX: usize = 64;
+pub const FEEDS_MAX: usize = 64;
 /// A comment this often shows both ends, and every proxy between, that the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 

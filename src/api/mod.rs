@@ -1,6 +1,6 @@
 //! The HTTP API under `/api/v1`, and `/metrics`, `/healthz`, `/readyz`. It reads views and hands people's words to the runtime;
-//! it decides nothing. Read [`routes`] first for what there is, then [`wire`] for what is said; [`problem`] holds every
-//! refusal, [`listen`] the accept loop with its bounds.
+//! it decides nothing. Read [`routes()`] first for what there is, then [`wire`] for what is said; `problem.rs` holds every
+//! refusal, `listen.rs` the accept loop with its bounds.
 
 mod auth;
 mod body;
@@ -17,6 +17,7 @@ mod tokens;
 mod verdict;
 pub mod wire;
 
+pub use events::FEEDS_MAX;
 pub use listen::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 pub use routes::routes;
 pub use tokens::{Role, Tokens, TokensError};

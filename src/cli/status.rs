@@ -28,8 +28,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return output::write_json(&answer);
     }
     let style = output::style();
-    output::write(&match args.rollout {
-        Some(_) => render::page(&client::typed::<wire::Rollout>(answer)?, style),
-        None => render::list(&client::typed::<wire::Rollouts>(answer)?.rollouts, style),
-    })
+    if args.rollout.is_some() {
+        return output::write(&render::page(&client::typed::<wire::Rollout>(answer)?, style));
+    }
+    let rules = client::typed::<wire::Rules>(client.get(&["rules"]).await?)?;
+    let list = render::list(&client::typed::<wire::Rollouts>(answer)?.rollouts, style);
+    output::write(&format!("{list}{}", render::troubles(&rules, style)))
 }

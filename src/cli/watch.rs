@@ -163,6 +163,12 @@ impl Screen {
     }
 
     fn draw(&mut self) -> Result<(), Failure> {
+        let frame = self.frame();
+        output::write(&frame)
+    }
+
+    /// The screen as it is now, drawn over the one before.
+    fn frame(&mut self) -> String {
         let text = match self.newest() {
             Some(rollout) if self.one => render::page(rollout, self.style),
             _ => {
@@ -172,7 +178,7 @@ impl Screen {
             }
         };
         let clear = if std::mem::replace(&mut self.drawn, true) { "" } else { CLEAR };
-        output::write(&format!("{clear}{HOME}{}{CLEAR_BELOW}", text.replace('\n', &format!("{CLEAR_LINE}\n"))))
+        format!("{clear}{HOME}{}{CLEAR_BELOW}", text.replace('\n', &format!("{CLEAR_LINE}\n")))
     }
 }
 
@@ -186,4 +192,16 @@ fn read<T: DeserializeOwned>(data: &str) -> Result<T, Failure> {
     let document: Value =
         serde_json::from_str(data).map_err(|error| Failure::Unreachable(format!("the feed has what is no JSON: {error}")))?;
     client::typed(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_drawn_over_the_one_before() {
+        let mut screen = Screen::new(false, false);
+        assert_eq!(screen.frame(), "\x1b[2J\x1b[Hno rollouts\x1b[K\n\x1b[J");
+        assert_eq!(screen.frame(), "\x1b[Hno rollouts\x1b[K\n\x1b[J");
+    }
 }

@@ -1,9 +1,9 @@
 //! The HTTP API over a real socket.
 
 use crate::served::{How, OPERATOR, Served, VIEWER, decided, view};
-use canaryd::api::{HEADER_TIMEOUT, wire};
-use canaryd::model::{Action, RolloutId, State, Timestamp};
-use canaryd::telemetry::events::{Decided, QueryEnded, StoreAppended};
+use canaryd::api::{CONNECTIONS_MAX, FEEDS_MAX, HEADER_TIMEOUT, wire};
+use canaryd::model::{Action, Mode, RolloutId, State, Timestamp};
+use canaryd::telemetry::events::{Decided, QueryEnded, RolloutOpened, StoreAppended};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -234,6 +234,8 @@ async fn an_open_demo_obeys_its_own_page_and_no_other() {
     };
     assert_eq!(problem(from("http://evil.example".to_owned()).await).await.1, "foreign-origin");
     assert_eq!(problem(from("null".to_owned()).await).await.1, "foreign-origin");
+    let rebound = http().post(served.url("/api/v1/rollouts/chat/pause")).header("host", "evil.example").send().await.unwrap();
+    assert_eq!(problem(rebound).await.1, "foreign-host");
     assert_eq!(from(format!("http://{}", served.address)).await.status(), StatusCode::OK);
     assert_eq!(post(&served, "/api/v1/rollouts/chat/pause", None, json!({})).await.status(), StatusCode::OK);
     assert_eq!(served.asked(), ["pause chat by=demo why=", "pause chat by=demo why="]);
@@ -317,13 +319,17 @@ async fn a_client_that_does_not_finish_its_header_is_cut() {
     let mut half = TcpStream::connect(served.address).await.unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await.unwrap();
     let mut silent = TcpStream::connect(served.address).await.unwrap();
-    let (mut a, mut b) = (Vec::new(), Vec::new());
+    let mut kept = TcpStream::connect(served.address).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let (mut a, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new());
     let ended = tokio::time::timeout(HEADER_TIMEOUT + Duration::from_secs(10), async {
         // a reset is an end as well
         let _ = half.read_to_end(&mut a).await;
         let _ = silent.read_to_end(&mut b).await;
+        let _ = kept.read_to_end(&mut c).await;
     });
     assert!(ended.await.is_ok(), "still open after {:?}", begun.elapsed());
+    assert!(c.starts_with(b"HTTP/1.1 200"), "the kept connection was served before it idled");
     assert!(begun.elapsed() >= HEADER_TIMEOUT - Duration::from_secs(1), "cut by something else: {:?}", begun.elapsed());
     assert_eq!(get(&served, "/healthz").await.status(), StatusCode::OK);
     served.stop().await;
@@ -360,6 +366,54 @@ async fn an_endless_header_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_feed_too_many_is_refused_and_reads_go_on() {
+    let served = Served::new().await;
+    let mut feeds = Vec::new();
+    for _ in 0..FEEDS_MAX {
+        feeds.push(get(&served, "/api/v1/events").await);
+    }
+    let refused = get(&served, "/api/v1/events").await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(problem(refused).await.1, "too-many-feeds");
+    assert_eq!(get(&served, "/api/v1/rollouts").await.status(), StatusCode::OK);
+    // a feed that was left makes room once the server has noticed: it sends something and fails
+    drop(feeds);
+    let again = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            served.decide(view("chat-1", State::Progressing { step: 1 }));
+            if get(&served, "/api/v1/events").await.status() == StatusCode::OK {
+                break;
+            }
+        }
+    });
+    again.await.expect("room again in time");
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_connections_are_taken_than_can_be_held() {
+    let served = Served::new().await;
+    let full = format!("canaryd_http_connections {CONNECTIONS_MAX}\n");
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX + 20 {
+        held.push(TcpStream::connect(served.address).await.unwrap());
+    }
+    let filled = tokio::time::timeout(HEADER_TIMEOUT, async {
+        while !served.metrics.text().contains(&full) {
+            tokio::task::yield_now().await;
+        }
+    });
+    filled.await.expect("every place is taken, none more");
+    // those beyond wait, and are served once silent ones were cut
+    let mut last = held.pop().unwrap();
+    last.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut buffer = [0; 1024];
+    let n = tokio::time::timeout(HEADER_TIMEOUT * 3, last.read(&mut buffer)).await.expect("served in time").unwrap();
+    assert!(buffer[..n].starts_with(b"HTTP/1.1 200"));
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shutdown_ends_idle_connections_at_once() {
     let served = Served::new().await;
     let mut idle = TcpStream::connect(served.address).await.unwrap();
@@ -379,6 +433,8 @@ async fn metrics_pass_promtool_and_count_requests_by_route() {
     get(&served, "/api/v1/rollouts/chat").await;
     get(&served, "/some/random/path").await;
     let id = RolloutId("chat-1".to_owned());
+    let version = "a \"quoted\\\nversion\"";
+    RolloutOpened { rule: "chat", rollout: &id, version, by: "ann", mode: Mode::Enforce, again: false }.emit(&served.metrics);
     let shown = view("chat-1", State::Progressing { step: 1 });
     let judgement = shown.judgement.as_deref();
     Decided { rule: "chat", rollout: &id, metrics: &shown.metrics, decision: &shown.decision, judgement }.emit(&served.metrics);

@@ -19,7 +19,7 @@ pub fn value(kind: MetricKind, value: f64) -> String {
     in_unit(unit(kind), value)
 }
 
-/// A value in a unit of [`unit`].
+/// A value in a unit of [`unit()`].
 pub fn in_unit(unit: &str, value: f64) -> String {
     if !value.is_finite() {
         return if value == f64::INFINITY { "beyond the last bucket".to_owned() } else { "?".to_owned() };
