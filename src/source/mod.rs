@@ -6,6 +6,7 @@ pub mod packs;
 pub mod prometheus;
 pub mod recording;
 pub mod scrape;
+mod tracker;
 
 pub use packs::{Packs, known_packs};
 pub use prometheus::{Prometheus, PrometheusSettings};

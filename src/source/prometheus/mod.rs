@@ -1,5 +1,9 @@
 //! Samples from Prometheus, or whatever speaks its HTTP API.
 
+pub mod client;
+pub mod decoder;
+mod planner;
+
 use super::{Answer, Packs, SetUp, Source, SourceError, SourceSample, Subscription};
 use crate::model::{History, Timestamp};
 use std::fmt;

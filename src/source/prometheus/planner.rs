@@ -1,0 +1,296 @@
+//! Which queries a tick needs, and whose each returned row is. Pure.
+//!
+//! Every subscription that asks the same of a pack shares its queries: the arms become label matchers, and a demultiplexer
+//! keeps only exact combinations of label values: rows of the cross product belong to nobody. The load on the server grows
+//! with the number of questions, not of rollouts.
+
+use super::decoder::RowRef;
+use crate::model::{Arm, PerArm};
+use crate::source::packs::grammar::Start;
+use crate::source::packs::resolve::{Asked, Group, Probe, Question};
+use crate::source::packs::select::{Matcher, Select, label_name, quoted};
+use crate::source::tracker::Place;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Most rollouts in one query (PACKS 1.1: beyond it the server's time grows faster than what is saved).
+pub const BATCH_MAX: usize = 50;
+
+/// One telemetry entry of one subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The subscription.
+    pub key: u64,
+    /// Its entry.
+    pub entry: usize,
+}
+
+/// What a query of a batch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Counters: question, selector.
+    Rows(usize, usize),
+    /// Times of the newest samples.
+    Sampled,
+}
+
+/// Entries that are asked together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Whose.
+    pub members: Vec<Member>,
+    /// What they all ask; its own arms mean nothing.
+    asked: Asked,
+    arms: Vec<PerArm<Vec<String>>>,
+    /// Joined label values to members and arms.
+    owners: HashMap<String, Vec<(usize, Arm)>>,
+}
+
+/// Batches of all entries: alike together, at most [`BATCH_MAX`] in each.
+pub fn batches<'a>(all: impl IntoIterator<Item = (Member, &'a Asked)>) -> Vec<Batch> {
+    let mut groups: BTreeMap<String, Vec<(Member, &Asked)>> = BTreeMap::new();
+    for (member, asked) in all {
+        groups.entry(asked.key()).or_default().push((member, asked));
+    }
+    groups.values().flat_map(|group| group.chunks(BATCH_MAX)).map(Batch::new).collect()
+}
+
+impl Batch {
+    fn new(members: &[(Member, &Asked)]) -> Self {
+        let asked = members[0].1.clone();
+        let arms = members.iter().map(|(_, a)| a.arms.clone()).collect();
+        Self::build(members.iter().map(|(m, _)| *m).collect(), asked, arms)
+    }
+
+    fn build(members: Vec<Member>, asked: Asked, arms: Vec<PerArm<Vec<String>>>) -> Self {
+        let mut owners: HashMap<String, Vec<(usize, Arm)>> = HashMap::new();
+        for (at, values) in arms.iter().enumerate() {
+            for arm in Arm::BOTH {
+                owners.entry(values[arm].join("\u{1f}")).or_default().push((at, arm));
+            }
+        }
+        Self { members, asked, arms, owners }
+    }
+
+    /// Two halves; `None` for a batch of one.
+    pub fn split(&self) -> Option<[Batch; 2]> {
+        let middle = self.members.len() / 2;
+        (middle > 0).then(|| {
+            [(0, middle), (middle, self.members.len())]
+                .map(|(from, to)| Self::build(self.members[from..to].to_vec(), self.asked.clone(), self.arms[from..to].to_vec()))
+        })
+    }
+
+    /// The queries of a tick.
+    pub fn queries(&self) -> Vec<(Purpose, String)> {
+        let matchers = self.asked.arm_matchers(&self.arms);
+        let mut out = Vec::new();
+        for (at, question) in self.asked.questions.iter().enumerate() {
+            for (select_at, (select, _)) in question.selects.iter().enumerate() {
+                out.push((Purpose::Rows(at, select_at), sum(&self.asked, question, &select.with(&matchers))));
+            }
+        }
+        out.push((Purpose::Sampled, sampled(&self.asked, &matchers)));
+        out
+    }
+
+    /// The query for the starts of these processes; `None` where the pack knows none.
+    pub fn start_query(&self, processes: &BTreeMap<String, Vec<String>>) -> Option<String> {
+        let by = labels(&self.asked.identity);
+        let matchers: Vec<Matcher> = self
+            .asked
+            .identity
+            .iter()
+            .enumerate()
+            .map(|(at, label)| {
+                let values: Vec<&str> = processes.values().map(|v| v.get(at).map_or("", String::as_str)).collect();
+                Matcher::any_of(label, &values)
+            })
+            .collect();
+        let gauge = |name: &str| Select { name: name.to_owned(), matchers: matchers.clone() };
+        match self.asked.start.as_ref()? {
+            Start::Uptime(name) => Some(format!("max by ({by}) (timestamp({0}) - {0})", gauge(name))),
+            Start::Epoch(name) => Some(format!("max by ({by}) ({})", gauge(name))),
+            Start::NewIdentity(_) => None,
+        }
+    }
+
+    /// The question and whose row this is; empty for the cross product of two label matchers.
+    pub fn owners(&self, row: &RowRef<'_>, scratch: &mut String) -> &[(usize, Arm)] {
+        scratch.clear();
+        for (at, label) in self.asked.arm_labels.iter().enumerate() {
+            if at > 0 {
+                scratch.push('\u{1f}');
+            }
+            scratch.push_str(row.label(label));
+        }
+        self.owners.get(scratch.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The process of a row, as it is named to people; and its label values.
+    pub fn process(&self, row: &RowRef<'_>) -> (String, Vec<String>) {
+        let values: Vec<String> = self.asked.identity.iter().map(|label| row.label(label).to_owned()).collect();
+        (process_name(&values), values)
+    }
+
+    /// The values of the labels a question keeps.
+    pub fn kept<'a>(&self, question: usize, row: &RowRef<'a>) -> Vec<&'a str> {
+        self.asked.questions.get(question).map_or_else(Vec::new, |q| q.keep.iter().map(|label| row.label(label)).collect())
+    }
+
+    /// Where a row goes in its tracker.
+    pub fn place(&self, member: usize, question: usize, select: usize, arm: Arm) -> (u64, Place) {
+        let Member { key, entry } = self.members[member];
+        (key, Place { entry, question, select, arm })
+    }
+}
+
+/// What people call a process: its label values that say anything.
+pub fn process_name(values: &[String]) -> String {
+    values.iter().filter(|v| !v.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
+}
+
+/// Form P: cumulative counts of one process, other labels summed away (PACKS 1.1).
+pub fn sum(asked: &Asked, question: &Question, select: &Select) -> String {
+    let by = labels(asked.identity.iter().chain(&asked.arm_labels).chain(&question.keep));
+    format!("sum by ({by}) ({select})")
+}
+
+/// When each process was last scraped: of whatever question has series.
+fn sampled(asked: &Asked, matchers: &[Matcher]) -> String {
+    let by = labels(asked.identity.iter().chain(&asked.arm_labels));
+    let one = |question: &Question| {
+        let select = &question.selects.first()?.0;
+        Some(format!("max by ({by}) (timestamp({}))", counted(question, select).with(matchers)))
+    };
+    asked.questions.iter().filter_map(one).collect::<Vec<_>>().join(" or ")
+}
+
+/// The series to count by: a histogram's `_count` instead of its twenty `_bucket`s.
+pub fn counted(question: &Question, select: &Select) -> Select {
+    match select.name.strip_suffix("_bucket") {
+        Some(name) if question.group == Group::Buckets => Select { name: format!("{name}_count"), matchers: select.matchers.clone() },
+        _ => select.clone(),
+    }
+}
+
+/// Label names for a `by` clause, each once.
+pub fn labels<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let mut seen = BTreeSet::new();
+    let once: Vec<String> = names.into_iter().filter(|n| seen.insert(*n)).map(|n| label_name(n)).collect();
+    once.join(", ")
+}
+
+/// A look-up as a query.
+pub fn probe(probe: &Probe) -> String {
+    match probe {
+        Probe::Metrics { names, matchers } => {
+            let mut all = vec![Matcher::any_of("__name__", &names.iter().map(String::as_str).collect::<Vec<_>>())];
+            all.extend_from_slice(matchers);
+            let inside: Vec<String> = all.iter().map(ToString::to_string).collect();
+            format!("count by (__name__) ({{{}}})", inside.join(","))
+        }
+        Probe::Labels { select, labels: names } => format!("group by ({}) ({select})", labels(names)),
+    }
+}
+
+/// What a look-up found: names of metrics, or of labels with a value.
+pub fn found<'a>(probe: &Probe, rows: impl Iterator<Item = RowRef<'a>>) -> BTreeSet<String> {
+    match probe {
+        Probe::Metrics { .. } => rows.map(|r| r.label("__name__").to_owned()).collect(),
+        Probe::Labels { .. } => rows.flat_map(|r| r.labels().filter(|(_, v)| !v.is_empty()).map(|(n, _)| n.to_owned())).collect(),
+    }
+}
+
+/// The matchers of one arm as text, for a rule's own queries.
+pub fn arm_text(asked: &Asked, arm: Arm) -> String {
+    let pairs = asked.arm_labels.iter().zip(&asked.arms[arm]);
+    pairs.map(|(label, value)| format!("{}={}", label_name(label), quoted(value))).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decoder::Decoder;
+    use super::*;
+    use crate::model::rule;
+    use crate::source::packs::Packs;
+    use crate::source::packs::resolve::Resolver;
+    use crate::source::{Subscription, Wants};
+
+    fn asked(key: u64, labels: &[(&str, &str, &str)]) -> Asked {
+        let side = |which: usize| rule::Target {
+            fields: labels.iter().map(|(l, b, c)| ((*l).to_owned(), [*b, *c][which].to_owned())).collect(),
+        };
+        let arm = labels.iter().map(|(l, ..)| ((*l).to_owned(), format!("{{{l}}}"))).collect();
+        let wanted = Subscription {
+            key,
+            arms: PerArm { baseline: side(0), canary: side(1) },
+            telemetry: vec![rule::Telemetry { pack: "envoy".into(), arm, ..rule::Telemetry::default() }],
+            custom_counts: Vec::new(),
+            custom_gauges: Vec::new(),
+            wants: Wants { requests: true, buckets: true, ..Wants::default() },
+        };
+        Resolver::new(&Packs::builtin(), &wanted).unwrap().finish().unwrap().remove(0)
+    }
+
+    fn batch(all: &[Asked]) -> Batch {
+        let members = (1u64..).zip(all).map(|(key, asked)| (Member { key, entry: 0 }, asked));
+        let mut batches = batches(members);
+        assert_eq!(batches.len(), 1);
+        batches.remove(0)
+    }
+
+    #[test]
+    fn rollouts_that_ask_alike_share_their_queries() {
+        let batch = batch(&[asked(1, &[("ns", "team.a", "team.a"), ("w", "x", "y")]), asked(2, &[("ns", "b", "b"), ("w", "x", "z+")])]);
+        let queries = batch.queries();
+        assert_eq!(queries.len(), 4, "requests, abandoned, buckets, times");
+        assert_eq!(
+            queries[0].1,
+            r#"sum by (job, instance, ns, w, envoy_response_code) (envoy_cluster_upstream_rq{ns=~"b|team\\.a",w=~"x|y|z\\+"})"#
+        );
+        assert!(queries[3].1.contains(r#"timestamp(envoy_cluster_upstream_rq_time_count{ns"#), "{}", queries[3].1);
+    }
+
+    #[test]
+    fn rows_of_the_cross_product_belong_to_nobody() {
+        let batch = batch(&[asked(1, &[("ns", "a", "a"), ("w", "x", "x2")]), asked(2, &[("ns", "b", "b"), ("w", "y", "y2")])]);
+        let mut decoder = Decoder::default();
+        let body = r#"{"status":"success","data":{"result":[
+            {"metric":{"ns":"a","w":"x","job":"j","instance":"i"},"value":[1,"1"]},
+            {"metric":{"ns":"b","w":"y2","job":"j","instance":"i"},"value":[1,"1"]},
+            {"metric":{"ns":"a","w":"y","job":"j","instance":"i"},"value":[1,"1"]},
+            {"metric":{"w":"x"},"value":[1,"1"]}]}}"#;
+        decoder.decode(200, body.as_bytes()).unwrap();
+        let mut scratch = String::new();
+        let owners: Vec<_> = decoder.rows().map(|r| batch.owners(&r, &mut scratch).to_vec()).collect();
+        assert_eq!(owners, [vec![(0, Arm::Baseline)], vec![(1, Arm::Canary)], vec![], vec![]]);
+    }
+
+    #[test]
+    fn a_workload_two_rollouts_share_belongs_to_both() {
+        let batch = batch(&[asked(1, &[("w", "x", "y")]), asked(2, &[("w", "x", "z")])]);
+        assert_eq!(batch.owners.get("x").unwrap(), &[(0, Arm::Baseline), (1, Arm::Baseline)]);
+    }
+
+    #[test]
+    fn batches_are_bounded_and_split_in_halves() {
+        let all: Vec<Asked> = (0..120).map(|i| asked(i, &[("w", &format!("b{i}"), &format!("c{i}"))])).collect();
+        let members = (0u64..).zip(&all).map(|(key, asked)| (Member { key, entry: 0 }, asked));
+        let batches = batches(members);
+        assert_eq!(batches.iter().map(|b| b.members.len()).collect::<Vec<_>>(), [50, 50, 20]);
+        let halves = batches[2].split().unwrap();
+        assert_eq!(halves.each_ref().map(|b| b.members.len()), [10, 10]);
+        assert_eq!(halves[1].owners.get("c110").unwrap(), &[(0, Arm::Canary)]);
+        let one = batches[0].members[..1].to_vec();
+        assert!(Batch::build(one, all[0].clone(), vec![all[0].arms.clone()]).split().is_none());
+    }
+
+    #[test]
+    fn starts_are_asked_of_the_processes_in_doubt_only() {
+        let batch = batch(&[asked(1, &[("w", "x", "y")])]);
+        let processes = [("a".to_owned(), vec!["j".to_owned(), "h:1".to_owned()])].into();
+        let query = batch.start_query(&processes).unwrap();
+        let gauge = r#"envoy_server_uptime{job="j",instance="h:1"}"#;
+        assert_eq!(query, format!("max by (job, instance) (timestamp({gauge}) - {gauge})"));
+    }
+}

@@ -1,0 +1,482 @@
+//! One subscription between ticks: rows of a source in, one [`SourceSample`] a tick out. The same for every source.
+//!
+//! Both arms are released together: while one waits for a scrape, the other's increments wait too, or two arms scraped at
+//! different phases would never meet in one tick (PACKS 1.2).
+
+use super::counters::{Behaviour, Condition, Counters, Seen, Total};
+use super::packs::grammar::{Outcome, Start};
+use super::packs::resolve::{Asked, Group, Meaning, Question};
+use super::{SourceSample, Subscription, Wants};
+use crate::model::{Arm, ArmSample, BOUNDS_MAX, Blind, Buckets, Counts, PerArm, Reading, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Most silent processes named in a detail.
+const NAMED_MAX: usize = 5;
+
+/// Classes of one process at one tick.
+type Classes = BTreeMap<u64, f64>;
+
+/// One question's counters.
+#[derive(Debug)]
+struct Tracked {
+    counters: PerArm<Counters>,
+    intake: PerArm<BTreeMap<String, Classes>>,
+    /// Number of each class (selector and kept values), and what it is.
+    classes: BTreeMap<(usize, String), u64>,
+    outcomes: Vec<(Meaning, Outcome)>,
+}
+
+/// One telemetry entry.
+#[derive(Debug)]
+struct Entry {
+    asked: Asked,
+    tracked: Vec<Tracked>,
+    sampled: PerArm<BTreeMap<String, Timestamp>>,
+    starts: BTreeMap<String, Timestamp>,
+}
+
+/// One subscription.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    key: u64,
+    wants: Wants,
+    custom_counts: usize,
+    custom_gauges: usize,
+    bounds_ms: Vec<f64>,
+    entries: Vec<Entry>,
+    /// The histogram is there in native form only.
+    pub(super) native_only: bool,
+}
+
+/// What one question gave at a tick.
+struct Given {
+    group: Group,
+    arms: PerArm<Reading<Classes>>,
+    notes: Vec<String>,
+}
+
+/// Milliseconds of a bucket's bound, rounded so that `0.3 s` is 300 and every spelling of a number is one number.
+pub(super) fn bound_ms(le: &str, unit_ms: f64) -> Option<f64> {
+    let bound: f64 = le.parse().ok()?;
+    (!bound.is_nan()).then(|| if bound.is_finite() { (bound * unit_ms * 1e6).round() / 1e6 } else { bound })
+}
+
+impl Tracker {
+    pub(super) fn new(wanted: &Subscription, asked: Vec<Asked>, bounds_ms: Vec<f64>, scrape: Duration) -> Self {
+        let entry = |asked: Asked| {
+            let tracked = asked.questions.iter().map(|q| Tracked::new(q, asked.falls_prove_restart, scrape)).collect();
+            Entry { asked, tracked, sampled: PerArm::default(), starts: BTreeMap::new() }
+        };
+        Self {
+            key: wanted.key,
+            wants: wanted.wants,
+            custom_counts: wanted.custom_counts.len(),
+            custom_gauges: wanted.custom_gauges.len(),
+            bounds_ms,
+            entries: asked.into_iter().map(entry).collect(),
+            native_only: false,
+        }
+    }
+
+    /// What is asked, by entry.
+    pub(super) fn asked(&self) -> Vec<&Asked> {
+        self.entries.iter().map(|e| &e.asked).collect()
+    }
+
+    /// One row: the cumulative value of one class of one process.
+    pub(super) fn row(&mut self, place: Place, process: &str, kept: &[&str], value: f64) {
+        let Some(entry) = self.entries.get_mut(place.entry) else { return };
+        let (Some(question), Some(tracked)) = (entry.asked.questions.get(place.question), entry.tracked.get_mut(place.question)) else {
+            return;
+        };
+        let Some(class) = tracked.class(question, place.select, kept) else { return };
+        let processes = &mut tracked.intake[place.arm];
+        match processes.get_mut(process) {
+            Some(classes) => *classes.entry(class).or_insert(0.0) += value,
+            None => {
+                processes.insert(process.to_owned(), BTreeMap::from([(class, value)]));
+            }
+        }
+    }
+
+    /// When the newest sample of a process was taken.
+    pub(super) fn sampled(&mut self, entry: usize, arm: Arm, process: &str, at: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            let newest = entry.sampled[arm].entry(process.to_owned()).or_insert(at);
+            *newest = at.max(*newest);
+        }
+    }
+
+    /// When a process started.
+    pub(super) fn started(&mut self, entry: usize, process: &str, at: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.starts.insert(process.to_owned(), at);
+        }
+    }
+
+    /// Processes whose start must be known to read this tick.
+    pub(super) fn wants_start(&self, entry: usize) -> BTreeSet<&str> {
+        let mut wanted = BTreeSet::new();
+        for tracked in self.entries.get(entry).map_or(&[][..], |e| &e.tracked) {
+            for arm in Arm::BOTH {
+                let open = |(p, classes): &(&String, &Classes)| tracked.counters[arm].wants_start(p, classes);
+                wanted.extend(tracked.intake[arm].iter().filter(open).map(|(p, _)| p.as_str()));
+            }
+        }
+        wanted
+    }
+
+    /// What came in for this entry is void: it will be asked again.
+    pub(super) fn forget(&mut self, entry: usize) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.forget_tick();
+        }
+    }
+
+    /// The tick is read: differences it, and gives what may be used.
+    pub(super) fn finish(&mut self, at: Timestamp, gauges: PerArm<Vec<Reading<f64>>>) -> SourceSample {
+        let given: Vec<Given> = self.entries.iter_mut().flat_map(|e| e.finish(at)).collect();
+        let mut notes: Vec<String> = Vec::new();
+        for note in given.iter().flat_map(|g| &g.notes) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        let arms = PerArm::from_fn(|arm| self.sample(arm, at, &given, &gauges[arm]));
+        let missing = arms.as_ref().map(|a| if self.wants.requests { a.requests.err() } else { None });
+        SourceSample { key: self.key, arms, missing, detail: notes.join("; ") }
+    }
+
+    /// The tick could not be read: nothing is differenced, the next good one bridges the gap.
+    pub(super) fn blind(&mut self, why: Blind, detail: &str) -> SourceSample {
+        for entry in &mut self.entries {
+            entry.forget_tick();
+        }
+        let arms = PerArm::from_fn(|_| {
+            let mut arm = self.empty(why);
+            arm.custom_counts.iter_mut().for_each(|c| *c = Err(why));
+            arm.custom_gauges.iter_mut().for_each(|g| *g = Err(why));
+            arm
+        });
+        SourceSample { key: self.key, arms, missing: PerArm::from_fn(|_| Some(why)), detail: detail.to_owned() }
+    }
+
+    /// A sample of which nothing is read yet; what the rule does not want is not asked.
+    fn empty(&self, why: Blind) -> ArmSample {
+        let of = |wanted: bool| if wanted { why } else { Blind::NotAsked };
+        ArmSample {
+            requests: Err(of(self.wants.requests)),
+            abandoned: Err(of(self.wants.requests)),
+            buckets: Err(of(self.wants.buckets)),
+            custom_counts: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_counts).collect(),
+            custom_gauges: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_gauges).collect(),
+            ..ArmSample::blind(Blind::NotAsked)
+        }
+    }
+
+    fn sample(&self, arm: Arm, at: Timestamp, given: &[Given], gauges: &[Reading<f64>]) -> ArmSample {
+        let mut sample = self.empty(Blind::NotAsked);
+        for one in given {
+            let increments = one.arms[arm].as_ref().map_err(|why| *why);
+            match one.group {
+                Group::Requests => sample.requests = increments.map(|i| self.counts(i, one.group)),
+                Group::Abandoned => sample.abandoned = increments.map(|i| i.values().sum()),
+                Group::Buckets if self.native_only => sample.buckets = Err(Blind::NativeHistogramOnly),
+                Group::Buckets => sample.buckets = increments.map(|i| buckets(i, &self.bounds_ms)),
+                Group::Custom(which) => {
+                    if let Some(slot) = sample.custom_counts.get_mut(which) {
+                        *slot = increments.map(|i| self.counts(i, one.group));
+                    }
+                }
+            }
+        }
+        for (slot, gauge) in sample.custom_gauges.iter_mut().zip(gauges) {
+            *slot = *gauge;
+        }
+        sample.pods = self.entries.first().and_then(|e| e.tracked.first()).map(|t| t.counters[arm].alive(at) as u32);
+        sample
+    }
+
+    fn counts(&self, increments: &Classes, group: Group) -> Counts {
+        let of_group = |e: &'_ Entry| e.asked.questions.iter().position(|q| q.group == group);
+        let outcomes = self.entries.iter().find_map(|e| of_group(e).map(|at| &e.tracked[at].outcomes));
+        let mut counts = Counts::default();
+        let mut part = 0.0;
+        for (class, increment) in increments {
+            match outcomes.and_then(|o| o.get(*class as usize)) {
+                Some((Meaning::Classes, Outcome::Good)) | Some((Meaning::Whole, _)) => counts.total += increment,
+                Some((Meaning::Classes, Outcome::Bad)) | Some((Meaning::Bad, _)) => {
+                    counts.total += increment;
+                    counts.bad += increment;
+                }
+                Some((Meaning::Part, _)) => part += increment,
+                Some((Meaning::Classes, Outcome::Skip)) | None => {}
+            }
+        }
+        counts.bad += part;
+        counts
+    }
+}
+
+/// Where a row belongs in a tracker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Telemetry entry.
+    pub(super) entry: usize,
+    /// Question of the entry.
+    pub(super) question: usize,
+    /// Selector of the question.
+    pub(super) select: usize,
+    /// Arm.
+    pub(super) arm: Arm,
+}
+
+/// Cumulative increments at these bounds and `+Inf`; non-decreasing, whatever was scraped.
+fn buckets(increments: &Classes, bounds_ms: &[f64]) -> Buckets {
+    let all = increments.last_key_value().map_or(0.0, |(_, v)| *v);
+    let mut out = Buckets::new();
+    let mut highest: f64 = 0.0;
+    for bound in bounds_ms.iter().take(BOUNDS_MAX) {
+        highest = highest.max(increments.get(&bound.to_bits()).copied().unwrap_or(0.0)).min(all);
+        out.push(highest);
+    }
+    out.push(all);
+    out
+}
+
+impl Tracked {
+    fn new(question: &Question, falls_prove_restart: bool, scrape: Duration) -> Self {
+        let total = if question.group == Group::Buckets { Total::Last } else { Total::Sum };
+        let counters = Counters::new(Behaviour { total, falls_prove_restart, scrape });
+        Self {
+            counters: PerArm { baseline: counters.clone(), canary: counters },
+            intake: PerArm::default(),
+            classes: BTreeMap::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// The number of a class: of buckets its bound, else its place in the list of classes met so far.
+    fn class(&mut self, question: &Question, select: usize, kept: &[&str]) -> Option<u64> {
+        if question.group == Group::Buckets {
+            return bound_ms(kept.first()?, question.unit_ms).map(f64::to_bits);
+        }
+        let key = (select, kept.join("\u{1f}"));
+        if let Some(class) = self.classes.get(&key) {
+            return Some(*class);
+        }
+        let class = self.outcomes.len() as u64;
+        self.outcomes.push((question.selects.get(select)?.1, question.outcome(kept)));
+        self.classes.insert(key, class);
+        Some(class)
+    }
+}
+
+impl Entry {
+    fn forget_tick(&mut self) {
+        self.sampled = PerArm::default();
+        self.starts.clear();
+        for tracked in &mut self.tracked {
+            tracked.intake = PerArm::default();
+        }
+    }
+
+    fn finish(&mut self, at: Timestamp) -> Vec<Given> {
+        let new_identity = matches!(self.asked.start, Some(Start::NewIdentity(true)));
+        let given = self
+            .tracked
+            .iter_mut()
+            .zip(&self.asked.questions)
+            .map(|(tracked, question)| {
+                let conditions = tracked.observe(at, &self.sampled, &self.starts, new_identity);
+                tracked.release(at, question.group, conditions)
+            })
+            .collect();
+        self.forget_tick();
+        given
+    }
+}
+
+impl Tracked {
+    fn observe(
+        &mut self,
+        at: Timestamp,
+        sampled: &PerArm<BTreeMap<String, Timestamp>>,
+        starts: &BTreeMap<String, Timestamp>,
+        new_identity: bool,
+    ) -> PerArm<Condition> {
+        let elsewhere = PerArm::from_fn(|arm| self.known_elsewhere(arm));
+        PerArm::from_fn(|arm| {
+            let seen = self.intake[arm].iter().map(|(process, classes)| {
+                let sampled = sampled[arm].get(process).copied().unwrap_or(at);
+                let start = starts.get(process).copied().or(new_identity.then_some(sampled));
+                Seen { process, classes, sampled, start }
+            });
+            self.counters[arm].observe(at, seen, |process| elsewhere[arm].contains(process))
+        })
+    }
+
+    /// Processes first seen for this arm now, which the other arm knew at this arm's previous tick.
+    fn known_elsewhere(&self, arm: Arm) -> BTreeSet<String> {
+        let other = if arm == Arm::Baseline { Arm::Canary } else { Arm::Baseline };
+        let Some(previous) = self.counters[arm].previous() else { return BTreeSet::new() };
+        self.intake[arm].keys().filter(|p| self.counters[other].knew(p, previous)).cloned().collect()
+    }
+
+    /// Both arms together, or none.
+    fn release(&mut self, at: Timestamp, group: Group, conditions: PerArm<Condition>) -> Given {
+        let waiting = Arm::BOTH.iter().any(|arm| matches!(conditions[*arm], Condition::Waiting(_)));
+        let mut notes = Vec::new();
+        let arms = PerArm::from_fn(|arm| {
+            let name = arm.name();
+            for silent in self.counters[arm].silent(at).iter().take(NAMED_MAX) {
+                notes.push(format!("{name}: no new sample of {silent} for two scrapes: left out"));
+            }
+            match &conditions[arm] {
+                Condition::Ready if !waiting => Ok(self.counters[arm].take()),
+                Condition::Ready => Err(Blind::Stale),
+                Condition::Waiting(process) => {
+                    notes.push(format!("{name}: waiting for a new sample of {process}"));
+                    Err(Blind::Stale)
+                }
+                Condition::Blind(why, detail) => {
+                    if !detail.is_empty() {
+                        notes.push(format!("{name}: {detail}"));
+                    }
+                    Err(*why)
+                }
+            }
+        });
+        Given { group, arms, notes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rule;
+    use crate::source::packs::Packs;
+    use crate::source::packs::resolve::Resolver;
+
+    const SCRAPE: Duration = Duration::from_secs(15);
+
+    fn envoy() -> (Subscription, Tracker) {
+        let target = |cluster: &str| rule::Target { fields: [("cluster".to_owned(), cluster.to_owned())].into() };
+        let wanted = Subscription {
+            key: 7,
+            arms: PerArm { baseline: target("v1"), canary: target("v2") },
+            telemetry: vec![rule::Telemetry { pack: "envoy".into(), ..rule::Telemetry::default() }],
+            custom_counts: Vec::new(),
+            custom_gauges: Vec::new(),
+            wants: Wants { requests: true, buckets: true, ..Wants::default() },
+        };
+        let asked = Resolver::new(&Packs::builtin(), &wanted).unwrap().finish().unwrap();
+        let tracker = Tracker::new(&wanted, asked, vec![5.0, 10.0], SCRAPE);
+        (wanted, tracker)
+    }
+
+    fn s(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000) + Duration::from_secs(seconds)
+    }
+
+    fn rows(tracker: &mut Tracker, arm: Arm, process: &str, sampled: u64, good: f64, bad: f64) {
+        let place = |question| Place { entry: 0, question, select: 0, arm };
+        tracker.row(place(0), process, &["200"], good);
+        tracker.row(place(0), process, &["503"], bad);
+        tracker.row(place(1), process, &[], 0.0);
+        tracker.row(place(2), process, &["5"], good / 2.0);
+        tracker.row(place(2), process, &["10.0"], good);
+        tracker.row(place(2), process, &["+Inf"], good + bad);
+        tracker.sampled(0, arm, process, s(sampled));
+    }
+
+    #[test]
+    fn a_tick_gives_both_arms() {
+        let (_, mut tracker) = envoy();
+        for (at, n) in [(15, 1.0), (30, 2.0)] {
+            rows(&mut tracker, Arm::Baseline, "p", at, 100.0 * n, 2.0 * n);
+            rows(&mut tracker, Arm::Canary, "q", at, 10.0 * n, 1.0 * n);
+            let sample = tracker.finish(s(at), PerArm::default());
+            let expected = |total, bad| if at == 15 { Counts::default() } else { Counts { total, bad } };
+            assert_eq!(sample.arms.baseline.requests, Ok(expected(102.0, 2.0)));
+            assert_eq!(sample.arms.canary.requests, Ok(expected(11.0, 1.0)));
+            assert_eq!(sample.missing, PerArm::default());
+            if at == 30 {
+                assert_eq!(sample.arms.baseline.buckets.unwrap().as_slice(), [50.0, 100.0, 102.0]);
+                assert_eq!((sample.arms.canary.abandoned, sample.arms.canary.pods), (Ok(0.0), Some(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn arms_scraped_at_different_phases_meet_in_one_tick() {
+        let (_, mut tracker) = envoy();
+        let mut met = (0.0, 0.0);
+        for at in (5..=305u64).step_by(5) {
+            for (arm, process, phase) in [(Arm::Baseline, "p", 4u64), (Arm::Canary, "q", 11)] {
+                if at >= phase {
+                    let scrapes = (at - phase) / 15;
+                    rows(&mut tracker, arm, process, phase + 15 * scrapes, 50.0 * scrapes as f64, 3.0 * scrapes as f64);
+                }
+            }
+            let sample = tracker.finish(s(at), PerArm::default());
+            if let (Ok(b), Ok(c)) = (&sample.arms.baseline.requests, &sample.arms.canary.requests) {
+                assert!(at < 30 || (b.total > 0.0 && c.total > 0.0), "both or none, at {at}");
+                met = (met.0 + b.total, met.1 + c.total);
+            }
+        }
+        assert!(met.0 > 18.0 * 53.0 && met.1 > 18.0 * 53.0, "{met:?}");
+    }
+
+    #[test]
+    fn a_blind_tick_is_bridged_by_the_next() {
+        let (_, mut tracker) = envoy();
+        let both = |tracker: &mut Tracker, at: u64, n: f64| {
+            rows(tracker, Arm::Baseline, "p", at, n, 0.0);
+            rows(tracker, Arm::Canary, "q", at, n, 0.0);
+        };
+        both(&mut tracker, 15, 100.0);
+        tracker.finish(s(15), PerArm::default());
+        both(&mut tracker, 30, 9999.0);
+        let blind = tracker.blind(Blind::SourceDown, "connection refused");
+        assert_eq!((blind.missing.canary, &*blind.detail), (Some(Blind::SourceDown), "connection refused"));
+        assert_eq!(blind.arms.canary.cpu, Err(Blind::NotAsked));
+        both(&mut tracker, 45, 130.0);
+        let sample = tracker.finish(s(45), PerArm::default());
+        assert_eq!(sample.arms.canary.requests, Ok(Counts { total: 30.0, bad: 0.0 }));
+    }
+
+    #[test]
+    fn one_arm_without_series_does_not_hold_the_other() {
+        let (_, mut tracker) = envoy();
+        for at in [15, 30] {
+            rows(&mut tracker, Arm::Baseline, "p", at, at as f64, 0.0);
+            let sample = tracker.finish(s(at), PerArm::default());
+            assert!(sample.arms.baseline.requests.is_ok());
+            assert_eq!(sample.missing, PerArm { baseline: None, canary: Some(Blind::NoSeries) });
+        }
+        // the canary's first requests pass the proxy the baseline was seen through: its counters did not exist before
+        rows(&mut tracker, Arm::Baseline, "p", 45, 45.0, 0.0);
+        rows(&mut tracker, Arm::Canary, "p", 45, 4.0, 2.0);
+        let sample = tracker.finish(s(45), PerArm::default());
+        assert_eq!(sample.arms.canary.requests, Ok(Counts { total: 6.0, bad: 2.0 }));
+    }
+
+    #[test]
+    fn a_native_histogram_is_named() {
+        let (_, mut tracker) = envoy();
+        tracker.native_only = true;
+        rows(&mut tracker, Arm::Baseline, "p", 15, 1.0, 0.0);
+        assert_eq!(tracker.finish(s(15), PerArm::default()).arms.baseline.buckets, Err(Blind::NativeHistogramOnly));
+    }
+
+    #[test]
+    fn bounds_are_numbers() {
+        assert_eq!(bound_ms("1", 1.0), bound_ms("1.0", 1.0));
+        assert_eq!(bound_ms("0.3", 1e3), Some(300.0));
+        assert_eq!(bound_ms("1.8e+06", 1.0), Some(1_800_000.0));
+        assert_eq!(bound_ms("+Inf", 1e3), Some(f64::INFINITY));
+        assert_eq!((bound_ms("NaN", 1.0), bound_ms("x", 1.0)), (None, None));
+    }
+}
