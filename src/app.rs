@@ -67,8 +67,7 @@ impl Daemon {
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;
-        let state =
-            ApiState { handle: handle.clone(), tokens, metrics, open: extras.open, reads_need_token: false, shutdown: shutdown.clone() };
+        let state = ApiState { handle: handle.clone(), tokens, metrics, open: extras.open, reads_need_token: false };
         state.check_address(settings.listen).map_err(anyhow::Error::msg)?;
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
         let address = listener.local_addr()?;

@@ -58,6 +58,18 @@ impl Registry {
         self.lists.load().rollouts.get(id).map(|cell| cell.load_full())
     }
 
+    /// Shows these and nothing else.
+    pub fn show(&self, views: Views) {
+        let cell = |(id, view): (RolloutId, Arc<RolloutView>)| (id, Arc::new(ArcSwap::new(view)));
+        self.lists.store(Arc::new(Lists {
+            rollouts: views.rollouts.into_iter().map(cell).collect(),
+            rules: views.rules,
+            sources: views.sources,
+            reload_problems: views.reload_problems,
+            ready: views.ready,
+        }));
+    }
+
     pub(super) fn add(&self, view: RolloutView) -> Cell {
         let id = view.id.clone();
         let cell: Cell = Arc::new(ArcSwap::from_pointee(view));

@@ -1,11 +1,10 @@
 //! Integration tests, one binary.
 
+mod api;
+mod cli;
 mod config;
 mod envoy_router;
 mod layers;
 mod rig;
-mod store;
-mod api;
-mod cli;
-mod layers;
 mod served;
+mod store;

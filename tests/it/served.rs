@@ -1,20 +1,19 @@
 //! The API on a real socket, before a supervisor that follows a script.
 
-use arc_swap::ArcSwap;
 use canaryd::api::{self, ApiState, Tokens};
 use canaryd::model::journal::{Entry, Event};
 use canaryd::model::{
     Action, Blind, Command, Decision, Hold, HoldWhy, Input, Interval, Judgement, Keep, LimitJudgement, LimitKind, MetricJudgement,
     MetricKind, Mode, Outlook, Paused, PerArm, Poll, RolloutId, Side, State, StepClock, Timestamp, Verb, Verdict, Weight,
 };
-use canaryd::runtime::{EventLine, Handle, Refusal, Request, RolloutView, RuleView, Views};
+use canaryd::runtime::{EventLine, Handle, Refusal, Registry, Request, RolloutView, RuleView, Views};
 use canaryd::telemetry::Metrics;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,8 +32,7 @@ pub(crate) struct How {
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: Metrics,
-    views: Arc<ArcSwap<Views>>,
-    events: broadcast::Sender<EventLine>,
+    registry: Registry,
     asked: Arc<Mutex<Vec<String>>>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
@@ -52,9 +50,9 @@ impl Served {
     pub(crate) async fn at(address: SocketAddr, how: How) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let views = Arc::new(ArcSwap::from_pointee(views(vec![view("chat-1", State::Progressing { step: 1 })])));
+        let registry = Registry::default();
+        registry.show(views(vec![view("chat-1", State::Progressing { step: 1 })]));
         let (requests, inbox) = mpsc::channel(8);
-        let (events, _) = broadcast::channel(4);
         let asked = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(supervise(inbox, asked.clone()));
         let mut file = NamedTempFile::new().unwrap();
@@ -62,14 +60,14 @@ impl Served {
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
         let state = ApiState {
-            handle: Handle::new(views.clone(), requests, events.clone()),
+            handle: Handle::new(registry.clone(), requests),
             tokens: Tokens::from_file(file.path()).unwrap(),
             metrics: metrics.clone(),
             open: how.open,
             reads_need_token: how.reads_need_token,
         };
         let task = tokio::spawn(api::serve(listener, state, shutdown.clone()));
-        Self { address, metrics, views, events, asked, shutdown, task }
+        Self { address, metrics, registry, asked, shutdown, task }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -82,22 +80,22 @@ impl Served {
     }
 
     pub(crate) fn set(&self, rollouts: Vec<RolloutView>) {
-        self.views.store(Arc::new(views(rollouts)));
+        self.registry.show(views(rollouts));
     }
 
     pub(crate) fn set_ready(&self, ready: bool) {
-        self.views.store(Arc::new(Views { ready, ..views(Vec::new()) }));
+        self.registry.show(Views { ready, ..views(Vec::new()) });
     }
 
     /// Publishes a decision: the view first, then its line, as the runtime does. How many readers there are.
     pub(crate) fn decide(&self, view: RolloutView) -> usize {
         self.set(vec![view.clone()]);
         let line = EventLine { at: view.decision.at, rollout: view.id.clone(), decision: view.decision.clone(), view: Arc::new(view) };
-        self.events.send(line).unwrap_or(0)
+        self.registry.events().send(line).unwrap_or(0)
     }
 
     pub(crate) fn feeds(&self) -> usize {
-        self.events.receiver_count()
+        self.registry.events().receiver_count()
     }
 
     pub(crate) fn begin_shutdown(&self) {

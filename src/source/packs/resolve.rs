@@ -279,7 +279,8 @@ impl Entry {
             ..Wants::default()
         };
         let (params, open_params) = params(&pack, &telemetry.params)?;
-        let mut entry = Self { pack: Arc::new(pack), telemetry: telemetry.clone(), wants, params, metrics: BTreeMap::new(), open: Vec::new(), extra };
+        let mut entry =
+            Self { pack: Arc::new(pack), telemetry: telemetry.clone(), wants, params, metrics: BTreeMap::new(), open: Vec::new(), extra };
         entry.open_choices(open_params)?;
         if entry.open.is_empty() {
             entry.asked(targets, &[])?; // templates are checked at once
@@ -326,11 +327,8 @@ impl Entry {
         if self.pack.counts.values().any(|c| c.role == Role::Orphans) {
             out.push(format!("pack {name}: orphans are not read by this build: errors the mesh ascribes to no workload are not shown"));
         }
-        let unread = [
-            (!self.pack.gauges.is_empty(), "gauges"),
-            (!self.pack.events.is_empty(), "events"),
-            (!self.pack.states.is_empty(), "states"),
-        ];
+        let unread =
+            [(!self.pack.gauges.is_empty(), "gauges"), (!self.pack.events.is_empty(), "events"), (!self.pack.states.is_empty(), "states")];
         for what in unread.into_iter().filter(|(there, _)| *there).map(|(_, what)| what) {
             out.push(format!("pack {name}: {what} are not read by this build"));
         }
@@ -345,9 +343,11 @@ impl Entry {
                 Ok(Probe::Metrics { names, matchers: self.matchers(targets)? })
             }
             Open::Param(param) => {
-                let metric = self.sources().into_iter().next().map_or_else(String::new, |(n, from)| {
-                    self.metrics.get(&n).cloned().unwrap_or_else(|| from.all()[0].clone())
-                });
+                let metric = self
+                    .sources()
+                    .into_iter()
+                    .next()
+                    .map_or_else(String::new, |(n, from)| self.metrics.get(&n).cloned().unwrap_or_else(|| from.all()[0].clone()));
                 let mut select = self.select(&metric)?;
                 if self.arm_labels().is_ok() {
                     select = select.with(&self.matchers(targets)?);
@@ -401,10 +401,10 @@ impl Entry {
     /// A selector with its parameters filled in and the rule's extra matchers; `count(H)` is `H_count`.
     fn select(&self, template: &str) -> Result<Select, String> {
         let text = self.fill(template, None)?;
-        let text = text.strip_prefix("count(").and_then(|t| t.strip_suffix(')')).map_or_else(
-            || Select::parse(&text),
-            |inner| Select::parse(inner).map(|select| select.suffixed("_count")),
-        );
+        let text = text
+            .strip_prefix("count(")
+            .and_then(|t| t.strip_suffix(')'))
+            .map_or_else(|| Select::parse(&text), |inner| Select::parse(inner).map(|select| select.suffixed("_count")));
         text.map(|select| select.with(&self.extra)).map_err(|e| format!("pack {}: {e}", self.pack.pack))
     }
 
@@ -580,7 +580,8 @@ fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
     while let Some(at) = rest.find('{') {
         out.push_str(&rest[..at]);
         let inner = &rest[at + 1..];
-        let end = inner.find('}').filter(|end| *end > 0 && inner[..*end].chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+        let end =
+            inner.find('}').filter(|end| *end > 0 && inner[..*end].chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
         match end {
             // regex counts such as {1,10} and {5} are no names
             Some(end) if !inner[..end].starts_with(|c: char| c.is_ascii_digit()) => {

@@ -28,7 +28,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(why) | Self::Down(why) | Self::Body(why) => f.write_str(why),
-            Self::TooLarge(max) => write!(f, "the answer is larger than {max} bytes: narrow the rule's selectors, or raise the source's limit"),
+            Self::TooLarge(max) => {
+                write!(f, "the answer is larger than {max} bytes: narrow the rule's selectors, or raise the source's limit")
+            }
         }
     }
 }

@@ -197,7 +197,9 @@ pub fn probe(probe: &Probe) -> String {
 pub fn found<'a>(probe: &Probe, rows: impl Iterator<Item = RowRef<'a>>) -> BTreeSet<String> {
     match probe {
         Probe::Metrics { .. } => rows.map(|r| r.label("__name__").to_owned()).collect(),
-        Probe::Labels { .. } => rows.flat_map(|r| r.labels().filter(|(_, v)| !v.is_empty()).map(|(n, _)| n.to_owned())).collect(),
+        Probe::Labels { .. } => {
+            rows.flat_map(|r| r.labels().filter(|(_, v)| !v.is_empty()).map(|(n, _)| n.to_owned()).collect::<Vec<_>>()).collect()
+        }
     }
 }
 
@@ -217,9 +219,8 @@ mod tests {
     use crate::source::{Subscription, Wants};
 
     fn asked(key: u64, labels: &[(&str, &str, &str)]) -> Asked {
-        let side = |which: usize| rule::Target {
-            fields: labels.iter().map(|(l, b, c)| ((*l).to_owned(), [*b, *c][which].to_owned())).collect(),
-        };
+        let side =
+            |which: usize| rule::Target { fields: labels.iter().map(|(l, b, c)| ((*l).to_owned(), [*b, *c][which].to_owned())).collect() };
         let arm = labels.iter().map(|(l, ..)| ((*l).to_owned(), format!("{{{l}}}"))).collect();
         let wanted = Subscription {
             key,
