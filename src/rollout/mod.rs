@@ -1,6 +1,15 @@
 //! One rollout's life as a pure state machine: `handle(now, input) -> decision`. Every rule of stepping, holding and
 //! rolling back is here (DESIGN 6); what the evidence says comes in from `analysis`, and nothing here has a clock or I/O.
 //!
+//! ```text
+//!  Begin                 keep empty, nothing holds            last step over
+//!  Waiting --> Progressing(0) --> Progressing(n) --> Baking --> (Promoting) --> Succeeded
+//!                 |  a weight is written, then in force |          |
+//!                 '------ breach, vanished, policy, person, newer version -----> RollingBack --> RolledBack | Superseded
+//!
+//!  Paused (a person, a policy that asks) and Stuck (the router does not take the weight) lie over these and end where they began.
+//! ```
+//!
 //! What it must never do: raise a weight because nothing could be seen, turn a rollback around, or keep a rollout without
 //! saying why. [`invariants::check`] states these over any two decisions in a row.
 //!

@@ -68,6 +68,7 @@ impl Machine {
         self.weight = weight;
         self.drained = None;
         self.hands.foreign = None;
+        self.vanished.weight_in_doubt();
         if self.terms.mode == Mode::Observe {
             self.confirm(now);
             return;

@@ -33,6 +33,11 @@ impl VanishedWatch {
         *self = Self { silent: self.silent, volume: self.volume, ..Self::default() };
     }
 
+    /// The weight must read back unchanged all the while: a row of polls begins anew with each write and each doubt.
+    pub(super) fn weight_in_doubt(&mut self) {
+        self.unserved = 0;
+    }
+
     fn note_counts(&mut self, n: PerArm<f64>, weight: Weight) {
         let expected = expected(n.baseline, weight);
         let says = expected >= EXPECTED_MIN;
@@ -70,7 +75,7 @@ impl Machine {
         let Some(counts) = tick.judgement.counts else { return };
         let weight_unsure = self.hands.foreign.is_some() || self.hands.unreadable.is_some();
         if weight_unsure {
-            self.vanished.unserved = 0; // the weight must read back unchanged all the while
+            self.vanished.weight_in_doubt();
         }
         if self.judges_step(tick) && !self.weight.is_zero() && !weight_unsure {
             self.vanished.note_counts(counts.map(|c: Counts| c.total), self.weight);
@@ -102,7 +107,7 @@ impl Machine {
     /// the other signs with, so they hold and page.
     pub(super) fn act_on_vanished(&mut self, now: Timestamp) -> Option<Action> {
         let vanished = self.vanishes();
-        let acts = vanished.filter(|v| (*v == Vanished::Abandoned || !self.at_bake()) && !self.frozen);
+        let acts = vanished.filter(|v| (*v == Vanished::Abandoned || !self.step_weight().is_full()) && !self.frozen);
         match (acts, self.terms.policies.vanished) {
             (Some(v), Then::RollBack) => return Some(self.roll_back(now, vec![Reason::Vanished(v)])),
             (Some(v), Then::Ask) if self.pause.is_none() => {

@@ -4,7 +4,7 @@
 //! TIME [xN] INPUT => FACT; FACT; ...
 //! ```
 //!
-//! `xN`: the input comes N times, 15 s apart, and the answer is that to the last. `done` and `failed` speak of the last
+//! `xN`: the input comes N times, 15 s apart, and the answer is that to the last; what must not be, must not be in any. `done` and `failed` speak of the last
 //! weight asked for unless they name a generation. A fact is a word about the decision (see [`facts`]); a list of holds is
 //! compared whole, `~ words` must occur in some hold, message or refusal, `no X` must not be a fact.
 
@@ -346,7 +346,7 @@ fn sentences(d: &Decision) -> Vec<String> {
 }
 
 fn agrees(d: &Decision, fact: &str) -> bool {
-    let has = |f: &str| facts(d).iter().any(|x| x == f || (f == "set" && x.starts_with("set ")));
+    let has = |f: &str| facts(d).iter().any(|x| x == f || (["set", "missing"].contains(&f) && x.starts_with(f)));
     match fact.split_once(' ') {
         Some(("~", words)) => sentences(d).iter().any(|s| s.contains(words)),
         Some(("no", "wake")) => has("no wake"),
@@ -390,9 +390,10 @@ pub(crate) fn check(rule_text: &str, script: &str) {
             let decision = machine.handle(at, &input);
             invariants::check(&last, &input, &decision).unwrap_or_else(|broken| panic!("{line}\n  {broken}"));
             last = decision;
-        }
-        for fact in expected.split(';').map(str::trim).filter(|f| !f.is_empty()) {
-            assert!(agrees(&last, fact), "{line}\n  not {fact:?} in {:?}\n  {:#?}", facts(&last), sentences(&last));
+            let facts_now = expected.split(';').map(str::trim).filter(|f| !f.is_empty() && (i + 1 == times || f.starts_with("no ")));
+            for fact in facts_now {
+                assert!(agrees(&last, fact), "{line}\n  not {fact:?} in {:?}\n  {:#?}", facts(&last), sentences(&last));
+            }
         }
     }
 }

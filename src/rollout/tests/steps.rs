@@ -127,7 +127,7 @@ fn a_step_without_traffic_counts_time_only() {
         15s x9 tick time n=1000/0          => holds time; at 0%; no page
         150s tick time n=1000/0 missing=canary:silent => holds capacity, time; no set
         165s x5 tick clear n=1000/0 missing=canary:silent => at 0%; holds capacity
-        300s tick clear n=1000/0           => advance 0% -> 10%; no missing unknown
+        300s tick clear n=1000/0 ok=0.1    => advance 0% -> 10%; no missing
     ",
     );
 }

@@ -417,7 +417,11 @@ fn requests_that_do_not_come_back_roll_back() {
         80s  traffic unreadable
         90s  x3 tick time n=950/5     => hold; at 5%; holds router, time
         130s traffic 5%
-        135s x3 tick time n=950/5     => roll-back
+        135s x2 tick time n=950/5     => hold; at 5%
+        151s traffic 0% argocd        => reassert; set 5% #2
+        152s done
+        165s x2 tick time n=950/5     => hold; at 5%
+        195s tick time n=950/5     => roll-back
     ",
     );
 }
