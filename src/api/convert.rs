@@ -2,8 +2,7 @@
 
 use super::wire;
 use crate::model::{
-    self, BakeJudgement, Decision, Interval, Judgement, Keep, LimitJudgement, MetricJudgement, MetricKind, Outlook, State, Timestamp,
-    Verdict,
+    self, BakeJudgement, Decision, Interval, Judgement, LimitJudgement, MetricJudgement, MetricKind, Outlook, State, Timestamp, Verdict,
 };
 use crate::runtime::{EventLine, RolloutView, RuleView, Views};
 use crate::telemetry::words;
@@ -68,7 +67,8 @@ pub(super) fn verdict(view: &RolloutView) -> &'static str {
     match judgement.outlook {
         _ if !judgement.rollback.is_empty() => Verdict::Fail.name(),
         Outlook::Rollback => Verdict::Fail.name(),
-        _ if judgement.keep.contains(&Keep::Blind) => "blind",
+        // one poll that was not usable is no blindness: the judge says when it lasts
+        _ if judgement.metrics.iter().any(|m| m.required && matches!(m.verdict, Verdict::Blind(_))) => "blind",
         Outlook::Pass => Verdict::Pass.name(),
         Outlook::Suspicious | Outlook::Collecting => Verdict::Undecided.name(),
     }

@@ -61,3 +61,32 @@ impl ApiState {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arc_swap::ArcSwap;
+    use std::sync::Arc;
+    use tokio::sync::{broadcast, mpsc};
+
+    fn state(tokens: Tokens, open: bool) -> ApiState {
+        let handle = Handle::new(Arc::new(ArcSwap::default()), mpsc::channel(1).0, broadcast::channel(1).0);
+        ApiState { handle, tokens, metrics: Metrics::new(), open, reads_need_token: false }
+    }
+
+    #[test]
+    fn beyond_loopback_it_is_served_with_tokens_only() {
+        let tokens = || Tokens::parse("ann:operator:abcdefghijklmnop").unwrap();
+        for (address, tokens, open, may) in [
+            ("127.0.0.1:7878", Tokens::none(), true, true),
+            ("[::1]:7878", Tokens::none(), false, true),
+            ("0.0.0.0:7878", Tokens::none(), false, false),
+            ("0.0.0.0:7878", tokens(), true, false),
+            ("10.0.0.7:7878", tokens(), false, true),
+        ] {
+            let answer = state(tokens, open).check_address(address.parse().unwrap());
+            assert_eq!(answer.is_ok(), may, "{address}: {answer:?}");
+            assert!(answer.err().is_none_or(|text| text.contains(address)));
+        }
+    }
+}

@@ -139,7 +139,7 @@ impl Tokens {
     }
 
     /// The same from the file's text; an error is a line's number and what is wrong with it.
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut all: Vec<Bearer> = Vec::new();
         for (line, content) in (1..).zip(text.lines()) {
             let content = content.trim();

@@ -80,7 +80,7 @@ fn refused(report: &Report, output: OutputArgs) -> Failure {
         }
     }
     let count = report.problems.len();
-    Failure::Report(format!("{report}\n{count} problem{}", if count == 1 { "" } else { "s" }))
+    Failure::Refused(format!("{report}\n{count} problem{}", if count == 1 { "" } else { "s" }))
 }
 
 async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Live {

@@ -1,6 +1,6 @@
 //! How a command fails, and with which exit code.
 
-use super::output;
+use crate::telemetry::words;
 use std::io;
 
 /// Why a command did not do what was asked.
@@ -10,8 +10,6 @@ pub(super) enum Failure {
     Refused(String),
     /// The arguments make no sense.
     Usage(String),
-    /// As it stands, several lines: a report of problems.
-    Report(String),
     /// No server, or none that answers like one.
     Unreachable(String),
     /// Nobody reads the output any more: `canaryd status | head`.
@@ -19,11 +17,13 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What is told on standard error, if anything. Text from a server cannot move a terminal's cursor.
+    /// What is told on standard error, if anything. A report may have several lines; no text from afar can move a
+    /// terminal's cursor.
     pub(super) fn text(&self) -> Option<String> {
         match self {
-            Self::Report(text) => Some(text.lines().map(output::clean).collect::<Vec<_>>().join("\n")),
-            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => Some(output::clean(text)),
+            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => {
+                Some(text.lines().map(words::printable).collect::<Vec<_>>().join("\n"))
+            }
             Self::PipeClosed => None,
         }
     }
@@ -31,7 +31,7 @@ impl Failure {
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
             Self::PipeClosed => 0,
-            Self::Refused(_) | Self::Report(_) => 1,
+            Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
         }
@@ -48,5 +48,16 @@ impl From<io::Error> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Refused(format!("{error:#}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_its_lines_and_nothing_else_a_terminal_obeys() {
+        let report = Failure::Refused("a.yaml:3: x\nb.yaml:1: \x1b[2Jy".to_owned());
+        assert_eq!(report.text().unwrap(), "a.yaml:3: x\nb.yaml:1: \u{fffd}[2Jy");
     }
 }

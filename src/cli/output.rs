@@ -52,18 +52,3 @@ pub(super) fn write_json(document: &Value) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(document).map_err(anyhow::Error::from)?;
     write(&format!("{text}\n"))
 }
-
-/// The same text without control characters: names and reasons come from far away, and a terminal obeys what it is sent.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_escape_sequence_reaches_no_terminal() {
-        assert_eq!(clean("v1\x1b[2J\r\n"), "v1\u{fffd}[2J\u{fffd}\u{fffd}");
-    }
-}

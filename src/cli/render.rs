@@ -1,7 +1,6 @@
 //! What a terminal shows of rollouts: the list, one in detail, a line of the live view. Takes wire types and gives text, so
 //! the demo shows what a client shows. All text from afar is cleaned of control characters on its way into a cell.
 
-use super::output::clean;
 use super::table::{self, Cell, Tone};
 use crate::api::wire;
 use crate::telemetry::words;
@@ -80,7 +79,7 @@ pub fn page(rollout: &wire::Rollout, style: Style) -> String {
 fn head(rollout: &wire::Rollout, style: Style) -> String {
     let version = if rollout.version.is_empty() { String::new() } else { format!(", version {}", rollout.version) };
     let observe = if rollout.mode == "observe" { " (observes only: touches nothing)" } else { "" };
-    let text = clean(&format!("{}{version}: {} against {}", rollout.id, rollout.canary, rollout.baseline));
+    let text = words::printable(&format!("{}{version}: {} against {}", rollout.id, rollout.canary, rollout.baseline));
     format!("{text}{}\n", Tone::Odd.paint(observe, style))
 }
 
@@ -315,7 +314,7 @@ fn verdict_tone(verdict: &str) -> Tone {
 
 /// A rollout in one line: the answer to a verb, and the first line of a live view.
 pub fn line(rollout: &wire::Rollout) -> String {
-    clean(&format!("{}: {}, weight {}: {}", rollout.id, rollout.state, weight(rollout), rollout.decision.text)) + "\n"
+    words::printable(&format!("{}: {}, weight {}: {}", rollout.id, rollout.state, weight(rollout), rollout.decision.text)) + "\n"
 }
 
 /// One decision in one line of a live view.
@@ -326,6 +325,6 @@ pub fn event(event: &wire::EventLine, style: Style) -> String {
         "advance" | "promote" | "finish" => Tone::Good,
         _ => Tone::Plain,
     };
-    let action = tone.paint(&clean(&event.action), style);
-    format!("{} {} {action}: {}\n", event.at, clean(&event.rollout), clean(&event.text))
+    let action = tone.paint(&words::printable(&event.action), style);
+    format!("{} {} {action}: {}\n", event.at, words::printable(&event.rollout), words::printable(&event.text))
 }

@@ -55,10 +55,10 @@ fn recording(args: &Args, rule_file: &Path, known: &Known) -> Result<(), Failure
         return Err(Failure::Usage(format!("time scale {} is not above 0: 1 is real time", args.time_scale)));
     }
     let text = read(rule_file)?;
-    let rule = parse_rule(&text, rule_file, known).map_err(|report| Failure::Report(report.to_string()))?;
+    let rule = parse_rule(&text, rule_file, known).map_err(|report| Failure::Refused(report.to_string()))?;
     let recording = Recording::parse(&read(Path::new(&args.what))?).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(|p| format!("{}: {p}", args.what)).collect();
-        Failure::Report(all.join("\n"))
+        Failure::Refused(all.join("\n"))
     })?;
     let opened = opened(args, &rule, text, &recording);
     let mut rehearsal = Rehearsal::begin(&rule, &opened, recording.header.start).map_err(Failure::Refused)?;

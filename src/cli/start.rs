@@ -4,6 +4,7 @@ use super::client::{self, Client, ServerArgs};
 use super::failure::Failure;
 use super::output::{self, OutputArgs};
 use crate::api::wire;
+use crate::telemetry::words;
 
 /// What `start` was asked.
 #[derive(Debug, clap::Args)]
@@ -31,5 +32,5 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return output::write_json(&answer);
     }
     let started: wire::Started = client::typed(answer)?;
-    output::write(&format!("{} started\n", output::clean(&started.rollout)))
+    output::write(&format!("{} started\n", words::printable(&started.rollout)))
 }

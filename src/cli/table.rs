@@ -1,7 +1,7 @@
 //! Text in aligned columns, with colours that do not count as width.
 
-use super::output::clean;
 use super::render::Style;
+use crate::telemetry::words;
 
 /// Colour of a cell, as a person reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Tone {
     /// The text in this colour, where colours are wanted.
     pub(super) fn paint(self, text: &str, style: Style) -> String {
         match self.code() {
-            Some(code) if style == Style::Colours => format!("\x1b[{code}m{text}\x1b[0m"),
+            Some(code) if style == Style::Colours && !text.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
             _ => text.to_owned(),
         }
     }
@@ -49,7 +49,7 @@ pub(super) struct Cell {
 impl Cell {
     /// A cell of cleaned text.
     pub(super) fn new(text: &str, tone: Tone) -> Self {
-        Self { text: clean(text), tone }
+        Self { text: words::printable(text), tone }
     }
 
     pub(super) fn plain(text: &str) -> Self {

@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::output::{self, OutputArgs};
 use super::render;
 use crate::api::wire;
+use crate::telemetry::words;
 
 /// What a verb was asked.
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,7 @@ pub(super) async fn run(verb: &str, args: Args) -> Result<(), Failure> {
         return output::write_json(&answer);
     }
     let text = if verb == "retry" {
-        format!("{} started\n", output::clean(&client::typed::<wire::Started>(answer)?.rollout))
+        format!("{} started\n", words::printable(&client::typed::<wire::Started>(answer)?.rollout))
     } else {
         render::line(&client::typed::<wire::Rollout>(answer)?)
     };

@@ -7,6 +7,7 @@ use super::feed::{FeedEvent, Parser};
 use super::output::{self, OutputArgs};
 use super::render::{self, Style};
 use crate::api::wire;
+use crate::telemetry::words;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// On standard error, so that lines and JSON stay what they are.
 fn note(why: &str) {
-    let _ = writeln!(std::io::stderr(), "canaryd: {}; trying again", output::clean(why));
+    let _ = writeln!(std::io::stderr(), "canaryd: {}; trying again", words::printable(why));
 }
 
 /// How one connection ended.

@@ -8,7 +8,7 @@ pub use values::{duration, estimate, in_unit, percent, time, unit, value};
 
 use crate::model::{
     Action, Advance, Arm, Blind, Breach, Decision, Hold, HoldWhy, Input, Judgement, Keep, MetricJudgement, MetricKind, Mode, Outcome,
-    Outlook, Promoting, Reason, State, Timestamp, Unproven, Vanished, Verdict, Waiting,
+    Outlook, Promoting, Reason, State, Unproven, Vanished, Verdict, Waiting,
 };
 
 /// The word of a mode on every wire.
@@ -64,7 +64,7 @@ pub fn state(state: &State, steps: usize) -> String {
         State::Promoting(promoting) => promoting_by(*promoting).to_owned(),
         State::Succeeded => "the canary is the version now".to_owned(),
         State::RollingBack => "the traffic is going back to the baseline".to_owned(),
-        State::RolledBack => "rolled back: the canary gets no traffic".to_owned(),
+        State::RolledBack => "the canary gets no traffic".to_owned(),
         State::Paused(p) => sentence(&format!("paused by {} since {}", p.by, time(p.since)), &p.why),
         State::Stuck(s) => format!("stuck since {} after {} tries: {}", time(s.since), s.tries, s.why),
         State::Superseded => "a newer version took its place".to_owned(),
@@ -296,9 +296,10 @@ pub fn input(input: &Input) -> String {
     }
 }
 
-/// When something happened, for a line of a list.
-pub fn at(at: Timestamp, text: &str) -> String {
-    format!("{} {text}", time(at))
+/// The same text on one line and without control characters: words of servers and people reach logs and terminals, which
+/// obey what they are sent.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// `head: tail`, or the head alone.

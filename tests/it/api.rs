@@ -2,12 +2,13 @@
 
 use crate::served::{How, OPERATOR, Served, VIEWER, decided, view};
 use canaryd::api::{CONNECTIONS_MAX, FEEDS_MAX, HEADER_TIMEOUT, wire};
-use canaryd::model::{Action, Mode, RolloutId, State, Timestamp};
+use canaryd::model::{Action, Breach, Mode, RolloutId, State, Timestamp};
 use canaryd::telemetry::events::{Decided, QueryEnded, RolloutOpened, StoreAppended};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -90,6 +91,16 @@ async fn a_verdict_is_always_there_for_a_known_rule() {
         served.set(vec![view("chat-1", state)]);
         assert_eq!(verdict("/api/v1/verdict/chat").await.verdict, want);
     }
+    let mut blind = view("chat-1", State::Progressing { step: 1 });
+    let judgement = Arc::make_mut(blind.judgement.as_mut().unwrap());
+    judgement.metrics[1].required = true;
+    served.set(vec![blind.clone()]);
+    assert_eq!(verdict("/api/v1/verdict/chat").await.verdict, "blind");
+    Arc::make_mut(blind.judgement.as_mut().unwrap()).rollback.push(Breach::Metric(0));
+    served.set(vec![blind]);
+    let failed = verdict("/api/v1/verdict/chat").await;
+    assert_eq!(failed.verdict, "fail", "evidence of harm outweighs what cannot be seen");
+    assert_eq!(failed.reason, "error-rate is worse than tolerated: canary 1.6% (1.1% to 2.1%), baseline 1% (0.8% to 1.2%)");
     let response = http().post(served.url("/api/v1/verdict/chat")).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK, "Argo may be told to post");
     assert_eq!(problem(get(&served, "/api/v1/verdict/shop").await).await.1, "unknown-rule");

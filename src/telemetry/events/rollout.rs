@@ -61,7 +61,7 @@ impl Decided<'_> {
     fn log(&self) {
         let Self { rule, rollout, decision, .. } = *self;
         let (action, state, weight) = (decision.action.name(), decision.state.name(), decision.weight);
-        let text = words::decision(decision, self.metrics, self.judgement);
+        let text = words::printable(&words::decision(decision, self.metrics, self.judgement));
         match decision.action {
             Action::Hold => tracing::debug!(rule, %rollout, action, state, %weight, "{text}"),
             Action::RollBack | Action::Pause | Action::Reassert | Action::Refuse(_) => {

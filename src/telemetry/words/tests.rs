@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Interval, PerArm, Weight};
+use crate::model::{Interval, PerArm, Timestamp, Weight};
 use std::time::Duration;
 
 fn names() -> Vec<String> {
@@ -44,6 +44,11 @@ fn a_persons_and_a_policys_reason_say_who_and_how_long() {
     assert_eq!(reason(&person, &[], None), "ann said so: users complain");
     let policy = Reason::Policy { which: "blind".to_owned(), after: Duration::from_secs(600) };
     assert_eq!(reason(&policy, &[], None), "policy blind: nothing changed for 10m");
+}
+
+#[test]
+fn an_escape_sequence_reaches_no_terminal_and_no_log() {
+    assert_eq!(printable("v1\x1b[2J\r\n"), "v1\u{fffd}[2J\u{fffd}\u{fffd}");
 }
 
 #[test]
