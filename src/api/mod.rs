@@ -65,12 +65,12 @@ impl ApiState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arc_swap::ArcSwap;
-    use std::sync::Arc;
-    use tokio::sync::{broadcast, mpsc};
+    use crate::runtime::Registry;
+
+    use tokio::sync::mpsc;
 
     fn state(tokens: Tokens, open: bool) -> ApiState {
-        let handle = Handle::new(Arc::new(ArcSwap::default()), mpsc::channel(1).0, broadcast::channel(1).0);
+        let handle = Handle::new(Registry::default(), mpsc::channel(1).0);
         ApiState { handle, tokens, metrics: Metrics::new(), open, reads_need_token: false }
     }
 

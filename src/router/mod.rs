@@ -3,7 +3,7 @@
 
 mod envoy;
 mod none;
-mod proxy;
+pub(crate) mod proxy;
 
 pub use envoy::Envoy;
 pub use none::TellOnly;
@@ -83,7 +83,7 @@ impl RouterError {
     }
 }
 
-/// The share of the canary, given that of the workload named second.
+/// The share of the canary, given that of the workload named second; and that of the second, given the canary's.
 pub fn canary_share(canary: Side, second: Weight) -> Weight {
     match canary {
         Side::Second => second,
@@ -107,5 +107,16 @@ pub fn open(traffic: &Traffic, proxy: Option<&Arc<Proxy>>) -> Result<Arc<dyn Rou
             what: format!("traffic: {word}"),
             why: "this build has no such router: use envoy, or none and move the traffic yourself".to_owned(),
         }),
+    }
+}
+
+/// Refuses a write older than what is there: a stale driver cannot move traffic.
+fn no_newer(what: &str, found: Option<u64>, ours: u64) -> Result<(), RouterError> {
+    match found {
+        Some(found) if found > ours => Err(RouterError::Refused {
+            what: what.to_owned(),
+            why: format!("generation {found} is there, newer than this write's {ours}: another canaryd moves this traffic"),
+        }),
+        _ => Ok(()),
     }
 }

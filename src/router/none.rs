@@ -1,6 +1,6 @@
 //! `traffic: none`: decide and tell. The wished weight is kept in memory only; another controller moves the traffic.
 
-use super::{Answer, Desired, Router, canary_share};
+use super::{Answer, Desired, Router, canary_share, no_newer};
 use crate::model::{Side, TrafficReading, Weight};
 use parking_lot::Mutex;
 
@@ -33,9 +33,12 @@ impl Router for TellOnly {
     }
 
     fn write(&self, desired: Desired) -> Answer<'_, ()> {
-        // the share of the second one given the canary's is the same exchange as the other way round
-        *self.wished.lock() = Wished { second: canary_share(desired.canary, desired.weight), generation: Some(desired.generation) };
-        Box::pin(std::future::ready(Ok(())))
+        let mut wished = self.wished.lock();
+        let allowed = no_newer("traffic: none", wished.generation, desired.generation);
+        if allowed.is_ok() {
+            *wished = Wished { second: canary_share(desired.canary, desired.weight), generation: Some(desired.generation) };
+        }
+        Box::pin(std::future::ready(allowed))
     }
 }
 
@@ -51,6 +54,8 @@ mod tests {
         let first = router.read(Side::First).await.unwrap();
         assert_eq!((first.weight, first.generation), (weight, Some(7)));
         assert_eq!(router.read(Side::Second).await.unwrap().weight, Weight::from_permille(875).unwrap());
+        assert!(router.write(Desired { canary: Side::First, weight: Weight::FULL, generation: 6 }).await.is_err());
+        assert_eq!(router.read(Side::First).await.unwrap().weight, weight);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod config;
+mod demo_parts;
 mod envoy_router;
 mod layers;
 mod rig;

@@ -3,6 +3,7 @@
 //! back. Nothing is scripted but the faults: the daemon decides from what it scrapes.
 
 mod acts;
+mod chance;
 pub mod load;
 mod real;
 pub mod service;

@@ -7,7 +7,7 @@ mod replace;
 mod route_file;
 mod runtime_keys;
 
-use super::{Answer, Desired, Router, RouterError};
+use super::{Answer, Desired, Router, RouterError, no_newer};
 use crate::model::rule::{EnvoyRoute, EnvoyWrite};
 use crate::model::{Side, TrafficReading, Weight};
 use admin::Admin;
@@ -84,16 +84,6 @@ fn second_share([first, second]: [u64; 2]) -> Option<Weight> {
 fn parts(second: Weight, total: u64) -> Option<[u64; 2]> {
     let product = u64::from(second.permille()).checked_mul(total)?;
     product.is_multiple_of(1000).then(|| [total - product / 1000, product / 1000])
-}
-
-fn no_newer(what: &str, found: Option<u64>, ours: u64) -> Result<(), RouterError> {
-    match found {
-        Some(found) if found > ours => Err(RouterError::Refused {
-            what: what.to_owned(),
-            why: format!("generation {found} is there, newer than this write's {ours}: another canaryd moves this traffic"),
-        }),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl RouteFile<'_> {
         found.ok_or_else(|| object("is not there: Envoy has not read the file, or reads another".to_owned()))
     }
 
-    /// Envoy's own words where it shows them: the versions before 1.40 do, in the dump.
+    /// Envoy's own words where it shows them: the dump has a place for them, which 1.40 leaves empty.
     async fn rejection(&self) -> String {
         let dumped = self.dump().await.unwrap_or_default();
         let details = dumped.iter().find_map(|c| c.pointer("/error_state/details").and_then(Value::as_str));
