@@ -15,8 +15,12 @@ const SOON: Duration = Duration::from_secs(20);
 const QUICK: Faults = Faults { error_share: 0.0, latency_ms: 0.0, hang: false };
 
 fn client() -> reqwest::Client {
+    patient(SOON)
+}
+
+fn patient(timeout: Duration) -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(SOON).build().unwrap()
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(timeout).build().unwrap()
 }
 
 async fn metrics(addr: SocketAddr) -> String {
@@ -154,7 +158,7 @@ async fn a_dead_backend_gives_503_and_a_hanging_one_counts_who_left() {
     let url = format!("http://{}/", proxy.addr());
     router.write(wish(1000, 1)).await.unwrap();
     services[1].set_faults(Faults { hang: true, ..QUICK });
-    let impatient = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_millis(100)).build().unwrap();
+    let impatient = patient(Duration::from_millis(100));
     assert!(impatient.get(&url).send().await.unwrap_err().is_timeout());
     becomes(proxy.admin_addr(), "envoy_cluster_upstream_cx_destroy_local_with_active_rq{envoy_cluster_name=\"v2\"}", 1.0).await;
     assert!(!metrics(proxy.admin_addr()).await.contains("envoy_response_code"), "one who left is in no code");
