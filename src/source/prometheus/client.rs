@@ -11,6 +11,7 @@ use reqwest::{Certificate, Response, Url, redirect};
 use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 
 /// Longest pause a server may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -92,6 +93,7 @@ pub struct Client {
     /// Names are `'static` for the client crate: leaked once per source, a handful of bytes.
     params: Vec<(&'static str, String)>,
     pool: Mutex<Vec<Buffers>>,
+    in_flight: Semaphore,
     seen: Mutex<Seen>,
 }
 
@@ -120,7 +122,8 @@ impl Client {
             headers.insert(key, HeaderValue::try_from(value.as_str()).map_err(|e| bad(&e))?);
         }
         let params = settings.params.iter().map(|(k, v)| (&*Box::leak(k.clone().into_boxed_str()), v.clone())).collect();
-        Ok(Self { api, headers, params, settings, pool: Mutex::default(), seen: Mutex::default() })
+        let in_flight = Semaphore::new(settings.in_flight_max.max(1));
+        Ok(Self { api, headers, params, settings, pool: Mutex::default(), in_flight, seen: Mutex::default() })
     }
 
     /// The URL in the settings.
@@ -138,6 +141,8 @@ impl Client {
     /// # Errors
     /// See [`Fault`].
     pub async fn ask(&self, query: &Query) -> Result<Lease<'_>, Fault> {
+        // an answer holds its place while it is decoded: memory is bounded by body_max x in_flight_max
+        let _place = self.in_flight.acquire().await;
         if self.seen.lock().not_before.is_some_and(|t| SystemTime::now() < t) {
             return Err(Fault::Down("the server asked for a pause (Retry-After)".to_owned()));
         }

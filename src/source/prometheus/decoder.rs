@@ -72,7 +72,7 @@ impl<'a> RowRef<'a> {
     }
 
     /// All labels.
-    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn labels(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let of = self.of;
         of.labels[self.row.labels.clone()].iter().map(|(name, value)| (&of.text[name.clone()], &of.text[value.clone()]))
     }

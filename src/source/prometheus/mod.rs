@@ -1,14 +1,38 @@
-//! Samples from Prometheus, or whatever speaks its HTTP API.
+//! Samples from Prometheus, or whatever speaks its HTTP API. A tick: resolve what is new (`lookup.rs`), ask each batch
+//! (`planner.rs`), route rows to trackers, ask starts where something fell or was born, difference.
+//!
+//! It must never turn "could not look" into numbers: a refused query, a silent process, an answer with warnings, a wrong
+//! clock are all blindness with the server's own words. One bad expression is found by halving and kept out for five
+//! minutes, so that it blinds nobody else.
 
 pub mod client;
 pub mod decoder;
+mod history;
+mod lookup;
 mod planner;
 
+use super::tracker::Tracker;
 use super::{Answer, Packs, SetUp, Source, SourceError, SourceSample, Subscription};
-use crate::model::{History, Timestamp};
+use crate::model::{Arm, Blind, History, PerArm, Reading, Timestamp};
+use client::{Client, Lease, Query};
+use decoder::Fault;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use planner::{Batch, Member, Purpose};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// How long a subscription whose query the server refuses is left out.
+const QUARANTINE: Duration = Duration::from_secs(300);
+/// Scrape interval assumed until one is measured: the usual one of mesh proxies.
+const SCRAPE_ASSUMED: Duration = Duration::from_secs(15);
+/// Settle delay until one is measured.
+const SETTLE_ASSUMED: Duration = Duration::from_millis(500);
+/// The `Date` header is cut to whole seconds: less than this cannot be called a skew.
+const SKEW_MIN: Duration = Duration::from_secs(2);
+/// First pause before choices made without a series to go by are made again; doubles up to the second.
+const RESOLVE_AGAIN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(960)];
 
 /// How to reach a server and how much to ask of it.
 #[derive(Clone)]
@@ -62,17 +86,289 @@ impl fmt::Debug for PrometheusSettings {
     }
 }
 
+/// Why a subscription gave nothing at a tick.
+#[derive(Clone, Debug)]
+struct Trouble {
+    why: Blind,
+    words: String,
+}
+
+impl Trouble {
+    fn of(fault: &Fault) -> Self {
+        let why = if matches!(fault, Fault::Rejected(_)) { Blind::QueryRejected } else { Blind::SourceDown };
+        Self { why, words: fault.to_string() }
+    }
+}
+
+/// One rollout's subscription.
+#[derive(Debug)]
+struct Subscribed {
+    wanted: Subscription,
+    bounds_ms: Vec<f64>,
+    /// `None` until its choices could be made.
+    tracker: Option<Tracker>,
+    /// Choices were made without series: make them again then, and the pause after that.
+    again: Option<(Timestamp, Duration)>,
+    /// Left out until then, and why.
+    quarantine: Option<(Timestamp, String)>,
+    /// Of this tick.
+    trouble: Option<Trouble>,
+    /// Custom gauges of this tick.
+    gauges: PerArm<Vec<Reading<f64>>>,
+}
+
 /// A Prometheus server as a source.
 #[derive(Debug)]
 pub struct Prometheus {
     settings: PrometheusSettings,
+    client: Client,
+    subscribed: BTreeMap<u64, Subscribed>,
+    scrape: Duration,
+    settle: Duration,
+    last_tick: Option<Timestamp>,
 }
 
 impl Prometheus {
     /// # Errors
     /// The URL is none, or a file named in the settings cannot be used.
     pub fn new(settings: PrometheusSettings) -> Result<Self, SourceError> {
-        Ok(Self { settings })
+        let client = Client::new(settings.clone())?;
+        Ok(Self { settings, client, subscribed: BTreeMap::new(), scrape: SCRAPE_ASSUMED, settle: SETTLE_ASSUMED, last_tick: None })
+    }
+
+    async fn read_tick(&mut self, at: Timestamp) -> Vec<SourceSample> {
+        self.resolve_new(at).await;
+        self.read_batches(at).await;
+        self.read_gauges(at).await;
+        let clock = self.clock_trouble(at);
+        self.last_tick = Some(at);
+        self.subscribed.values_mut().map(|s| s.finish(at, clock.as_ref())).collect()
+    }
+
+    /// Makes the choices of subscriptions that have none yet, or made them blindly.
+    async fn resolve_new(&mut self, at: Timestamp) {
+        for subscribed in self.subscribed.values_mut() {
+            let due = match (&subscribed.tracker, subscribed.again) {
+                (None, again) => again.is_none_or(|(then, _)| at >= then),
+                (Some(_), Some((then, _))) => at >= then,
+                (Some(_), None) => false,
+            };
+            if due {
+                let resolved = lookup::resolve(&self.client, &self.settings.packs, &subscribed.wanted, at).await;
+                subscribed.take_in(resolved, at, self.scrape);
+            }
+        }
+    }
+
+    /// Asks every batch; halves one that the server refuses until the guilty one stands alone.
+    async fn read_batches(&mut self, at: Timestamp) {
+        let live = self.subscribed.iter().filter(|(_, s)| s.askable(at));
+        let entries = live.flat_map(|(key, s)| {
+            let asked = s.tracker.as_ref().map_or_else(Vec::new, Tracker::asked);
+            asked.into_iter().enumerate().map(|(entry, asked)| (Member { key: *key, entry }, asked))
+        });
+        let mut todo: VecDeque<Batch> = planner::batches(entries).into();
+        while !todo.is_empty() {
+            let round: Vec<Batch> = todo.drain(..).collect();
+            for (batch, fault) in self.ask_round(&round, at).await {
+                self.forget(&batch);
+                match (batch.split(), &fault) {
+                    (Some(halves), Fault::Rejected(_) | Fault::TooLarge(_)) => todo.extend(halves),
+                    _ => self.blame(&batch, &fault, at),
+                }
+            }
+        }
+    }
+
+    /// One round of queries, a bounded number in flight; the batches that failed come back.
+    async fn ask_round(&mut self, round: &[Batch], at: Timestamp) -> Vec<(Batch, Fault)> {
+        let Self { client, subscribed, .. } = self;
+        let mut answers = FuturesUnordered::new();
+        for (which, batch) in round.iter().enumerate() {
+            for (purpose, text) in batch.queries() {
+                answers.push(asked(client, (which, purpose), Query::Instant(text, at)));
+            }
+        }
+        let mut faults: BTreeMap<usize, Fault> = BTreeMap::new();
+        while let Some(((which, purpose), answer)) = answers.next().await {
+            match answer.and_then(whole) {
+                Ok(rows) => route(&round[which], purpose, &rows, subscribed),
+                Err(fault) => {
+                    faults.entry(which).or_insert(fault);
+                }
+            }
+        }
+        drop(answers);
+        for (which, batch) in round.iter().enumerate() {
+            if faults.contains_key(&which) {
+                continue;
+            }
+            if let Err(fault) = read_starts(client, batch, subscribed, at).await {
+                faults.insert(which, fault);
+            }
+        }
+        faults.into_iter().map(|(which, fault)| (round[which].clone(), fault)).collect()
+    }
+
+    fn forget(&mut self, batch: &Batch) {
+        for member in &batch.members {
+            if let Some(tracker) = self.subscribed.get_mut(&member.key).and_then(|s| s.tracker.as_mut()) {
+                tracker.forget(member.entry);
+            }
+        }
+    }
+
+    fn blame(&mut self, batch: &Batch, fault: &Fault, at: Timestamp) {
+        for member in &batch.members {
+            let Some(subscribed) = self.subscribed.get_mut(&member.key) else { continue };
+            if matches!(fault, Fault::Rejected(_)) {
+                tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query refused, left out for {QUARANTINE:?}");
+                subscribed.quarantine = Some((at + QUARANTINE, fault.to_string()));
+            }
+            subscribed.trouble = Some(Trouble::of(fault));
+        }
+    }
+
+    /// The rule's own gauges: opaque queries, one per arm.
+    async fn read_gauges(&mut self, at: Timestamp) {
+        for subscribed in self.subscribed.values_mut().filter(|s| s.trouble.is_none() && !s.wanted.custom_gauges.is_empty()) {
+            let Some(asked) = subscribed.tracker.as_ref().and_then(|t| t.asked().first().map(|a| (*a).clone())) else { continue };
+            let texts: Vec<String> = subscribed.wanted.custom_gauges.iter().map(|g| g.query.clone()).collect();
+            let mut gauges: PerArm<Vec<Reading<f64>>> = PerArm::default();
+            for arm in Arm::BOTH {
+                for text in &texts {
+                    let query = Query::Instant(text.replace("{{workload}}", &planner::arm_text(&asked, arm)), at);
+                    gauges[arm].push(level(self.client.ask(&query).await.and_then(whole)));
+                }
+            }
+            subscribed.gauges = gauges;
+        }
+    }
+
+    /// Is the server's clock further from ours than a tick?
+    fn clock_trouble(&self, at: Timestamp) -> Option<Trouble> {
+        let skew = Duration::from_millis(self.client.skew_ms()?.unsigned_abs());
+        let tick = self.last_tick.map_or(self.scrape, |last| at.since(last));
+        (skew > tick.max(SKEW_MIN)).then(|| Trouble {
+            why: Blind::Clock,
+            words: format!("the clock of {} and ours differ by {skew:?}, more than a tick", self.client.url()),
+        })
+    }
+}
+
+/// An answer with what it is for.
+async fn asked(client: &Client, of: (usize, Purpose), query: Query) -> ((usize, Purpose), Result<Lease<'_>, Fault>) {
+    (of, client.ask(&query).await)
+}
+
+/// An answer the server has reservations about is no answer: something could not be seen.
+fn whole(rows: Lease<'_>) -> Result<Lease<'_>, Fault> {
+    match rows.warnings() {
+        [] => Ok(rows),
+        warnings => Err(Fault::Down(format!("the answer is incomplete: {}", warnings.join("; ")))),
+    }
+}
+
+/// The mean of a gauge's rows.
+fn level(rows: Result<Lease<'_>, Fault>) -> Reading<f64> {
+    let rows = rows.map_err(|fault| Trouble::of(&fault).why)?;
+    let values: Vec<f64> = rows.rows().filter_map(|r| r.value()).collect();
+    match values.len() {
+        0 => Err(Blind::NoSeries),
+        n => Some(values.iter().sum::<f64>() / n as f64).filter(|v| v.is_finite()).ok_or(Blind::NotANumber),
+    }
+}
+
+/// Rows of an answer into the trackers they belong to.
+fn route(batch: &Batch, purpose: Purpose, rows: &Lease<'_>, subscribed: &mut BTreeMap<u64, Subscribed>) {
+    let mut scratch = String::new();
+    for row in rows.rows() {
+        let owners = batch.owners(&row, &mut scratch);
+        if owners.is_empty() {
+            continue;
+        }
+        let process = batch.process(&row);
+        // a row of native histograms alone has no number
+        let Some(value) = row.value() else { continue };
+        for (member, arm) in owners {
+            let (question, select) = if let Purpose::Rows(question, select) = purpose { (question, select) } else { (0, 0) };
+            let (key, place) = batch.place(*member, question, select, *arm);
+            let Some(tracker) = subscribed.get_mut(&key).and_then(|s| s.tracker.as_mut()) else { continue };
+            match purpose {
+                Purpose::Rows(..) => tracker.row(place, &process, &batch.kept(question, &row), value),
+                Purpose::Sampled => {
+                    if let Some(sampled) = Timestamp::from_secs_f64(value) {
+                        tracker.sampled(place.entry, *arm, &process, sampled);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks the starts of processes that fell or are new, and only of those.
+async fn read_starts(client: &Client, batch: &Batch, subscribed: &mut BTreeMap<u64, Subscribed>, at: Timestamp) -> Result<(), Fault> {
+    let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Member { key, entry } in &batch.members {
+        if let Some(tracker) = subscribed.get(key).and_then(|s| s.tracker.as_ref()) {
+            wanted.extend(tracker.wants_start(*entry).into_iter().map(|p| (p.to_owned(), planner::process_labels(p))));
+        }
+    }
+    let Some(query) = batch.start_query(&wanted).filter(|_| !wanted.is_empty()) else { return Ok(()) };
+    let rows = client.ask(&Query::Instant(query, at)).await.and_then(whole)?;
+    for row in rows.rows() {
+        let process = batch.process(&row);
+        let Some(start) = row.value().and_then(Timestamp::from_secs_f64) else { continue };
+        for Member { key, entry } in &batch.members {
+            if let Some(tracker) = subscribed.get_mut(key).and_then(|s| s.tracker.as_mut()) {
+                tracker.started(*entry, &process, start);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Subscribed {
+    fn askable(&self, at: Timestamp) -> bool {
+        self.tracker.is_some() && self.quarantine.as_ref().is_none_or(|(until, _)| at >= *until)
+    }
+
+    /// What a resolution found; a tracker whose questions stay the same goes on counting.
+    fn take_in(&mut self, resolved: Result<lookup::Resolved, SourceError>, at: Timestamp, scrape: Duration) {
+        let pause = self.again.map_or(RESOLVE_AGAIN[0], |(_, pause)| (pause * 2).min(RESOLVE_AGAIN[1]));
+        match resolved {
+            Ok(resolved) => {
+                self.again = resolved.guessed.then_some((at + pause, pause));
+                let keys = |asked: Vec<&super::packs::resolve::Asked>| asked.into_iter().map(|a| a.key()).collect::<Vec<_>>();
+                let same = self.tracker.as_ref().is_some_and(|t| keys(t.asked()) == keys(resolved.asked.iter().collect()));
+                if !same {
+                    self.tracker = Some(Tracker::new(&self.wanted, resolved.asked, self.bounds_ms.clone(), scrape));
+                }
+                if let Some(tracker) = &mut self.tracker {
+                    tracker.native_only = resolved.native_only;
+                }
+            }
+            Err(error) => {
+                // a server that is down is asked again at the next tick; a rule that does not fit, now and then
+                self.again = matches!(error, SourceError::Unusable(_) | SourceError::Rejected { .. }).then_some((at + pause, pause));
+                self.trouble = Some(Trouble { why: error.blind(), words: error.to_string() });
+            }
+        }
+    }
+
+    fn finish(&mut self, at: Timestamp, clock: Option<&Trouble>) -> SourceSample {
+        let quarantined = self.quarantine.as_ref().filter(|(until, _)| at < *until);
+        let quarantined = quarantined.map(|(_, words)| Trouble { why: Blind::QueryRejected, words: words.clone() });
+        let trouble = self.trouble.take().or(quarantined).or_else(|| clock.cloned());
+        let gauges = std::mem::take(&mut self.gauges);
+        match (&mut self.tracker, trouble) {
+            (Some(tracker), None) => tracker.finish(at, gauges),
+            (Some(tracker), Some(trouble)) => tracker.blind(trouble.why, &trouble.words),
+            (None, trouble) => {
+                let trouble = trouble.unwrap_or(Trouble { why: Blind::NoSeries, words: "not resolved yet".to_owned() });
+                Tracker::new(&self.wanted, Vec::new(), Vec::new(), SCRAPE_ASSUMED).blind(trouble.why, &trouble.words)
+            }
+        }
     }
 }
 
@@ -80,25 +376,44 @@ impl Source for Prometheus {
     fn name(&self) -> &str {
         &self.settings.name
     }
-    fn set_up<'a>(&'a mut self, _wanted: &'a Subscription, _at: Timestamp) -> Answer<'a, Result<SetUp, SourceError>> {
-        Box::pin(async { Ok(SetUp::default()) })
+
+    fn set_up<'a>(&'a mut self, wanted: &'a Subscription, at: Timestamp) -> Answer<'a, Result<SetUp, SourceError>> {
+        Box::pin(async move {
+            let (set_up, measured) = lookup::set_up(&self.client, &self.settings.packs, wanted, at).await?;
+            self.scrape = set_up.scrape_interval.unwrap_or(self.scrape);
+            self.settle = measured.unwrap_or(self.settle);
+            Ok(set_up)
+        })
     }
+
     fn history<'a>(
         &'a mut self,
-        _wanted: &'a Subscription,
-        _end: Timestamp,
-        _length: Duration,
-        _interval: Duration,
-        _bounds_ms: &'a [f64],
+        wanted: &'a Subscription,
+        end: Timestamp,
+        length: Duration,
+        interval: Duration,
+        bounds_ms: &'a [f64],
     ) -> Answer<'a, Result<History, SourceError>> {
-        Box::pin(async { Ok(History::default()) })
+        Box::pin(async move {
+            history::read(&self.client, &self.settings.packs, wanted, history::Span { end, length, interval }, bounds_ms).await
+        })
     }
-    fn subscribe(&mut self, _wanted: Subscription, _bounds_ms: Vec<f64>) {}
-    fn unsubscribe(&mut self, _key: u64) {}
-    fn tick<'a>(&'a mut self, _at: Timestamp) -> Answer<'a, Vec<SourceSample>> {
-        Box::pin(async { Vec::new() })
+
+    fn subscribe(&mut self, wanted: Subscription, bounds_ms: Vec<f64>) {
+        let subscribed =
+            Subscribed { bounds_ms, tracker: None, again: None, quarantine: None, trouble: None, gauges: PerArm::default(), wanted };
+        self.subscribed.insert(subscribed.wanted.key, subscribed);
     }
+
+    fn unsubscribe(&mut self, key: u64) {
+        self.subscribed.remove(&key);
+    }
+
+    fn tick<'a>(&'a mut self, at: Timestamp) -> Answer<'a, Vec<SourceSample>> {
+        Box::pin(self.read_tick(at))
+    }
+
     fn settle(&self) -> Duration {
-        Duration::ZERO
+        self.settle
     }
 }

@@ -13,20 +13,23 @@ use crate::source::tracker::Place;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most rollouts in one query (PACKS 1.1: beyond it the server's time grows faster than what is saved).
-pub const BATCH_MAX: usize = 50;
+pub(super) const BATCH_MAX: usize = 50;
+
+/// Between the label values in the name of a process.
+const BETWEEN: &str = " @ ";
 
 /// One telemetry entry of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(super) struct Member {
     /// The subscription.
-    pub key: u64,
+    pub(super) key: u64,
     /// Its entry.
-    pub entry: usize,
+    pub(super) entry: usize,
 }
 
 /// What a query of a batch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(super) enum Purpose {
     /// Counters: question, selector.
     Rows(usize, usize),
     /// Times of the newest samples.
@@ -35,9 +38,9 @@ pub enum Purpose {
 
 /// Entries that are asked together.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub(super) struct Batch {
     /// Whose.
-    pub members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     /// What they all ask; its own arms mean nothing.
     asked: Asked,
     arms: Vec<PerArm<Vec<String>>>,
@@ -46,7 +49,7 @@ pub struct Batch {
 }
 
 /// Batches of all entries: alike together, at most [`BATCH_MAX`] in each.
-pub fn batches<'a>(all: impl IntoIterator<Item = (Member, &'a Asked)>) -> Vec<Batch> {
+pub(super) fn batches<'a>(all: impl IntoIterator<Item = (Member, &'a Asked)>) -> Vec<Batch> {
     let mut groups: BTreeMap<String, Vec<(Member, &Asked)>> = BTreeMap::new();
     for (member, asked) in all {
         groups.entry(asked.key()).or_default().push((member, asked));
@@ -72,7 +75,7 @@ impl Batch {
     }
 
     /// Two halves; `None` for a batch of one.
-    pub fn split(&self) -> Option<[Batch; 2]> {
+    pub(super) fn split(&self) -> Option<[Batch; 2]> {
         let middle = self.members.len() / 2;
         (middle > 0).then(|| {
             [(0, middle), (middle, self.members.len())]
@@ -81,7 +84,7 @@ impl Batch {
     }
 
     /// The queries of a tick.
-    pub fn queries(&self) -> Vec<(Purpose, String)> {
+    pub(super) fn queries(&self) -> Vec<(Purpose, String)> {
         let matchers = self.asked.arm_matchers(&self.arms);
         let mut out = Vec::new();
         for (at, question) in self.asked.questions.iter().enumerate() {
@@ -94,7 +97,7 @@ impl Batch {
     }
 
     /// The query for the starts of these processes; `None` where the pack knows none.
-    pub fn start_query(&self, processes: &BTreeMap<String, Vec<String>>) -> Option<String> {
+    pub(super) fn start_query(&self, processes: &BTreeMap<String, Vec<String>>) -> Option<String> {
         let by = labels(&self.asked.identity);
         let matchers: Vec<Matcher> = self
             .asked
@@ -115,7 +118,7 @@ impl Batch {
     }
 
     /// The question and whose row this is; empty for the cross product of two label matchers.
-    pub fn owners(&self, row: &RowRef<'_>, scratch: &mut String) -> &[(usize, Arm)] {
+    pub(super) fn owners(&self, row: &RowRef<'_>, scratch: &mut String) -> &[(usize, Arm)] {
         scratch.clear();
         for (at, label) in self.asked.arm_labels.iter().enumerate() {
             if at > 0 {
@@ -126,31 +129,36 @@ impl Batch {
         self.owners.get(scratch.as_str()).map_or(&[], Vec::as_slice)
     }
 
-    /// The process of a row, as it is named to people; and its label values.
-    pub fn process(&self, row: &RowRef<'_>) -> (String, Vec<String>) {
-        let values: Vec<String> = self.asked.identity.iter().map(|label| row.label(label).to_owned()).collect();
-        (process_name(&values), values)
+    /// The process of a row.
+    pub(super) fn process(&self, row: &RowRef<'_>) -> String {
+        process_name(&self.asked.identity, row)
     }
 
     /// The values of the labels a question keeps.
-    pub fn kept<'a>(&self, question: usize, row: &RowRef<'a>) -> Vec<&'a str> {
+    pub(super) fn kept<'a>(&self, question: usize, row: &RowRef<'a>) -> Vec<&'a str> {
         self.asked.questions.get(question).map_or_else(Vec::new, |q| q.keep.iter().map(|label| row.label(label)).collect())
     }
 
     /// Where a row goes in its tracker.
-    pub fn place(&self, member: usize, question: usize, select: usize, arm: Arm) -> (u64, Place) {
+    pub(super) fn place(&self, member: usize, question: usize, select: usize, arm: Arm) -> (u64, Place) {
         let Member { key, entry } = self.members[member];
         (key, Place { entry, question, select, arm })
     }
 }
 
-/// What people call a process: its label values that say anything.
-pub fn process_name(values: &[String]) -> String {
-    values.iter().filter(|v| !v.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
+/// What a process is called: the values of its identity's labels. The separator is one no label value begins or ends with.
+pub(super) fn process_name(identity: &[String], row: &RowRef<'_>) -> String {
+    let values: Vec<&str> = identity.iter().map(|label| row.label(label)).collect();
+    values.join(BETWEEN)
+}
+
+/// The label values of a name made by [`process_name`].
+pub(super) fn process_labels(name: &str) -> Vec<String> {
+    name.split(BETWEEN).map(str::to_owned).collect()
 }
 
 /// Form P: cumulative counts of one process, other labels summed away (PACKS 1.1).
-pub fn sum(asked: &Asked, question: &Question, select: &Select) -> String {
+pub(super) fn sum(asked: &Asked, question: &Question, select: &Select) -> String {
     let by = labels(asked.identity.iter().chain(&asked.arm_labels).chain(&question.keep));
     format!("sum by ({by}) ({select})")
 }
@@ -166,7 +174,7 @@ fn sampled(asked: &Asked, matchers: &[Matcher]) -> String {
 }
 
 /// The series to count by: a histogram's `_count` instead of its twenty `_bucket`s.
-pub fn counted(question: &Question, select: &Select) -> Select {
+pub(super) fn counted(question: &Question, select: &Select) -> Select {
     match select.name.strip_suffix("_bucket") {
         Some(name) if question.group == Group::Buckets => Select { name: format!("{name}_count"), matchers: select.matchers.clone() },
         _ => select.clone(),
@@ -174,14 +182,14 @@ pub fn counted(question: &Question, select: &Select) -> Select {
 }
 
 /// Label names for a `by` clause, each once.
-pub fn labels<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+pub(super) fn labels<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let mut seen = BTreeSet::new();
     let once: Vec<String> = names.into_iter().filter(|n| seen.insert(*n)).map(|n| label_name(n)).collect();
     once.join(", ")
 }
 
 /// A look-up as a query.
-pub fn probe(probe: &Probe) -> String {
+pub(super) fn probe(probe: &Probe) -> String {
     match probe {
         Probe::Metrics { names, matchers } => {
             let mut all = vec![Matcher::any_of("__name__", &names.iter().map(String::as_str).collect::<Vec<_>>())];
@@ -194,7 +202,7 @@ pub fn probe(probe: &Probe) -> String {
 }
 
 /// What a look-up found: names of metrics, or of labels with a value.
-pub fn found<'a>(probe: &Probe, rows: impl Iterator<Item = RowRef<'a>>) -> BTreeSet<String> {
+pub(super) fn found<'a>(probe: &Probe, rows: impl Iterator<Item = RowRef<'a>>) -> BTreeSet<String> {
     match probe {
         Probe::Metrics { .. } => rows.map(|r| r.label("__name__").to_owned()).collect(),
         Probe::Labels { .. } => {
@@ -204,7 +212,7 @@ pub fn found<'a>(probe: &Probe, rows: impl Iterator<Item = RowRef<'a>>) -> BTree
 }
 
 /// The matchers of one arm as text, for a rule's own queries.
-pub fn arm_text(asked: &Asked, arm: Arm) -> String {
+pub(super) fn arm_text(asked: &Asked, arm: Arm) -> String {
     let pairs = asked.arm_labels.iter().zip(&asked.arms[arm]);
     pairs.map(|(label, value)| format!("{}={}", label_name(label), quoted(value))).collect::<Vec<_>>().join(",")
 }

@@ -1,0 +1,130 @@
+//! The baseline's past: raw counters by `query_range`, one series per process, differenced by the same code as ticks.
+
+use super::client::{Client, Query};
+use super::planner;
+use super::{SCRAPE_ASSUMED, whole};
+use crate::model::{Arm, Buckets, Counts, History, PerArm, Reading, Timestamp};
+use crate::source::packs::Packs;
+use crate::source::packs::resolve::{Asked, Question};
+use crate::source::packs::select::Matcher;
+use crate::source::tracker::{Place, Tracker};
+use crate::source::{SourceError, Subscription};
+use std::time::Duration;
+
+/// Most steps of one history; Prometheus refuses more than 11,000 points a series.
+const STEPS_MAX: u32 = 10_000;
+
+/// The stretch asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) end: Timestamp,
+    pub(super) length: Duration,
+    pub(super) interval: Duration,
+}
+
+impl Span {
+    /// Steps, without the one that only primes.
+    fn steps(self) -> u32 {
+        let interval = self.interval.as_millis().max(1);
+        u32::try_from(self.length.as_millis() / interval).unwrap_or(STEPS_MAX).min(STEPS_MAX)
+    }
+
+    /// `query_range` takes whole seconds: the grid ends at the last one.
+    fn start(self) -> Timestamp {
+        self.end.floor_to(Duration::from_secs(1)) - self.interval * self.steps()
+    }
+}
+
+/// One process' class over time.
+struct Series {
+    place: Place,
+    process: String,
+    kept: Vec<String>,
+    points: Vec<(f64, f64)>,
+    next: usize,
+}
+
+/// Reads it.
+pub(super) async fn read(
+    client: &Client,
+    packs: &Packs,
+    wanted: &Subscription,
+    span: Span,
+    bounds_ms: &[f64],
+) -> Result<History, SourceError> {
+    let resolved = super::lookup::resolve(client, packs, wanted, span.end).await?;
+    let mut series = Vec::new();
+    for (entry, asked) in resolved.asked.iter().enumerate() {
+        for (at, question) in asked.questions.iter().enumerate() {
+            for select in 0..question.selects.len() {
+                let place = Place { entry, question: at, select, arm: Arm::Baseline };
+                series.extend(read_one(client, asked, question, place, span).await?);
+            }
+        }
+    }
+    let scrape = span.interval.max(SCRAPE_ASSUMED);
+    let tracker = Tracker::new(wanted, resolved.asked, bounds_ms.to_vec(), scrape);
+    Ok(differenced(tracker, &mut series, span, bounds_ms.len()))
+}
+
+async fn read_one(client: &Client, asked: &Asked, question: &Question, place: Place, span: Span) -> Result<Vec<Series>, SourceError> {
+    let baseline: Vec<Matcher> =
+        asked.arm_labels.iter().zip(&asked.arms.baseline).map(|(label, value)| Matcher::any_of(label, &[value])).collect();
+    let text = planner::sum(asked, question, &question.selects[place.select].0.with(&baseline));
+    let query = Query::Range { query: text, start: span.start(), end: span.end, step: span.interval };
+    let rows = client.ask(&query).await.and_then(whole).map_err(|fault| fault.into_error(client.url(), query.text()))?;
+    let one = |row: super::decoder::RowRef<'_>| Series {
+        place,
+        process: planner::process_name(&asked.identity, &row),
+        kept: question.keep.iter().map(|label| row.label(label).to_owned()).collect(),
+        points: row.points().to_vec(),
+        next: 0,
+    };
+    Ok(rows.rows().map(one).collect())
+}
+
+/// Ticks of the past, one after the other.
+fn differenced(mut tracker: Tracker, series: &mut [Series], span: Span, bounds: usize) -> History {
+    let mut history = History::default();
+    let custom = |reading: &Reading<Counts>| reading.ok();
+    let mut seen_any = false;
+    for step in 0..=span.steps() {
+        let at = span.start() + span.interval * step;
+        for one in series.iter_mut() {
+            one.feed(&mut tracker, at, span.interval);
+        }
+        let arm = tracker.finish(at, PerArm::default()).arms.baseline;
+        let primed = seen_any;
+        seen_any |= arm.requests.is_ok() || arm.buckets.is_ok();
+        if !primed {
+            continue; // before the first reading there is nothing, and the first only notes
+        }
+        history.requests.push(arm.requests.ok());
+        if bounds > 0 {
+            history.buckets.push(arm.buckets.ok().filter(|b: &Buckets| b.len() == bounds + 1));
+        }
+        history.custom_counts.resize_with(arm.custom_counts.len(), Vec::new);
+        for (past, reading) in history.custom_counts.iter_mut().zip(&arm.custom_counts) {
+            past.push(custom(reading));
+        }
+    }
+    if history.buckets.iter().all(Option::is_none) {
+        history.buckets.clear();
+    }
+    history
+}
+
+impl Series {
+    /// The value at a step, if the series was there.
+    fn feed(&mut self, tracker: &mut Tracker, at: Timestamp, interval: Duration) {
+        let half = interval.as_secs_f64() / 2.0;
+        let now = at.as_secs_f64();
+        while self.points.get(self.next).is_some_and(|(t, _)| *t < now - half) {
+            self.next += 1;
+        }
+        if let Some((_, value)) = self.points.get(self.next).filter(|(t, _)| *t <= now + half) {
+            let kept: Vec<&str> = self.kept.iter().map(String::as_str).collect();
+            tracker.row(self.place, &self.process, &kept, *value);
+        }
+    }
+}

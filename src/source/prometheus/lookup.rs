@@ -1,0 +1,216 @@
+//! What a subscription will find: which candidates exist, bucket bounds, the measured scrape interval and settle, and the
+//! sentences an operator should read before a rollout starts.
+
+use super::client::{Client, Lease, Query};
+use super::decoder::Fault;
+use super::planner::{self, Batch, Member};
+use crate::model::{Arm, BOUNDS_MAX, PerArm, Timestamp};
+use crate::source::packs::Packs;
+use crate::source::packs::resolve::{Asked, Group, Probe, Question, Resolver};
+use crate::source::tracker::bound_ms;
+use crate::source::{SetUp, SourceError, Subscription};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Added to the longest scrape seen: the server needs a moment to make samples visible.
+const SETTLE_EXTRA: Duration = Duration::from_millis(100);
+/// Longest settle delay believed.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// The stretch in which the scrape interval is measured.
+const MEASURED: &str = "5m";
+/// Most names listed in one warning.
+const NAMED_MAX: usize = 5;
+
+/// The questions of a subscription, as far as they could be settled.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) asked: Vec<Asked>,
+    pub(super) warnings: Vec<String>,
+    /// Some choice was made without a series to go by.
+    pub(super) guessed: bool,
+    /// The histogram exists in native form only.
+    pub(super) native_only: bool,
+}
+
+async fn ask<'a>(client: &'a Client, query: &Query) -> Result<Lease<'a>, SourceError> {
+    let whole = client.ask(query).await.and_then(super::whole);
+    whole.map_err(|fault: Fault| fault.into_error(client.url(), query.text()))
+}
+
+/// Makes every choice of a subscription.
+pub(super) async fn resolve(client: &Client, packs: &Packs, wanted: &Subscription, at: Timestamp) -> Result<Resolved, SourceError> {
+    let mut resolver = Resolver::new(packs, wanted).map_err(SourceError::Unusable)?;
+    while let Some(probe) = resolver.next().map_err(SourceError::Unusable)? {
+        let found = look_up(client, &probe, at).await?;
+        resolver.answer(&found);
+    }
+    let asked = resolver.finish().map_err(SourceError::Unusable)?;
+    let mut native_only = false;
+    for one in &asked {
+        native_only |= native(client, one, at).await?;
+    }
+    Ok(Resolved { asked, native_only, guessed: resolver.guessed, warnings: resolver.warnings })
+}
+
+async fn look_up(client: &Client, probe: &Probe, at: Timestamp) -> Result<BTreeSet<String>, SourceError> {
+    let rows = ask(client, &Query::Instant(planner::probe(probe), at)).await?;
+    Ok(planner::found(probe, rows.rows()))
+}
+
+/// Is the histogram there, but without `_bucket` series?
+async fn native(client: &Client, asked: &Asked, at: Timestamp) -> Result<bool, SourceError> {
+    let Some(question) = asked.questions.iter().find(|q| q.group == Group::Buckets) else { return Ok(false) };
+    let bucket = question.selects[0].0.name.clone();
+    let bare = bucket.strip_suffix("_bucket").unwrap_or(&bucket).to_owned();
+    let probe = Probe::Metrics { names: vec![bucket.clone(), bare.clone()], matchers: asked.arm_matchers([&asked.arms]) };
+    let found = look_up(client, &probe, at).await?;
+    Ok(found.contains(&bare) && !found.contains(&bucket))
+}
+
+/// The set-up of a subscription, and the settle delay where one could be measured.
+pub(super) async fn set_up(
+    client: &Client,
+    packs: &Packs,
+    wanted: &Subscription,
+    at: Timestamp,
+) -> Result<(SetUp, Option<Duration>), SourceError> {
+    let resolved = resolve(client, packs, wanted, at).await?;
+    let mut set_up = SetUp { warnings: resolved.warnings, ..SetUp::default() };
+    if resolved.native_only {
+        set_up.warnings.push(
+            "the latency histogram exists in native form only, which is not read: set always_scrape_classic_histograms for its job"
+                .to_owned(),
+        );
+    }
+    let mut settle = None;
+    for (entry, asked) in resolved.asked.iter().enumerate() {
+        let batch = planner::batches([(Member { key: wanted.key, entry }, asked)]);
+        set_up.queries.extend(batch.iter().flat_map(Batch::queries).map(|(_, text)| text));
+        for question in &asked.questions {
+            look_at(client, asked, question, at, &mut set_up).await?;
+        }
+        if let Some(first) = asked.questions.first() {
+            let measured = measure(client, asked, first, at).await?;
+            set_up.scrape_interval = set_up.scrape_interval.max(measured.scrape);
+            settle = settle.max(measured.settle);
+        }
+    }
+    if set_up.scrape_interval.is_none() {
+        set_up.warnings.push(format!("no scrape interval could be measured: fewer than three samples in {MEASURED}"));
+    }
+    Ok((set_up, settle))
+}
+
+/// Which arm has series, which bounds, and whether a process is scraped twice.
+async fn look_at(client: &Client, asked: &Asked, question: &Question, at: Timestamp, set_up: &mut SetUp) -> Result<(), SourceError> {
+    let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
+    if question.group == Group::Buckets {
+        let bounds = bounds(client, asked, question, at).await?;
+        set_up.bounds_ms = common(&bounds, &mut set_up.warnings);
+    }
+    let counted = planner::counted(question, &select);
+    let by = planner::labels(&asked.arm_labels);
+    let query = Query::Instant(format!("count by ({by}) ({counted})"), at);
+    let rows = ask(client, &query).await?;
+    for arm in Arm::BOTH {
+        let there = rows.rows().any(|row| of_arm(asked, arm, |label| row.label(label)));
+        if !there {
+            let name = counted.name.as_str();
+            set_up.warnings.push(format!("{}: no series of {name} yet for {}", arm.name(), planner::arm_text(asked, arm)));
+        }
+    }
+    drop(rows);
+    refuse_doubles(client, asked, &counted.to_string(), at).await
+}
+
+/// The same process scraped by two jobs counts everything twice, and evidence with it (PACKS 1.5).
+async fn refuse_doubles(client: &Client, asked: &Asked, counted: &str, at: Timestamp) -> Result<(), SourceError> {
+    if ["job", "instance"].iter().all(|label| asked.identity.iter().any(|i| i == label)) {
+        return Ok(());
+    }
+    let by = planner::labels(&asked.identity);
+    let targets: Vec<String> = asked.identity.iter().cloned().chain(["job".to_owned(), "instance".to_owned()]).collect();
+    let query = format!("count by ({by}) (count by ({}) ({counted})) > 1", planner::labels(&targets));
+    let rows = ask(client, &Query::Instant(query, at)).await?;
+    let names: Vec<String> = rows.rows().take(NAMED_MAX).map(|row| planner::process_name(&asked.identity, &row)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    Err(SourceError::Unusable(format!(
+        "{counted} is scraped twice for {names}: drop one of the jobs, or give the telemetry entry an `extra` matcher such as 'job=\"...\"'"
+    )))
+}
+
+fn of_arm<'a>(asked: &Asked, arm: Arm, label: impl Fn(&str) -> &'a str) -> bool {
+    asked.arm_labels.iter().zip(&asked.arms[arm]).all(|(name, value)| label(name) == value)
+}
+
+/// Finite bounds of each arm's buckets, ms.
+async fn bounds(client: &Client, asked: &Asked, question: &Question, at: Timestamp) -> Result<PerArm<BTreeSet<u64>>, SourceError> {
+    let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
+    let by = planner::labels(asked.arm_labels.iter().chain(&question.keep));
+    let rows = ask(client, &Query::Instant(format!("group by ({by}) ({select})"), at)).await?;
+    Ok(PerArm::from_fn(|arm| {
+        let of_arm = rows.rows().filter(|row| of_arm(asked, arm, |label| row.label(label)));
+        let bounds = of_arm.filter_map(|row| bound_ms(row.label("le"), question.unit_ms));
+        bounds.filter(|b| b.is_finite() && *b >= 0.0).map(f64::to_bits).collect()
+    }))
+}
+
+/// Bounds both arms have; those of one while the other has none.
+fn common(bounds: &PerArm<BTreeSet<u64>>, warnings: &mut Vec<String>) -> Vec<f64> {
+    let both: Vec<u64> = match (bounds.baseline.is_empty(), bounds.canary.is_empty()) {
+        (false, false) => bounds.baseline.intersection(&bounds.canary).copied().collect(),
+        _ => bounds.baseline.union(&bounds.canary).copied().collect(),
+    };
+    if both.is_empty() && !bounds.baseline.is_empty() {
+        warnings.push("the arms' latency histograms have no bound in common: latency cannot be compared".to_owned());
+    }
+    if both.len() > BOUNDS_MAX {
+        warnings.push(format!("the latency histogram has {} bounds, the first {BOUNDS_MAX} are used", both.len()));
+    }
+    both.into_iter().take(BOUNDS_MAX).map(f64::from_bits).collect()
+}
+
+#[derive(Debug, Default)]
+struct Measured {
+    scrape: Option<Duration>,
+    settle: Option<Duration>,
+}
+
+/// The scrape interval of the slowest process, from the times of raw samples; and how long scrapes take, which is how long
+/// after a tick its samples are all there.
+async fn measure(client: &Client, asked: &Asked, question: &Question, at: Timestamp) -> Result<Measured, SourceError> {
+    let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
+    let window = format!("{}[{MEASURED}]", planner::counted(question, &select));
+    let rows = ask(client, &Query::Instant(window, at)).await?;
+    let mut processes: BTreeMap<String, Duration> = BTreeMap::new();
+    let mut jobs: BTreeSet<String> = BTreeSet::new();
+    for row in rows.rows() {
+        jobs.insert(row.label("job").to_owned());
+        if let Some(gap) = median_gap(row.points()) {
+            let fastest = processes.entry(planner::process_name(&asked.identity, &row)).or_insert(gap);
+            *fastest = gap.min(*fastest);
+        }
+    }
+    drop(rows);
+    let mut measured = Measured { scrape: processes.into_values().max(), settle: None };
+    jobs.remove("");
+    if !jobs.is_empty() {
+        let job = crate::source::packs::select::Matcher::any_of("job", &jobs.iter().map(String::as_str).collect::<Vec<_>>());
+        let query = format!("quantile(0.99, max_over_time(scrape_duration_seconds{{{job}}}[{MEASURED}]))");
+        let rows = ask(client, &Query::Instant(query, at)).await?;
+        let longest = rows.rows().next().and_then(|row| row.value()).filter(|s| s.is_finite() && *s >= 0.0);
+        measured.settle = longest.map(|s| (Duration::from_secs_f64(s.min(SETTLE_MAX.as_secs_f64())) + SETTLE_EXTRA).min(SETTLE_MAX));
+    }
+    Ok(measured)
+}
+
+/// The median distance of samples; `None` for fewer than three.
+fn median_gap(points: &[(f64, f64)]) -> Option<Duration> {
+    let mut gaps: Vec<f64> = points.windows(2).map(|w| w[1].0 - w[0].0).filter(|gap| *gap > 0.0).collect();
+    gaps.sort_by(f64::total_cmp);
+    // to a tenth of a second: scrapes jitter by milliseconds
+    (gaps.len() >= 2).then(|| Duration::from_millis(((gaps[gaps.len() / 2] * 10.0).round() * 100.0).max(100.0) as u64))
+}
