@@ -9,3 +9,5 @@ mod layers;
 mod rig;
 mod served;
 mod store;
+mod prom_rig;
+mod prometheus;
