@@ -1,8 +1,32 @@
-//! Samples straight from `/metrics` pages, without a Prometheus.
+//! Samples straight from `/metrics` pages, without a Prometheus. The same packs, the same tracker: only where rows come
+//! from differs. Each page gets the labels Prometheus would add (`job` = the source's name, `instance` = host:port), so
+//! identities and arms mean the same.
+//!
+//! What was scraped in the last hour is kept, bounded, as the baseline's past for rollouts to come.
 
+mod text;
+
+use super::packs::grammar::{OneOrMany, Start};
+use super::packs::resolve::{Asked, Group, Probe, Resolver};
+use super::packs::select::Select;
+use super::tracker::{Place, Tracker, bound_ms};
 use super::{Answer, Packs, SetUp, Source, SourceError, SourceSample, Subscription};
-use crate::model::{History, Timestamp};
+use crate::model::{Arm, BOUNDS_MAX, Blind, History, PerArm, Timestamp};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use reqwest::{Url, redirect};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
+use text::Row;
+
+/// How long pages are kept as history.
+const KEPT: Duration = Duration::from_secs(3600);
+/// Most rows kept as history, some 60 MB: beyond it the oldest go.
+const KEPT_ROWS_MAX: usize = 200_000;
+/// Distance of two scrapes until ticks show it.
+const SCRAPE_ASSUMED: Duration = Duration::from_secs(15);
+/// A past shorter than this many polls is worth less than one that was given.
+const PAST_MIN: usize = 20;
 
 /// What to scrape.
 #[derive(Clone, Debug)]
@@ -26,48 +50,415 @@ impl ScrapeSettings {
     }
 }
 
+/// One page as it was read.
+#[derive(Clone, Debug)]
+struct Page {
+    rows: Vec<Row>,
+}
+
+/// All pages of one tick.
+#[derive(Clone, Debug)]
+struct Scraped {
+    at: Timestamp,
+    pages: Arc<Vec<Page>>,
+}
+
+/// One rollout's subscription.
+#[derive(Debug)]
+struct Subscribed {
+    wanted: Subscription,
+    bounds_ms: Vec<f64>,
+    tracker: Option<Tracker>,
+    guessed: bool,
+}
+
 /// `/metrics` pages as a source.
 #[derive(Debug)]
 pub struct Scrape {
     settings: ScrapeSettings,
+    http: reqwest::Client,
+    subscribed: BTreeMap<u64, Subscribed>,
+    past: VecDeque<Scraped>,
+    given: Option<History>,
 }
 
 impl Scrape {
     /// # Errors
     /// A URL is none.
     pub fn new(settings: ScrapeSettings) -> Result<Self, SourceError> {
-        Ok(Self { settings })
+        let unusable = |why: String| SourceError::Unusable(format!("source {}: {why}", settings.name));
+        for url in &settings.urls {
+            parse_url(url).map_err(unusable)?;
+        }
+        // the first caller in the process wins; all of ours name the same provider
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || reqwest::Client::builder().timeout(settings.timeout).redirect(redirect::Policy::none());
+        // an image without certificates is no reason to fail where none are needed
+        let http = builder().build().or_else(|_| builder().tls_certs_only([]).build()).map_err(|e| unusable(e.to_string()))?;
+        Ok(Self { settings, http, subscribed: BTreeMap::new(), past: VecDeque::new(), given: None })
     }
 
     /// Answers [`Source::history`] with this while it has scraped too little itself.
     #[must_use]
-    pub fn with_history(self, _history: History) -> Self {
+    pub fn with_history(mut self, history: History) -> Self {
+        self.given = Some(history);
         self
     }
+
+    /// Pages of the settings and of these subscriptions, each once.
+    fn urls<'a>(&'a self, more: impl IntoIterator<Item = &'a Subscription>) -> Vec<String> {
+        let of_rules = more.into_iter().flat_map(|w| w.telemetry.iter().flat_map(|t| &t.scrape));
+        let all: BTreeSet<&String> = self.settings.urls.iter().chain(of_rules).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Reads pages; those that could be read, and a sentence for each that could not.
+    async fn scrape(&self, urls: Vec<String>, names: &BTreeSet<String>, at: Timestamp) -> (Scraped, Vec<String>) {
+        let mut reads = FuturesUnordered::new();
+        for url in &urls {
+            reads.push(self.page(url, names));
+        }
+        let (mut pages, mut problems) = (Vec::new(), Vec::new());
+        while let Some(read) = reads.next().await {
+            match read {
+                Ok(page) => pages.push(page),
+                Err(why) => problems.push(why),
+            }
+        }
+        if urls.is_empty() {
+            problems.push(format!("source {} has no URL to scrape: give it `urls`, or the telemetry entry `scrape`", self.settings.name));
+        }
+        problems.sort();
+        (Scraped { at, pages: Arc::new(pages) }, problems)
+    }
+
+    async fn page(&self, url: &str, names: &BTreeSet<String>) -> Result<Page, String> {
+        let said = |why: String| format!("{url}: {why}");
+        let parsed = parse_url(url)?;
+        let accept = "text/plain;version=0.0.4, application/openmetrics-text;version=1.0.0;q=0.5";
+        let sent = self.http.get(parsed.clone()).header("Accept", accept).send().await;
+        let mut response = sent.map_err(|e| said(root_cause(&e)))?;
+        if !response.status().is_success() {
+            return Err(said(format!("HTTP {}", response.status().as_u16())));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| said(root_cause(&e)))? {
+            if body.len() + chunk.len() > self.settings.body_max {
+                return Err(said(format!("the page is larger than {} bytes", self.settings.body_max)));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut rows = text::rows(&String::from_utf8_lossy(&body), names).map_err(said)?;
+        let instance = format!("{}:{}", parsed.host_str().unwrap_or(""), parsed.port_or_known_default().unwrap_or(80));
+        for row in &mut rows {
+            add_target_labels(row, &self.settings.name, &instance);
+        }
+        Ok(Page { rows })
+    }
+
+    /// Every metric any pack or rule may ask for: the rest of a page is skipped while it is read.
+    fn names<'a>(&'a self, more: impl IntoIterator<Item = &'a Subscription>) -> BTreeSet<String> {
+        let packs = self.settings.packs.names();
+        let mut names: BTreeSet<String> = packs.iter().filter_map(|n| self.settings.packs.get(n)).flat_map(|p| pack_names(p)).collect();
+        for counts in more.into_iter().flat_map(|w| &w.custom_counts) {
+            let selects = [&counts.total, &counts.part].map(|text| Select::parse(&text.replace("{{workload}}", "")));
+            names.extend(selects.into_iter().filter_map(|s| s.ok().map(|s| s.name)));
+        }
+        names
+    }
+
+    fn keep(&mut self, scraped: &Scraped) {
+        if self.past.back().is_some_and(|last| last.at >= scraped.at) {
+            return;
+        }
+        self.past.push_back(scraped.clone());
+        let rows = |s: &Scraped| s.pages.iter().map(|p| p.rows.len()).sum::<usize>();
+        let mut total: usize = self.past.iter().map(rows).sum();
+        while self.past.front().is_some_and(|first| scraped.at.since(first.at) > KEPT || total > KEPT_ROWS_MAX) {
+            total -= self.past.pop_front().as_ref().map_or(0, rows);
+        }
+    }
+
+    async fn read_tick(&mut self, at: Timestamp) -> Vec<SourceSample> {
+        let wanted: Vec<&Subscription> = self.subscribed.values().map(|s| &s.wanted).collect();
+        let (urls, names) = (self.urls(wanted.iter().copied()), self.names(wanted));
+        let (scraped, problems) = self.scrape(urls, &names, at).await;
+        self.keep(&scraped);
+        let packs = self.settings.packs.clone();
+        let words = problems.join("; ");
+        self.subscribed.values_mut().map(|s| s.finish(&packs, &scraped, &words)).collect()
+    }
+
+    /// The past of a subscription's baseline, from pages kept.
+    fn replayed(&self, asked: Vec<Asked>, wanted: &Subscription, span: (Timestamp, Duration, Duration), bounds_ms: &[f64]) -> History {
+        let (end, length, interval) = span;
+        let mut history = History::default();
+        let mut tracker = Tracker::new(wanted, asked, bounds_ms.to_vec(), interval);
+        let kept: Vec<&Scraped> = self.past.iter().filter(|s| s.at <= end && end.since(s.at) <= length).collect();
+        let mut last: Option<Timestamp> = None;
+        for scraped in kept {
+            feed(&mut tracker, scraped);
+            let arm = tracker.finish(scraped.at, PerArm::default()).arms.baseline;
+            let Some(before) = last.replace(scraped.at) else { continue }; // the first only notes
+            let missed = (scraped.at.since(before).as_secs_f64() / interval.as_secs_f64()).round() as usize;
+            let gap = missed.saturating_sub(1).min(self.past.len());
+            history.requests.extend(std::iter::repeat_n(None, gap));
+            history.requests.push(arm.requests.ok());
+            if !bounds_ms.is_empty() {
+                history.buckets.extend(std::iter::repeat_n(None, gap));
+                history.buckets.push(arm.buckets.ok());
+            }
+        }
+        if history.buckets.iter().all(Option::is_none) {
+            history.buckets.clear();
+        }
+        history
+    }
+}
+
+fn parse_url(url: &str) -> Result<Url, String> {
+    let parsed = Url::parse(url).map_err(|e| format!("url {url:?}: {e}"))?;
+    if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() {
+        Ok(parsed)
+    } else {
+        Err(format!("url {url:?} is not http://host:port/path"))
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// As Prometheus does: the target's labels win, a metric's own of the same name become `exported_*`.
+fn add_target_labels(row: &mut Row, job: &str, instance: &str) {
+    for (label, _) in &mut row.labels {
+        if label == "job" || label == "instance" {
+            label.insert_str(0, "exported_");
+        }
+    }
+    row.labels.push(("job".to_owned(), job.to_owned()));
+    row.labels.push(("instance".to_owned(), instance.to_owned()));
+}
+
+/// Every metric a pack names.
+fn pack_names(pack: &super::packs::grammar::Pack) -> Vec<String> {
+    let bare = |text: &String| text.trim_start_matches("count(").split(['{', ')']).next().unwrap_or("").to_owned();
+    let of = |from: &OneOrMany| from.all().iter().map(bare).collect::<Vec<_>>();
+    let counts = pack.counts.values().chain(pack.variants.values().flat_map(|v| v.counts.values()));
+    let mut names: Vec<String> = counts.flat_map(|c| of(&c.from).into_iter().chain(c.also.iter().map(bare))).collect();
+    let histograms = [pack.latency.as_ref()].into_iter().chain(pack.variants.values().map(|v| v.latency.as_ref()));
+    for latency in histograms.flatten() {
+        if let super::packs::grammar::Latency::Histogram(h) = latency {
+            names.extend(of(&h.from).iter().map(|n| format!("{n}_bucket")));
+        }
+    }
+    for name in names.clone() {
+        names.push(format!("{name}_count"));
+    }
+    if let Some(Start::Uptime(name) | Start::Epoch(name)) = &pack.start {
+        names.push(name.clone());
+    }
+    names
+}
+
+fn rows(scraped: &Scraped) -> impl Iterator<Item = &Row> {
+    scraped.pages.iter().flat_map(|p| &p.rows)
+}
+
+fn matches(row: &Row, select: &Select) -> bool {
+    row.name == select.name && select.matchers.iter().all(|m| m.matches(row.label(&m.label)))
+}
+
+fn is_arm(row: &Row, asked: &Asked, arm: Arm) -> bool {
+    asked.arm_labels.iter().zip(&asked.arms[arm]).all(|(label, value)| row.label(label) == value)
+}
+
+/// Rows of the pages into a tracker.
+fn feed(tracker: &mut Tracker, scraped: &Scraped) {
+    let all: Vec<Asked> = tracker.asked().into_iter().cloned().collect();
+    for (entry, asked) in all.iter().enumerate() {
+        for page in scraped.pages.iter() {
+            let start = page_start(page, asked.start.as_ref(), scraped.at);
+            for row in &page.rows {
+                feed_row(tracker, entry, asked, row, (scraped.at, start));
+            }
+        }
+    }
+}
+
+fn feed_row(tracker: &mut Tracker, entry: usize, asked: &Asked, row: &Row, (at, start): (Timestamp, Option<Timestamp>)) {
+    for (question_at, question) in asked.questions.iter().enumerate() {
+        let selects = question.selects.iter().enumerate().filter(|(_, (select, _))| matches(row, select));
+        for (select_at, _) in selects {
+            for arm in Arm::BOTH.into_iter().filter(|arm| is_arm(row, asked, *arm)) {
+                let process = asked.identity.iter().map(|l| row.label(l)).filter(|v| !v.is_empty()).collect::<Vec<_>>().join(" @ ");
+                let kept: Vec<&str> = question.keep.iter().map(|label| row.label(label)).collect();
+                tracker.row(Place { entry, question: question_at, select: select_at, arm }, &process, &kept, row.value);
+                tracker.sampled(entry, arm, &process, at);
+                if let Some(start) = start {
+                    tracker.started(entry, &process, start);
+                }
+            }
+        }
+    }
+}
+
+/// When the process behind a page started: one page is one process.
+fn page_start(page: &Page, start: Option<&Start>, at: Timestamp) -> Option<Timestamp> {
+    let value = |name: &str| page.rows.iter().find(|r| r.name == name).map(|r| r.value);
+    match start? {
+        Start::Uptime(name) => Timestamp::from_secs_f64(at.as_secs_f64() - value(name)?),
+        Start::Epoch(name) => Timestamp::from_secs_f64(value(name)?),
+        Start::NewIdentity(_) => None,
+    }
+}
+
+fn look_up(scraped: &Scraped, probe: &Probe) -> BTreeSet<String> {
+    match probe {
+        Probe::Metrics { names, matchers } => rows(scraped)
+            .filter(|r| names.contains(&r.name) && matchers.iter().all(|m| m.matches(r.label(&m.label))))
+            .map(|r| r.name.clone())
+            .collect(),
+        Probe::Labels { select, labels } => {
+            let found = rows(scraped).filter(|r| matches(r, select)).flat_map(|r| labels.iter().filter(|l| !r.label(l).is_empty()));
+            found.cloned().collect()
+        }
+    }
+}
+
+/// Every choice, made from the pages in hand; whether one was a guess; sentences for the operator.
+fn resolve(packs: &Packs, wanted: &Subscription, scraped: &Scraped) -> Result<(Vec<Asked>, bool, Vec<String>), String> {
+    let mut resolver = Resolver::new(packs, wanted)?;
+    while let Some(probe) = resolver.next()? {
+        resolver.answer(&look_up(scraped, &probe));
+    }
+    Ok((resolver.finish()?, resolver.guessed, resolver.warnings))
+}
+
+impl Subscribed {
+    fn finish(&mut self, packs: &Packs, scraped: &Scraped, words: &str) -> SourceSample {
+        if self.tracker.is_none() || self.guessed {
+            match resolve(packs, &self.wanted, scraped) {
+                Ok((asked, guessed, _)) => self.take_in(asked, guessed),
+                Err(why) => return self.empty().blind(Blind::NoSeries, &why),
+            }
+        }
+        let Some(tracker) = &mut self.tracker else { return self.empty().blind(Blind::NoSeries, words) };
+        if scraped.pages.is_empty() {
+            return tracker.blind(Blind::SourceDown, words);
+        }
+        feed(tracker, scraped);
+        let not_asked = PerArm::from_fn(|_| Vec::new());
+        let mut sample = tracker.finish(scraped.at, not_asked);
+        if !words.is_empty() {
+            sample.detail = if sample.detail.is_empty() { words.to_owned() } else { format!("{}; {words}", sample.detail) };
+        }
+        sample
+    }
+
+    /// A tracker whose questions stay the same goes on counting.
+    fn take_in(&mut self, asked: Vec<Asked>, guessed: bool) {
+        let keys = |all: &[Asked]| all.iter().map(Asked::key).collect::<Vec<_>>();
+        let now: Option<Vec<String>> = self.tracker.as_ref().map(|t| t.asked().iter().map(|a| a.key()).collect());
+        if now != Some(keys(&asked)) {
+            self.tracker = Some(Tracker::new(&self.wanted, asked, self.bounds_ms.clone(), SCRAPE_ASSUMED));
+        }
+        self.guessed = guessed;
+    }
+
+    fn empty(&self) -> Tracker {
+        Tracker::new(&self.wanted, Vec::new(), Vec::new(), SCRAPE_ASSUMED)
+    }
+}
+
+/// What the pages hold for a subscription.
+fn set_up(asked: &[Asked], scraped: &Scraped, set_up: &mut SetUp) {
+    for asked in asked {
+        for question in &asked.questions {
+            let select = &question.selects[0].0;
+            set_up.queries.push(format!("{} on each page", select.with(&asked.arm_matchers([&asked.arms]))));
+            let of = |arm: Arm| rows(scraped).filter(move |r| matches(r, select) && is_arm(r, asked, arm));
+            for arm in Arm::BOTH.into_iter().filter(|arm| of(*arm).next().is_none()) {
+                set_up.warnings.push(format!("{}: no series of {} yet", arm.name(), select.name));
+            }
+            if question.group == Group::Buckets {
+                let bounds = PerArm::from_fn(|arm| -> BTreeSet<u64> {
+                    let all = of(arm).filter_map(|r| bound_ms(r.label("le"), question.unit_ms));
+                    all.filter(|b| b.is_finite() && *b >= 0.0).map(f64::to_bits).collect()
+                });
+                set_up.bounds_ms = common(&bounds);
+            }
+        }
+    }
+}
+
+/// Bounds both arms have; those of one while the other has none.
+fn common(bounds: &PerArm<BTreeSet<u64>>) -> Vec<f64> {
+    let PerArm { baseline, canary } = bounds;
+    let both: Vec<u64> = if baseline.is_empty() || canary.is_empty() {
+        baseline.union(canary).copied().collect()
+    } else {
+        baseline.intersection(canary).copied().collect()
+    };
+    both.into_iter().take(BOUNDS_MAX).map(f64::from_bits).collect()
 }
 
 impl Source for Scrape {
     fn name(&self) -> &str {
         &self.settings.name
     }
-    fn set_up<'a>(&'a mut self, _wanted: &'a Subscription, _at: Timestamp) -> Answer<'a, Result<SetUp, SourceError>> {
-        Box::pin(async { Ok(SetUp::default()) })
+
+    fn set_up<'a>(&'a mut self, wanted: &'a Subscription, at: Timestamp) -> Answer<'a, Result<SetUp, SourceError>> {
+        Box::pin(async move {
+            let (urls, names) = (self.urls([wanted]), self.names([wanted]));
+            let (scraped, problems) = self.scrape(urls.clone(), &names, at).await;
+            if scraped.pages.is_empty() {
+                return Err(SourceError::Down { url: urls.join(", "), cause: problems.join("; ") });
+            }
+            let (asked, _, warnings) = resolve(&self.settings.packs, wanted, &scraped).map_err(SourceError::Unusable)?;
+            let mut found = SetUp { warnings, ..SetUp::default() };
+            found.warnings.extend(problems);
+            if !wanted.custom_gauges.is_empty() {
+                found.warnings.push("custom gauges are PromQL: a directly scraped source does not read them".to_owned());
+            }
+            set_up(&asked, &scraped, &mut found);
+            Ok(found)
+        })
     }
+
     fn history<'a>(
         &'a mut self,
-        _wanted: &'a Subscription,
-        _end: Timestamp,
-        _length: Duration,
-        _interval: Duration,
-        _bounds_ms: &'a [f64],
+        wanted: &'a Subscription,
+        end: Timestamp,
+        length: Duration,
+        interval: Duration,
+        bounds_ms: &'a [f64],
     ) -> Answer<'a, Result<History, SourceError>> {
-        Box::pin(async { Ok(History::default()) })
+        Box::pin(async move {
+            let kept = self.past.back().cloned().unwrap_or(Scraped { at: end, pages: Arc::default() });
+            let (asked, ..) = resolve(&self.settings.packs, wanted, &kept).map_err(SourceError::Unusable)?;
+            let own = self.replayed(asked, wanted, (end, length, interval), bounds_ms);
+            let enough = own.requests.iter().flatten().count() >= PAST_MIN;
+            Ok(if enough { own } else { self.given.clone().unwrap_or(own) })
+        })
     }
-    fn subscribe(&mut self, _wanted: Subscription, _bounds_ms: Vec<f64>) {}
-    fn unsubscribe(&mut self, _key: u64) {}
-    fn tick<'a>(&'a mut self, _at: Timestamp) -> Answer<'a, Vec<SourceSample>> {
-        Box::pin(async { Vec::new() })
+
+    fn subscribe(&mut self, wanted: Subscription, bounds_ms: Vec<f64>) {
+        self.subscribed.insert(wanted.key, Subscribed { wanted, bounds_ms, tracker: None, guessed: false });
     }
+
+    fn unsubscribe(&mut self, key: u64) {
+        self.subscribed.remove(&key);
+    }
+
+    fn tick<'a>(&'a mut self, at: Timestamp) -> Answer<'a, Vec<SourceSample>> {
+        Box::pin(self.read_tick(at))
+    }
+
     fn settle(&self) -> Duration {
         Duration::ZERO
     }

@@ -11,3 +11,4 @@ mod served;
 mod store;
 mod prom_rig;
 mod prometheus;
+mod scripted;
