@@ -17,8 +17,10 @@ use crate::model::{Blind, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A start is newer only by more than this: uptime gauges are whole seconds, and clocks of neighbours differ a little.
+/// A process that started less than this before its last sample may have started after it: clocks of neighbours differ.
 const START_SLACK: Duration = Duration::from_millis(2500);
+/// A start moved only if by more than this: Envoy's uptime gauge is renewed at each stats flush (5 s) in whole seconds.
+const START_JITTER: Duration = Duration::from_secs(10);
 /// An increment after a reset may be this many times the largest earlier one (STATISTICS 11).
 const PLAUSIBLE: f64 = 20.0;
 /// A fall beyond this many times the largest earlier increment is no replica that lags: another process answered.
@@ -246,8 +248,8 @@ impl Process {
             return;
         }
         let all = total(behaviour.total, one.classes);
-        let restarted = self.restarted(one.start);
-        let backwards = matches!((one.start, self.start), (Some(new), Some(old)) if new + START_SLACK < old);
+        let restarted = self.restarted(one.start, all);
+        let backwards = matches!((one.start, self.start), (Some(new), Some(old)) if new + START_JITTER < old);
         let jump = JUMP * self.largest.max(1.0);
         let deep = all < self.total / 2.0;
         let (increment, odd) = if backwards {
@@ -276,13 +278,12 @@ impl Process {
         self.fresh = true;
     }
 
-    /// Did it start anew since its last sample?
-    fn restarted(&self, start: Option<Timestamp>) -> bool {
-        match (start, self.start) {
-            (Some(new), Some(old)) => new > old + START_SLACK,
-            (Some(new), None) => new + START_SLACK > self.sampled,
-            (None, _) => false,
-        }
+    /// Did it start anew since its last sample? A start after that sample says so if the total fell too, or if an older
+    /// start was known: a busy process soon counts more than it did before.
+    fn restarted(&self, start: Option<Timestamp>, all: f64) -> bool {
+        let since = |start: Timestamp| start + START_SLACK > self.sampled;
+        let moved = |start: Timestamp| self.start.is_some_and(|old| start > old + START_JITTER);
+        start.is_some_and(|start| since(start) && (all < self.total || moved(start)))
     }
 
     /// Values are noted, nothing is counted.

@@ -11,4 +11,5 @@ mod served;
 mod store;
 mod prom_rig;
 mod prometheus;
+mod scrape;
 mod scripted;

@@ -93,7 +93,7 @@ fn workers_behind_one_address_blind_the_arm() {
     // the first rise and the first fall look like a burst and a restart; nothing after them is believed
     assert_eq!(counted, 601.0 + 403.0);
     // the scraped start says it at once: it moves backwards
-    let by_start = total_of(behaviour(), &[1000.0, 400.0, 1002.0], |i| Some(if i == 2 { 10 } else { 0 }));
+    let by_start = total_of(behaviour(), &[1000.0, 400.0, 1002.0], |i| Some(if i == 2 { 20 } else { 0 }));
     assert_eq!(by_start, 0.0);
 }
 
@@ -102,6 +102,17 @@ fn a_crash_loop_is_not_several_workers() {
     // every restart is proven by its start
     let sum = total_of(behaviour(), &[10.0, 20.0, 3.0, 4.0, 5.0, 2.0, 6.0], |i| Some(15 * i as u64 - 5));
     assert_eq!(sum, 20.0 + 3.0 + 4.0 + 5.0 + 2.0 + 6.0);
+}
+
+#[test]
+fn a_start_that_jitters_is_no_restart() {
+    // Envoy's uptime is renewed every 5 s: the start it implies wanders by as much
+    assert_eq!(total_of(behaviour(), &[100.0, 110.0, 121.0, 130.0, 142.0, 150.0], |i| Some([0, 5, 1, 6, 0, 4][i - 1])), 50.0);
+}
+
+#[test]
+fn a_busy_process_restarted_counts_all_it_has() {
+    assert_eq!(total_of(behaviour(), &[100.0, 110.0, 150.0], |i| Some(if i < 3 { 0 } else { 40 })), 10.0 + 150.0);
 }
 
 #[test]

@@ -224,6 +224,10 @@ macro_rules! seed {
     };
 }
 
+fn ignore<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(|_| ())
+}
+
 seed!(Envelope, deserialize_map);
 seed!(Data, deserialize_any);
 seed!(Elements, deserialize_seq);
@@ -241,12 +245,12 @@ impl<'de> Visitor<'de> for Envelope<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Key>()? {
             match key {
-                Key::Status => drop(map.next_value_seed(Append(&mut self.0.status))?),
-                Key::ErrorType => drop(map.next_value_seed(Append(&mut self.0.error_type))?),
-                Key::Error => drop(map.next_value_seed(Append(&mut self.0.error))?),
+                Key::Status => self.0.status = map.next_value()?,
+                Key::ErrorType => self.0.error_type = map.next_value()?,
+                Key::Error => self.0.error = map.next_value()?,
                 Key::Warnings => map.next_value_seed(Warnings(self.0))?,
                 Key::Data => map.next_value_seed(Data(self.0))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => ignore(&mut map)?,
             }
         }
         Ok(())
@@ -265,7 +269,7 @@ impl<'de> Visitor<'de> for Data<'_> {
         while let Some(key) = map.next_key::<Key>()? {
             match key {
                 Key::Result => map.next_value_seed(Elements(self.0))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => ignore(&mut map)?,
             }
         }
         Ok(())
@@ -300,9 +304,9 @@ impl<'de> Visitor<'de> for Element<'_> {
                 Key::Values => map.next_value_seed(Samples(of))?,
                 Key::Histogram => {
                     histogram = true;
-                    map.next_value::<IgnoredAny>()?;
+                    ignore(&mut map)?;
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                _ => ignore(&mut map)?,
             }
         }
         of.rows.push(Row { labels: labels..of.labels.len(), points: points..of.points.len(), histogram });
