@@ -405,7 +405,8 @@ impl Entry {
             .strip_prefix("count(")
             .and_then(|t| t.strip_suffix(')'))
             .map_or_else(|| Select::parse(&text), |inner| Select::parse(inner).map(|select| select.suffixed("_count")));
-        text.map(|select| select.with(&self.extra)).map_err(|e| format!("pack {}: {e}", self.pack.pack))
+        let select = text.and_then(not_recorded).map_err(|e| format!("pack {}: {e}", self.pack.pack))?;
+        Ok(select.with(&self.extra))
     }
 
     fn arm_labels(&self) -> Result<Vec<String>, String> {
@@ -495,11 +496,19 @@ impl Entry {
     fn custom(&self, at: usize, counts: &rule::CustomCounts) -> Result<Question, String> {
         let read = |text: &str| {
             let bare = text.replace("{{workload}}", "");
-            Select::parse(&bare).map(|s| s.with(&self.extra)).map_err(|e| format!("custom counts: {e}"))
+            Select::parse(&bare).and_then(not_recorded).map(|s| s.with(&self.extra)).map_err(|e| format!("custom counts: {e}"))
         };
         let selects = vec![(read(&counts.total)?, Meaning::Whole), (read(&counts.part)?, Meaning::Part)];
         Ok(Question { group: Group::Custom(at), selects, keep: Vec::new(), classes: Vec::new(), unit_ms: 1.0 })
     }
+}
+
+/// A recorded sum over processes falls whenever one of them goes: its resets cannot be told from restarts (PACKS 1.1).
+fn not_recorded(select: Select) -> Result<Select, String> {
+    if select.name.contains(':') && !select.name.starts_with("canaryd:") {
+        return Err(format!("{} is recorded by a rule: counts are read per process, name the counter it is made from", select.name));
+    }
+    Ok(select)
 }
 
 /// The pack with the variant's parts in place.

@@ -127,6 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_a_real_envoy() {
+        // Envoy 1.40, `/stats/prometheus` after 30 requests to two clusters of which one refuses connections; cut to these families
+        let page = include_str!("../../../tests/data/envoy-1.40-stats.txt");
+        let names = ["envoy_cluster_upstream_rq", "envoy_server_uptime", "envoy_cluster_upstream_rq_time_bucket"];
+        let all = rows(page, &names.map(str::to_owned).into()).unwrap();
+        let requests: Vec<_> = all.iter().filter(|r| r.name == names[0]).map(|r| (r.label("envoy_response_code"), r.value)).collect();
+        assert_eq!(requests, [("200", 15.0), ("503", 15.0)]);
+        let of_v1 = all.iter().filter(|r| r.name == names[2] && r.label("envoy_cluster_name") == "v1");
+        assert_eq!(of_v1.map(|r| r.label("le")).collect::<Vec<_>>()[17..], ["1800000", "3600000", "+Inf"]);
+    }
+
+    #[test]
     fn a_page_with_a_bad_line_is_refused_whole() {
         for page in ["<html>", "a", "a{x=\"1\" 2", "a{x=1} 2", "a one", "a{x=\"1\",y} 2", "{x=\"1\"} 2", "{} 1", "a{x=\"1"] {
             let why = read(&format!("a 1\n{page}\n")).unwrap_err();

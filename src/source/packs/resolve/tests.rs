@@ -126,6 +126,14 @@ fn custom_counts_ride_on_the_first_entry() {
 }
 
 #[test]
+fn sums_made_by_recording_rules_are_refused() {
+    let mut wanted = subscription(envoy(), &[("cluster", "v1")], &[("cluster", "v2")]);
+    wanted.custom_counts.push(rule::CustomCounts { part: "bad_total".into(), part_is_bad: true, total: "job:all:sum".into() });
+    let why = Resolver::new(&Packs::builtin(), &wanted).unwrap().finish().unwrap_err();
+    assert!(why.contains("job:all:sum is recorded"), "{why}");
+}
+
+#[test]
 fn sets_and_templates() {
     let bad = anchored(&grpc_set("@grpc-bad").unwrap()).unwrap();
     for code in ["14", "Unavailable", "UNAVAILABLE", "2", "DataLoss"] {
