@@ -200,21 +200,25 @@ impl Tracker {
 
     fn counts(&self, increments: &Classes, group: Group) -> Counts {
         let of_group = |e: &'_ Entry| e.asked.questions.iter().position(|q| q.group == group);
-        let outcomes = self.entries.iter().find_map(|e| of_group(e).map(|at| &e.tracked[at].outcomes));
+        let Some((entry, at)) = self.entries.iter().find_map(|e| of_group(e).map(|at| (e, at))) else { return Counts::default() };
         let mut counts = Counts::default();
-        let mut part = 0.0;
+        let mut good = 0.0;
         for (class, increment) in increments {
-            match outcomes.and_then(|o| o.get(*class as usize)) {
-                Some((Meaning::Classes, Outcome::Good)) | Some((Meaning::Whole, _)) => counts.total += increment,
-                Some((Meaning::Classes, Outcome::Bad)) | Some((Meaning::Bad, _)) => {
+            match entry.tracked[at].outcomes.get(*class as usize) {
+                Some((Meaning::Classes, Outcome::Good) | (Meaning::Whole, _)) => counts.total += increment,
+                Some((Meaning::Classes, Outcome::Bad) | (Meaning::Bad, _)) => {
                     counts.total += increment;
                     counts.bad += increment;
                 }
-                Some((Meaning::Part, _)) => part += increment,
+                Some((Meaning::BadPart, _)) => counts.bad += increment,
+                Some((Meaning::GoodPart, _)) => good += increment,
                 Some((Meaning::Classes, Outcome::Skip)) | None => {}
             }
         }
-        counts.bad += part;
+        if entry.asked.questions[at].selects.iter().any(|(_, meaning)| *meaning == Meaning::GoodPart) {
+            // skew between two counters of one scrape is small and must not become a negative count
+            counts.bad = (counts.total - good).max(0.0);
+        }
         counts
     }
 }

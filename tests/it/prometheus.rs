@@ -517,3 +517,85 @@ fn credentials_tenants_and_a_path_prefix_reach_the_server() {
         assert!(seen.last().is_some_and(|line| line.contains("Bearer two")), "a token is read anew: {seen:?}");
     });
 }
+
+/// An application's own metrics, told apart by the label `version`.
+fn http(key: u64, test: &str) -> Subscription {
+    let extra = Some(format!("test=\"{test}\""));
+    let arm = BTreeMap::from([("version".to_owned(), "{version}".to_owned())]);
+    Subscription {
+        key,
+        arms: PerArm { baseline: target(&[("version", "v1.0")]), canary: target(&[("version", "v1.1")]) },
+        telemetry: vec![rule::Telemetry { pack: "http".into(), arm, extra, ..rule::Telemetry::default() }],
+        custom_counts: vec![rule::CustomCounts {
+            part: "cache_hits_total{{{workload}}}".into(),
+            part_is_bad: false,
+            total: "cache_requests_total{{{workload}}}".into(),
+        }],
+        custom_gauges: vec![rule::CustomGauge { query: "avg(queue_depth{test=\"g\",{{workload}}})".into(), lower_is_worse: false }],
+        wants: Wants { requests: true, buckets: true, cpu: true, ..Wants::default() },
+    }
+}
+
+fn http_samples(test: &str, jobs: &[&str]) -> Samples {
+    let mut samples = Samples::default();
+    for n in 0..12u32 {
+        let at = tick(n) - Duration::from_secs(5);
+        let i = f64::from(n);
+        for (version, rate) in [("v1.0", 40.0), ("v1.1", 8.0)] {
+            for job in jobs {
+                let labels = format!(
+                    "instance=\"10.0.0.1:80\",job=\"{job}\",namespace=\"prod\",pod=\"app-{version}\",test=\"{test}\",version=\"{version}\""
+                );
+                samples.add(&format!("http_requests_received_total{{code=\"200\",controller=\"a\",{labels}}}"), at, rate * i);
+                samples.add(&format!("http_requests_received_total{{code=\"200\",controller=\"b\",{labels}}}"), at, rate * i);
+                samples.add(&format!("http_requests_received_total{{code=\"500\",{labels}}}"), at, i);
+                samples.add(&format!("cache_hits_total{{{labels}}}"), at, 9.0 * i);
+                samples.add(&format!("cache_requests_total{{{labels}}}"), at, 10.0 * i);
+                samples.add(&format!("queue_depth{{{labels}}}"), at, rate);
+                for (le, share) in [("0.3", 0.5), ("1.0", 1.0), ("+Inf", 1.0)] {
+                    samples.add(
+                        &format!("http_request_duration_seconds_bucket{{le=\"{le}\",{labels}}}"),
+                        at,
+                        (2.0 * rate + 1.0) * i * share,
+                    );
+                }
+                samples.add(&format!("http_request_duration_seconds_count{{{labels}}}"), at, (2.0 * rate + 1.0) * i);
+            }
+        }
+    }
+    samples
+}
+
+#[test]
+fn candidates_custom_counts_and_gauges_of_an_application() {
+    runtime().block_on(async {
+        let Some(rig) = PromRig::start("candidates_custom_counts_and_gauges").await else { return };
+        http_samples("g", &["app"]).write(&rig).await;
+        let mut source = source(&rig.url);
+        let wanted = http(1, "g");
+        let set_up = source.set_up(&wanted, tick(9)).await.expect("set-up");
+        assert_eq!(set_up.bounds_ms, [300.0, 1000.0]);
+        assert!(set_up.warnings.iter().any(|w| w.contains("cannot see: dead-pod")), "{:?}", set_up.warnings);
+        assert!(set_up.warnings.iter().any(|w| w.contains("gives cpu")), "{:?}", set_up.warnings);
+        source.subscribe(wanted, set_up.bounds_ms);
+        source.tick(tick(9)).await;
+        let sample = source.tick(tick(10)).await.remove(0);
+        assert_eq!(counts(&sample, Arm::Baseline), Some((81.0, 1.0)), "{sample:?}");
+        assert_eq!(counts(&sample, Arm::Canary), Some((17.0, 1.0)));
+        assert_eq!(sample.arms.canary.buckets.as_ref().map(|b| b.to_vec()), Ok(vec![8.5, 17.0, 17.0]));
+        let custom = |arm: Arm| (sample.arms[arm].custom_counts[0], sample.arms[arm].custom_gauges[0]);
+        assert_eq!(custom(Arm::Baseline), (Ok(Counts { total: 10.0, bad: 1.0 }), Ok(40.0)));
+        assert_eq!(custom(Arm::Canary), (Ok(Counts { total: 10.0, bad: 1.0 }), Ok(8.0)));
+        assert_eq!((sample.arms.canary.abandoned, sample.arms.canary.cpu), (Err(Blind::NotAsked), Err(Blind::NotAsked)));
+    });
+}
+
+#[test]
+fn a_pod_scraped_by_two_jobs_is_refused() {
+    runtime().block_on(async {
+        let Some(rig) = PromRig::start("a_pod_scraped_by_two_jobs").await else { return };
+        http_samples("g", &["app", "podmonitor"]).write(&rig).await;
+        let error = source(&rig.url).set_up(&http(1, "g"), tick(9)).await.unwrap_err().to_string();
+        assert!(error.contains("is scraped twice for prod @ app-v1.0 @ 10.0.0.1:80"), "{error}");
+    });
+}

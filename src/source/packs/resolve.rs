@@ -54,8 +54,10 @@ pub enum Meaning {
     Bad,
     /// All of them (custom counts).
     Whole,
-    /// The part (custom counts).
-    Part,
+    /// The bad ones of the whole (custom counts).
+    BadPart,
+    /// The good ones of the whole (custom counts).
+    GoodPart,
 }
 
 /// One class rule, compiled.
@@ -498,7 +500,8 @@ impl Entry {
             let bare = text.replace("{{workload}}", "");
             Select::parse(&bare).and_then(not_recorded).map(|s| s.with(&self.extra)).map_err(|e| format!("custom counts: {e}"))
         };
-        let selects = vec![(read(&counts.total)?, Meaning::Whole), (read(&counts.part)?, Meaning::Part)];
+        let part = if counts.part_is_bad { Meaning::BadPart } else { Meaning::GoodPart };
+        let selects = vec![(read(&counts.total)?, Meaning::Whole), (read(&counts.part)?, part)];
         Ok(Question { group: Group::Custom(at), selects, keep: Vec::new(), classes: Vec::new(), unit_ms: 1.0 })
     }
 }
