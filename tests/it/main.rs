@@ -13,3 +13,5 @@ mod prom_rig;
 mod prometheus;
 mod scrape;
 mod scripted;
+mod reference;
+mod traces;
