@@ -1,6 +1,6 @@
 //! Anytime confidence intervals for display, never for decisions (STATISTICS 8).
 
-use statrs::function::beta::ln_beta;
+use std::f64::consts::TAU;
 
 /// Steps of a bisection: enough for any two `f64` of one sign to meet.
 const STEPS: usize = 200;
@@ -12,7 +12,34 @@ pub fn ln_evidence(x: f64, n: f64, p: f64) -> f64 {
 }
 
 fn ln_mixture(x: f64, n: f64) -> f64 {
-    ln_beta(0.5 + x, 0.5 + (n - x).max(0.0)) - ln_beta(0.5, 0.5)
+    ln_beta(0.5 + x, 0.5 + (n - x).max(0.0)) - LN_PI
+}
+
+/// `ln B(a, b)`, `a` and `b` at least 0.5. By Stirling's series of the three gammas at once: their large parts cancel before
+/// anything is rounded, where `lgamma(a) + lgamma(b) - lgamma(a + b)` is off by 2e-10 at 100 000 requests.
+fn ln_beta(mut a: f64, mut b: f64) -> f64 {
+    let mut up = 1.0;
+    while a < STIRLING_MIN {
+        up *= (a + b) / a;
+        a += 1.0;
+    }
+    while b < STIRLING_MIN {
+        up *= (a + b) / b;
+        b += 1.0;
+    }
+    let c = a + b;
+    let rest = stirling_rest(a) + stirling_rest(b) - stirling_rest(c);
+    a * (a / c).ln() - b * (a / b).ln_1p() + 0.5 * (TAU * c / (a * b)).ln() + rest + up.ln()
+}
+
+const STIRLING_MIN: f64 = 10.0;
+/// `ln B(1/2, 1/2)`.
+const LN_PI: f64 = 1.1447298858494002;
+
+/// `ln Gamma(x) - ((x - 1/2) ln x - x + ln(2 pi)/2)`, to 2e-14 for `x >= 10`.
+fn stirling_rest(x: f64) -> f64 {
+    let y = 1.0 / (x * x);
+    (1.0 / 12.0 - y * (1.0 / 360.0 - y * (1.0 / 1260.0 - y * (1.0 / 1680.0 - y / 1188.0)))) / x
 }
 
 fn ln_likelihood(x: f64, n: f64, p: f64) -> f64 {

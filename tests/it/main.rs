@@ -15,3 +15,4 @@ mod scrape;
 mod scripted;
 mod reference;
 mod traces;
+mod vectors;

@@ -4,29 +4,29 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// The folder: `CANARYD_VECTORS`, or the fixed set.
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     std::env::var_os("CANARYD_VECTORS").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data"), PathBuf::from)
 }
 
-pub fn read(path: &std::path::Path) -> Value {
+pub(crate) fn read(path: &std::path::Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Relative 1e-9, absolute 1e-12.
-pub fn near(want: f64, got: f64) -> bool {
+pub(crate) fn near(want: f64, got: f64) -> bool {
     want == got || (want - got).abs() <= 1e-12 + 1e-9 * want.abs().max(got.abs())
 }
 
 /// Collects what differs, each with its place.
 #[derive(Default)]
-pub struct Differences {
+pub(crate) struct Differences {
     found: Vec<String>,
     compared: usize,
 }
 
 impl Differences {
-    pub fn number(&mut self, place: impl Fn() -> String, want: &Value, got: f64) {
+    pub(crate) fn number(&mut self, place: impl Fn() -> String, want: &Value, got: f64) {
         self.compared += 1;
         let same = match want {
             Value::Null => got.is_nan() || got == f64::INFINITY,
@@ -37,26 +37,26 @@ impl Differences {
         }
     }
 
-    pub fn optional(&mut self, place: impl Fn() -> String, want: &Value, got: Option<f64>) {
+    pub(crate) fn optional(&mut self, place: impl Fn() -> String, want: &Value, got: Option<f64>) {
         match got {
             Some(v) if !want.is_null() => self.number(place, want, v),
             _ => self.same(place, &want.is_null(), &got.is_none()),
         }
     }
 
-    pub fn same<T: PartialEq + std::fmt::Debug>(&mut self, place: impl Fn() -> String, want: &T, got: &T) {
+    pub(crate) fn same<T: PartialEq + std::fmt::Debug>(&mut self, place: impl Fn() -> String, want: &T, got: &T) {
         self.compared += 1;
         if want != got {
             self.found.push(format!("{}: want {want:?}, got {got:?}", place()));
         }
     }
 
-    pub fn flag(&mut self, place: impl Fn() -> String, want: &Value, got: bool) {
+    pub(crate) fn flag(&mut self, place: impl Fn() -> String, want: &Value, got: bool) {
         self.same(place, &want.as_bool(), &Some(got));
     }
 
     /// Panics with the first differences if there are any; `least` comparisons must have been made.
-    pub fn finish(self, what: &str, least: usize) {
+    pub(crate) fn finish(self, what: &str, least: usize) {
         assert!(self.compared >= least, "{what}: only {} numbers compared, {least} expected", self.compared);
         assert!(
             self.found.is_empty(),
@@ -68,14 +68,14 @@ impl Differences {
     }
 }
 
-pub fn f(v: &Value) -> f64 {
+pub(crate) fn f(v: &Value) -> f64 {
     v.as_f64().unwrap_or_else(|| panic!("{v} is no number"))
 }
 
-pub fn list(v: &Value) -> &[Value] {
+pub(crate) fn list(v: &Value) -> &[Value] {
     v.as_array().unwrap_or_else(|| panic!("{v} is no list"))
 }
 
-pub fn floats(v: &Value) -> Vec<f64> {
+pub(crate) fn floats(v: &Value) -> Vec<f64> {
     list(v).iter().map(f).collect()
 }
