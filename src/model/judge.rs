@@ -147,6 +147,8 @@ pub enum Margin {
     Stretch { harm: f64, guard: f64, ok: f64, bake: f64 },
     /// Gauges: ratio above `1 + harm`, and `1 + ok`.
     Ratio { harm: f64, ok: f64 },
+    /// Gauges of which less is worse: baseline over canary above `1 + harm`, and `1 + ok`; an `above` limit then means below.
+    RatioBelow { harm: f64, ok: f64 },
     /// Leak: tolerated slope of the log-ratio per [`Method::slope_unit_s`].
     Slope { per_unit: f64 },
 }
