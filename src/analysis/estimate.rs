@@ -6,7 +6,7 @@ use crate::model::{Arm, Buckets, Interval, PerArm};
 use crate::stats::interval;
 
 /// Level of the displayed intervals.
-pub const ALPHA: f64 = 0.05;
+pub(super) const ALPHA: f64 = 0.05;
 
 /// What a metric adds up over a step.
 #[derive(Clone, Debug)]

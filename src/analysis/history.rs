@@ -20,29 +20,29 @@ type Poll = (f64, f64);
 
 /// The past as the tests want it.
 #[derive(Clone, Debug, Default)]
-pub struct Past {
+pub(super) struct Past {
     /// Requests, polls that stay; `None`: there is no history.
-    pub requests: Option<Vec<Poll>>,
+    pub(super) requests: Option<Vec<Poll>>,
     /// Buckets of the same polls.
-    pub rows: Option<Vec<Buckets>>,
+    pub(super) rows: Option<Vec<Buckets>>,
     /// The rule's own counts.
-    pub custom: Vec<Option<Vec<Poll>>>,
+    pub(super) custom: Vec<Option<Vec<Poll>>>,
     /// Polls of the history left out as an incident, ascending.
-    pub left_out: Vec<usize>,
+    pub(super) left_out: Vec<usize>,
     /// Its length in polls.
-    pub length: usize,
+    pub(super) length: usize,
     /// Polls that could be used.
-    pub usable: usize,
+    pub(super) usable: usize,
     /// Calibrations of the gauges.
-    pub cpu: Option<Calibration>,
+    pub(super) cpu: Option<Calibration>,
     /// Of memory.
-    pub memory: Option<Calibration>,
+    pub(super) memory: Option<Calibration>,
     /// Of the leak test.
-    pub leak: Option<Calibration>,
+    pub(super) leak: Option<Calibration>,
     /// Of the rule's own gauges.
-    pub custom_gauges: Vec<Option<Calibration>>,
+    pub(super) custom_gauges: Vec<Option<Calibration>>,
     /// CPU against load.
-    pub fit: Option<LoadFit>,
+    pub(super) fit: Option<LoadFit>,
 }
 
 /// Lengths in polls.
@@ -196,7 +196,7 @@ fn calibration(spec: &JudgeSpec, y: &[Option<f64>], leak: bool, past: &Past) -> 
 
 impl Past {
     /// The polls of one series that stay.
-    pub fn series(&self, key: SeriesKey) -> Option<Vec<Poll>> {
+    pub(super) fn series(&self, key: SeriesKey) -> Option<Vec<Poll>> {
         match key {
             SeriesKey::Requests => self.requests.clone(),
             SeriesKey::Custom(i) => self.custom.get(i).cloned().flatten(),
@@ -205,7 +205,7 @@ impl Past {
     }
 
     /// Sum of the buckets, if there are enough requests in them for a latency setup.
-    pub fn latency_rows(&self, bounds: usize) -> Option<Buckets> {
+    pub(super) fn latency_rows(&self, bounds: usize) -> Option<Buckets> {
         let sum = sum_of(self.rows.as_ref()?.iter(), bounds);
         (sum.last().copied().unwrap_or(0.0) >= SETUP_REQUESTS).then_some(sum)
     }

@@ -144,7 +144,7 @@ impl Judge {
         Inspection {
             series: self.series.iter().filter(|s| s.active).map(series).collect(),
             p_hist: self.series_of(SeriesKey::Requests).and_then(|s| s.p_hist),
-            left_out: self.past.left_out.clone(),
+            left_out: self.left_out.clone(),
             tails: self.tails.as_ref().map(|t| t.to_vec()),
             metrics: self.metrics.iter().map(metric).collect(),
             limits: self.limits.iter().map(limit).collect(),

@@ -235,13 +235,13 @@ impl GaugeLimit {
 #[derive(Clone, Debug)]
 pub enum LimitTest {
     /// Rollback-above on counts or a quantile.
-    Rollback(RollbackLimit),
+    Rollback(Box<RollbackLimit>),
     /// Page-above or warn-above on counts or a quantile.
-    Alarm(AlarmLimit),
+    Alarm(Box<AlarmLimit>),
     /// Promote-below on counts or a quantile.
-    Promote(PromoteLimit),
+    Promote(Box<PromoteLimit>),
     /// Any of the four on a gauge.
-    Gauge(GaugeLimit),
+    Gauge(Box<GaugeLimit>),
 }
 
 /// One limit of the rule.

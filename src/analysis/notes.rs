@@ -1,9 +1,11 @@
 //! Sentences of the report: what an operator should know about the set-up and about what was left out.
 
 use super::history::Past;
+use super::judge::Judge;
 use super::metric::Metric;
 use super::series::{Series, SeriesKey};
-use crate::model::{JudgeSpec, LimitKind, MetricKind};
+use super::setup::KeptSums;
+use crate::model::{JudgeSpec, LimitKind, MetricKind, Timestamp};
 
 /// A dispersion above this makes small faults invisible.
 const UNSTEADY: f64 = 50.0;
@@ -71,4 +73,54 @@ fn runs(ascending: &[usize]) -> Vec<(usize, usize)> {
         }
     }
     out
+}
+
+/// Time of day, UTC.
+fn clock_time(t: Timestamp) -> String {
+    let minutes = t.as_millis().div_euclid(60_000).rem_euclid(24 * 60);
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+impl Judge {
+    /// What an operator should know about the set-up: history left out, burstiness unknown, limits between bounds, ... Never
+    /// changes.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What came up since: incidents left out of the comparison, an unsteady rollout, coarse buckets of a live setup. Made
+    /// when asked for; not for the hot path.
+    pub fn notes(&self) -> Vec<String> {
+        let active = || self.series.iter().filter(|s| s.active);
+        let mut out = Vec::new();
+        if active().any(Series::forgets) {
+            out.extend(
+                self.incidents.iter().map(|(from, to)| {
+                    format!("errors and latency {}-{} UTC left out of the comparison", clock_time(*from), clock_time(*to))
+                }),
+            );
+        }
+        for s in active().filter(|s| s.key == SeriesKey::Requests && s.phi.used > UNSTEADY) {
+            out.push(format!("unsteady during the rollout: phi {:.0}, only large faults can be found", s.phi.used));
+        }
+        let late = self.metrics.iter().zip(&self.names).filter_map(|(m, name)| coarse(name, m));
+        out.extend(late.filter(|text| !self.warnings.contains(text)));
+        out
+    }
+
+    /// A poll that is not calm, and whether the one before it was.
+    pub(super) fn note_incident(&mut self, at: Timestamp, begins: bool) {
+        let interval = at - std::time::Duration::from_secs_f64(self.set.dt_s);
+        if begins && !self.incidents.is_full() {
+            self.incidents.push((interval, at));
+        } else if let Some((_, to)) = self.incidents.last_mut() {
+            *to = at;
+        }
+    }
+
+    /// Dispersion learned so far, of calm polls: kept per service after a rollout that was not rolled back, halved once per
+    /// week, and given to [`Judge::with_sums`] (STATISTICS 3). Bounds of the ladder must be the same then.
+    pub fn sums(&self) -> KeptSums {
+        self.series.iter().filter(|s| s.active).map(|s| (s.key, s.sums())).collect()
+    }
 }

@@ -117,9 +117,4 @@ impl Judge {
         }
         j
     }
-
-    /// What an operator should know about the set-up: history left out, burstiness unknown, limits between bounds, ...
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
 }

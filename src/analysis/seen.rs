@@ -128,3 +128,9 @@ pub(super) fn canary_has_traffic(poll: &Poll, bounds: usize) -> bool {
         _ => false,
     }
 }
+
+/// Both arms' levels of a gauge, or why not.
+pub(super) fn both(poll: &Poll, kind: MetricKind) -> Result<PerArm<f64>, Blind> {
+    let canary = gauge(&poll.arms.canary, kind)?;
+    Ok(PerArm { baseline: gauge(&poll.arms.baseline, kind)?, canary })
+}

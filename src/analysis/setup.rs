@@ -103,7 +103,8 @@ fn check_metric(m: &MetricSpec) -> Result<(), JudgeError> {
             at_least_0(&[relative, absolute, ok_relative, ok_absolute])
         }
         (MetricKind::Latency(_), Margin::Stretch { harm, guard, ok, bake }) => at_least_0(&[harm, guard, ok, bake]),
-        (MetricKind::Cpu | MetricKind::Memory | MetricKind::CustomGauge(_), Margin::Ratio { harm, ok }) => at_least_0(&[harm, ok]),
+        (MetricKind::Cpu | MetricKind::Memory, Margin::Ratio { harm, ok }) => at_least_0(&[harm, ok]),
+        (MetricKind::CustomGauge(_), Margin::Ratio { harm, ok } | Margin::RatioBelow { harm, ok }) => at_least_0(&[harm, ok]),
         (MetricKind::Leak, Margin::Slope { per_unit }) => at_least_0(&[per_unit]),
         _ => false,
     };
@@ -159,6 +160,10 @@ pub(super) fn build(spec: &JudgeSpec, set: &Settings, past: &Past, kept: &KeptSu
     let sums = metrics.iter().map(step_sums).collect();
     notes::of_history(spec, past, &b.series, &metrics, &mut b.warnings);
     Ok(Parts { metrics, sums, limits, series: b.series, warnings: b.warnings, n_lim })
+}
+
+fn lower_is_worse(m: &MetricSpec) -> bool {
+    matches!(m.margin, Margin::RatioBelow { .. })
 }
 
 fn step_sums(m: &Metric) -> StepSums {
@@ -250,7 +255,9 @@ impl Builder<'_> {
             }
             (MetricKind::Cpu, Margin::Ratio { harm, ok }) => level(self.past.cpu, harm, ok),
             (MetricKind::Memory, Margin::Ratio { harm, ok }) => level(self.past.memory, harm, ok),
-            (MetricKind::CustomGauge(i), Margin::Ratio { harm, ok }) => level(self.past.custom_gauges.get(i).copied().flatten(), harm, ok),
+            (MetricKind::CustomGauge(i), Margin::Ratio { harm, ok } | Margin::RatioBelow { harm, ok }) => {
+                level(self.past.custom_gauges.get(i).copied().flatten(), harm, ok)
+            }
             (MetricKind::Leak, Margin::Slope { per_unit }) => {
                 Test::Leak(Box::new(LeakTest::new(self.past.leak, per_unit, method.slope_unit_s, dt_s, method.warm_up_leak_s)))
             }
@@ -308,7 +315,7 @@ impl Builder<'_> {
             MetricKind::Latency(q) => self.bound(m, kind, level)?.map(|j| self.count_limit(j.map(SeriesKey::Tail), kind, 1.0 - q, warm)),
             MetricKind::Cpu | MetricKind::Memory | MetricKind::CustomGauge(_) => {
                 let window_s = m.limits.sustained.map_or(self.set.method.sustained_s, |d| d.as_secs_f64());
-                Some(LimitTest::Gauge(GaugeLimit::new(level, self.set.dt_s, window_s, warm, false)))
+                Some(LimitTest::Gauge(Box::new(GaugeLimit::new(level, self.set.dt_s, window_s, warm, lower_is_worse(m)))))
             }
             MetricKind::Leak => {
                 self.warnings.push(format!(
@@ -326,11 +333,11 @@ impl Builder<'_> {
         let id = key.map(|k| self.series(k));
         let budget = &self.spec.budget;
         match (kind, id) {
-            (LimitKind::PromoteBelow, id) => LimitTest::Promote(PromoteLimit::new(id, level, self.set.method.warm_up_s)),
-            (LimitKind::RollbackAbove, Some(id)) => LimitTest::Rollback(RollbackLimit::new(id, level, since_s)),
-            (LimitKind::PageAbove, Some(id)) => LimitTest::Alarm(AlarmLimit::new(id, level, budget.page, since_s)),
-            (LimitKind::WarnAbove, Some(id)) => LimitTest::Alarm(AlarmLimit::new(id, level, budget.warn, since_s)),
-            (_, None) => LimitTest::Promote(PromoteLimit::new(None, level, since_s)),
+            (LimitKind::PromoteBelow, id) => LimitTest::Promote(Box::new(PromoteLimit::new(id, level, self.set.method.warm_up_s))),
+            (LimitKind::RollbackAbove, Some(id)) => LimitTest::Rollback(Box::new(RollbackLimit::new(id, level, since_s))),
+            (LimitKind::PageAbove, Some(id)) => LimitTest::Alarm(Box::new(AlarmLimit::new(id, level, budget.page, since_s))),
+            (LimitKind::WarnAbove, Some(id)) => LimitTest::Alarm(Box::new(AlarmLimit::new(id, level, budget.warn, since_s))),
+            (_, None) => LimitTest::Promote(Box::new(PromoteLimit::new(None, level, since_s))),
         }
     }
 

@@ -8,7 +8,7 @@ use canaryd::model::{
     Method, MetricKind, MetricSpec, Outlook, PerArm, Poll, Reading, StepTime, Timestamp, Verdict, Weight,
 };
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const START_MS: i64 = 1_750_000_000_000;
@@ -305,7 +305,7 @@ impl Trace<'_> {
                 let got = view.zone.as_ref().map(|z| z.bounds.iter().flat_map(|b| [b.j as f64, b.main, b.guard]).collect::<Vec<_>>());
                 let untouched = view.zone.as_ref().is_none_or(|z| z.bounds.iter().all(|b| b.main == 0.0 && b.guard == 0.0));
                 self.same(&format!("{name} zone"), true, if w["zone"].is_null() { untouched } else { got.is_some() });
-                let wanted: Vec<&Value> = w["zone"].as_array().into_iter().flatten().flat_map(|r| list(r)).collect();
+                let wanted: Vec<&Value> = w["zone"].as_array().into_iter().flatten().flat_map(list).collect();
                 for (k, (w, g)) in wanted.into_iter().zip(got.into_iter().flatten()).enumerate() {
                     self.number(&format!("{name} zone {k}"), w, g);
                 }
@@ -485,7 +485,7 @@ impl Trace<'_> {
     }
 }
 
-fn check(path: &PathBuf) {
+fn check(path: &Path) {
     let trace = read(path);
     let what = format!("{} ({})", path.file_stem().expect("a name").to_string_lossy(), trace["about"].as_str().unwrap_or(""));
     let (config, polls, expected) = (&trace["config"], list(&trace["polls"]), list(&trace["expected"]));
