@@ -121,7 +121,10 @@ fn history() -> History {
         cpu: aa(1),
         memory: aa(2),
         leak: aa(3),
-        load: Some(LoadHistory { rate: (0..288).map(|i| 30.0 + (i % 40) as f64).collect(), cpu: (0..288).map(|i| 0.1 + 0.01 * (i % 40) as f64).collect() }),
+        load: Some(LoadHistory {
+            rate: (0..288).map(|i| 30.0 + (i % 40) as f64).collect(),
+            cpu: (0..288).map(|i| 0.1 + 0.01 * (i % 40) as f64).collect(),
+        }),
         custom_counts: vec![counts(0.01)],
         custom_gauges: vec![aa(4)],
     }

@@ -2,6 +2,7 @@
 
 use super::clock::EPS_S;
 use super::latency::SETUP_REQUESTS;
+use super::seen::countable;
 use super::series::SeriesKey;
 use crate::model::{Buckets, Counts, History, JudgeSpec, MetricKind};
 use crate::stats::dispersion::{SCALES_MAX, scales};
@@ -14,6 +15,9 @@ use arrayvec::ArrayVec;
 
 /// Fewest points a calibration is made from, however few polls the shortest history has.
 const CALIBRATION_MIN: usize = 10;
+
+/// A log-ratio beyond this is no ratio of two measurements.
+const LN_RATIO_MAX: f64 = 500.0;
 
 /// Bad and all of one poll.
 type Poll = (f64, f64);
@@ -71,13 +75,12 @@ impl Lengths {
 
 /// A reading that is no count is missing.
 fn poll_of(c: &Counts) -> Option<Poll> {
-    let ok = |v: f64| v.is_finite() && v >= 0.0;
-    (ok(c.total) && ok(c.bad)).then_some((c.bad, c.total))
+    (countable(c.total) && countable(c.bad)).then_some((c.bad, c.total))
 }
 
 /// Cumulative counts made non-decreasing; `None` if the shape or a value is wrong.
 pub(super) fn monotone(row: &Buckets, bounds: usize) -> Option<Buckets> {
-    if row.len() != bounds + 1 || row.iter().any(|v| !v.is_finite() || *v < 0.0) {
+    if row.len() != bounds + 1 || row.iter().any(|v| !countable(*v)) {
         return None;
     }
     let mut top = 0.0_f64;
@@ -180,7 +183,7 @@ fn calibration(spec: &JudgeSpec, y: &[Option<f64>], leak: bool, past: &Past) -> 
         Some(poll) if past.length > 0 => past.left_out.binary_search(&poll).is_ok(),
         _ => false,
     };
-    let kept = y.iter().enumerate().filter(|(i, _)| !gone(*i)).filter_map(|(_, v)| v.filter(|v| v.is_finite()));
+    let kept = y.iter().enumerate().filter(|(i, _)| !gone(*i)).filter_map(|(_, v)| v.filter(|v| v.abs() <= LN_RATIO_MAX));
     let mut points: Vec<f64> = kept.collect();
     if !enough(points.len(), spec) || points.len() < CALIBRATION_MIN {
         return None;

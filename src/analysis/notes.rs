@@ -24,7 +24,7 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
     for (from, to) in runs(&past.left_out) {
         let before_end = |i: usize| (past.length - i) as f64 * dt_s / 60.0;
         out.push(format!(
-            "errors and latency from {:.0} to {:.0} min before the start left out of the comparison: they look like an incident",
+            "history from {:.0} to {:.0} min before the start left out of the comparison: it looks like an incident",
             before_end(from),
             before_end(to)
         ));
@@ -94,11 +94,9 @@ impl Judge {
         let active = || self.series.iter().filter(|s| s.active);
         let mut out = Vec::new();
         if active().any(Series::forgets) {
-            out.extend(
-                self.incidents.iter().map(|(from, to)| {
-                    format!("errors and latency {}-{} UTC left out of the comparison", clock_time(*from), clock_time(*to))
-                }),
-            );
+            out.extend(self.incidents.iter().map(|(from, to)| {
+                format!("{}-{} UTC left out of the comparison: an incident of both arms", clock_time(*from), clock_time(*to))
+            }));
         }
         for s in active().filter(|s| s.key == SeriesKey::Requests && s.phi.used > UNSTEADY) {
             out.push(format!("unsteady during the rollout: phi {:.0}, only large faults can be found", s.phi.used));

@@ -25,14 +25,20 @@ pub(super) struct Seen {
     pub(super) abandoned: Option<TwoArms>,
 }
 
-fn finite(v: f64) -> bool {
-    v.is_finite() && v >= 0.0
+/// Counts beyond this are no counts: `f64` cannot tell neighbours apart, and squares of squares must stay finite.
+pub(super) const COUNT_MAX: f64 = 1e15;
+/// Gauges outside of this are no measurements; a ratio of two inside is finite.
+const LEVELS: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
+
+/// Can it be a count?
+pub(super) fn countable(v: f64) -> bool {
+    (0.0..=COUNT_MAX).contains(&v)
 }
 
 /// NaN, infinity and a sum below 0 are no counts.
 fn counts(r: &Reading<Counts>) -> Reading<CountIncrement> {
     let c = (*r)?;
-    if finite(c.total) && finite(c.bad) { Ok(CountIncrement { n: c.total, x: c.bad }) } else { Err(Blind::NotANumber) }
+    if countable(c.total) && countable(c.bad) { Ok(CountIncrement { n: c.total, x: c.bad }) } else { Err(Blind::NotANumber) }
 }
 
 fn custom(a: &ArmSample, i: usize) -> Reading<CountIncrement> {
@@ -41,7 +47,7 @@ fn custom(a: &ArmSample, i: usize) -> Reading<CountIncrement> {
 
 fn abandoned(a: &ArmSample) -> Reading<AbandonedIncrement> {
     let (served, abandoned) = (counts(&a.requests)?.n, a.abandoned?);
-    if finite(abandoned) { Ok(AbandonedIncrement { served, abandoned }) } else { Err(Blind::NotANumber) }
+    if countable(abandoned) { Ok(AbandonedIncrement { served, abandoned }) } else { Err(Blind::NotANumber) }
 }
 
 fn buckets(a: &ArmSample, bounds: usize) -> Reading<Buckets> {
@@ -54,7 +60,7 @@ fn buckets(a: &ArmSample, bounds: usize) -> Reading<Buckets> {
 /// A gauge that is zero, negative or no number is missing.
 fn level(r: &Reading<f64>) -> Reading<f64> {
     let v = (*r)?;
-    if v.is_finite() && v > 0.0 { Ok(v) } else { Err(Blind::NotANumber) }
+    if LEVELS.contains(&v) { Ok(v) } else { Err(Blind::NotANumber) }
 }
 
 /// The level of a gauge in one arm; `NotAsked` for what is no gauge.

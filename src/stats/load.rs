@@ -3,6 +3,8 @@
 /// Fewest points of 5 min that make a fit.
 pub const POINTS_MIN: usize = 60;
 const DIRECT: f64 = 1.25;
+/// Rates and CPU beyond this are no measurements.
+const VALUE_MAX: f64 = 1e15;
 
 /// `cpu = a + b rate`, and the loads at which it may be used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,10 +22,10 @@ pub struct LoadFit {
 }
 
 /// Least squares with `a >= 0`, `b >= 0` over a day of rates and CPU per pod. `None` with fewer than 60 points, with a value
-/// that is not finite, or without any load.
+/// that is no measurement, or without any load.
 pub fn fit(rate: &[f64], cpu: &[f64]) -> Option<LoadFit> {
     let n = rate.len();
-    if n < POINTS_MIN || cpu.len() != n || rate.iter().chain(cpu).any(|v| !v.is_finite()) {
+    if n < POINTS_MIN || cpu.len() != n || rate.iter().chain(cpu).any(|v| !(0.0..=VALUE_MAX).contains(v)) {
         return None;
     }
     let mean = |v: &[f64]| v.iter().sum::<f64>() / n as f64;

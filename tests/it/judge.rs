@@ -1,0 +1,342 @@
+//! What a judge does at the edges: before the first request, at 0 %, when nothing can be seen, twice the same tick
+//! (STATISTICS 7, 7.3, 11).
+
+use canaryd::analysis::{Judge, JudgeError};
+use canaryd::model::{
+    Advance, ArmSample, Blind, Breach, Budget, Counts, History, JudgeSpec, Judgement, Keep, Limits, Margin, Method, MetricKind, MetricSpec,
+    PerArm, Poll, StepTime, Timestamp, Verdict, Weight,
+};
+use std::time::Duration;
+
+pub(crate) const BOUNDS_MS: [f64; 10] = [10.0, 25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 500.0, 1000.0, 2500.0];
+
+const COUNTS: Margin = Margin::Counts { relative: 0.2, absolute: 2e-4, ok_relative: 0.5, ok_absolute: 1e-3 };
+
+fn metric(name: &str, kind: MetricKind, margin: Margin, weight: f64, limits: Limits) -> MetricSpec {
+    MetricSpec { name: name.to_owned(), kind, compared: true, margin, required: matches!(kind, MetricKind::Errors), weight, limits }
+}
+
+fn step(permille: u16, for_s: f64) -> StepTime {
+    StepTime { weight: Weight::from_permille(permille).expect("a share"), for_s }
+}
+
+/// Errors only, without limits.
+fn errors(steps: Vec<StepTime>) -> JudgeSpec {
+    JudgeSpec {
+        interval: Duration::from_secs(15),
+        budget: Budget::default(),
+        incarnation: 0,
+        metrics: vec![metric("errors", MetricKind::Errors, COUNTS, 0.4, Limits::default())],
+        bounds_ms: Vec::new(),
+        steps,
+        advance: Advance::OnSchedule { strict: false },
+        min_requests: 20,
+        cpu_load_rule: true,
+        method: Method::default(),
+    }
+}
+
+/// Every kind of metric with every limit, through a step at 0 %, two of comparison and the bake.
+pub(crate) fn everything() -> JudgeSpec {
+    let all = |p: f64, w: f64, r: f64, a: f64| Limits {
+        promote_below: Some(p),
+        warn_above: Some(w),
+        rollback_above: Some(r),
+        page_above: Some(a),
+        sustained: None,
+    };
+    let (stretch, ratio) = (Margin::Stretch { harm: 0.15, guard: 2.0, ok: 0.25, bake: 0.5 }, Margin::Ratio { harm: 0.1, ok: 0.2 });
+    let below = Margin::RatioBelow { harm: 0.1, ok: 0.2 };
+    let metrics = vec![
+        metric("errors", MetricKind::Errors, COUNTS, 0.4, all(0.02, 0.03, 0.05, 0.1)),
+        metric("p95", MetricKind::Latency(0.95), stretch, 0.2, all(500.0, 700.0, 1000.0, 2000.0)),
+        metric("p99", MetricKind::Latency(0.99), stretch, 0.1, Limits::default()),
+        metric("cpu", MetricKind::Cpu, ratio, 0.1, all(0.7, 0.75, 0.8, 0.9)),
+        metric("memory", MetricKind::Memory, ratio, 0.1, all(7e8, 8e8, 9e8, 1e9)),
+        metric("leak", MetricKind::Leak, Margin::Slope { per_unit: 0.001 }, 0.05, Limits::default()),
+        metric("checkouts", MetricKind::CustomCounts(0), COUNTS, 0.05, all(0.05, 0.06, 0.07, 0.08)),
+        metric("queue", MetricKind::CustomGauge(0), below, 0.05, all(30.0, 25.0, 20.0, 10.0)),
+    ];
+    let steps = vec![step(0, 60.0), step(50, 300.0), step(500, 300.0), step(1000, 300.0)];
+    JudgeSpec { metrics, bounds_ms: BOUNDS_MS.to_vec(), ..errors(steps) }
+}
+
+/// 60 min at 1 per mille.
+fn steady() -> History {
+    let poll = |i: u64| Some(Counts { total: 3000.0, bad: [2.0, 4.0, 3.0, 1.0, 5.0, 3.0][(i % 6) as usize] });
+    History { requests: (0..240).map(poll).collect(), ..History::default() }
+}
+
+const START: i64 = 1_750_000_005_000;
+
+/// A judge driven tick by tick.
+struct Drive {
+    judge: Judge,
+    tick: i64,
+    out: Judgement,
+}
+
+impl Drive {
+    fn new(spec: &JudgeSpec, history: &History) -> Self {
+        Self { judge: Judge::new(spec, history).expect("a judge"), tick: 0, out: Judgement::empty(Timestamp::default(), 0) }
+    }
+
+    fn poll(&mut self, step: u32, baseline: ArmSample, canary: ArmSample) -> &Judgement {
+        self.tick += 1;
+        self.send(step, true, baseline, canary)
+    }
+
+    fn send(&mut self, step: u32, counts_time: bool, baseline: ArmSample, canary: ArmSample) -> &Judgement {
+        let at = Timestamp::from_millis(START + 15_000 * self.tick);
+        self.judge.poll(&Poll { at, step, counts_time, arms: PerArm { baseline, canary } }, &mut self.out);
+        &self.out
+    }
+
+    /// `n` polls of both arms at 1 per mille.
+    fn calm(&mut self, step: u32, n: u32) -> &Judgement {
+        for _ in 0..n {
+            self.poll(step, ArmSample::counts(2850.0, 3.0), ArmSample::counts(150.0, 0.0));
+        }
+        &self.out
+    }
+}
+
+#[test]
+fn before_the_first_request_nothing_is_judged() {
+    let mut d = Drive::new(&errors(vec![step(50, 60.0)]), &steady());
+    for _ in 0..3 {
+        let out = d.poll(0, ArmSample::counts(3000.0, 3.0), ArmSample::counts(0.0, 0.0));
+        assert_eq!((out.t_s, out.ln_total, out.clock.counted_s), (None, 0.0, 0.0));
+        assert_eq!(out.keep.as_slice(), [Keep::FewRequests, Keep::Time]);
+        assert_eq!(out.metrics[0].verdict, Verdict::Undecided, "no requests is not blind");
+    }
+    assert_eq!(d.calm(0, 1).t_s, Some(15.0), "tick 0 starts one interval before the first requests");
+    assert_eq!(d.out.clock.counted_s, 15.0);
+}
+
+#[test]
+fn a_canary_that_cannot_be_seen_from_the_start_is_blind_after_a_minute() {
+    let mut d = Drive::new(&errors(vec![step(50, 60.0)]), &steady());
+    for _ in 0..3 {
+        let out = d.poll(0, ArmSample::counts(3000.0, 3.0), ArmSample::blind(Blind::NoSeries));
+        assert_eq!(out.metrics[0].verdict, Verdict::Undecided);
+        assert_eq!(out.keep.as_slice(), [Keep::Blind, Keep::FewRequests, Keep::Time]);
+    }
+    let out = d.poll(0, ArmSample::counts(3000.0, 3.0), ArmSample::blind(Blind::NoSeries));
+    assert_eq!(out.metrics[0].verdict, Verdict::Blind(Blind::NoSeries));
+    assert!(out.rollback.is_empty(), "never a rollback for what could not be seen");
+}
+
+#[test]
+fn blind_in_the_middle_stops_the_step_and_names_the_reason_of_the_arm_that_is_missing() {
+    let mut d = Drive::new(&errors(vec![step(50, 900.0)]), &steady());
+    d.calm(0, 10);
+    for (k, seconds) in [(1, 165.0), (2, 180.0), (3, 195.0)] {
+        let out = d.poll(0, ArmSample::blind(Blind::SourceDown), ArmSample::counts(150.0, 0.0));
+        assert_eq!((out.clock.counted_s, out.keep[0]), (seconds, Keep::Blind), "poll {k}");
+        assert_eq!(out.counts, None);
+    }
+    let out = d.poll(0, ArmSample::blind(Blind::SourceDown), ArmSample::counts(150.0, 0.0));
+    assert_eq!(out.metrics[0].verdict, Verdict::Blind(Blind::SourceDown));
+    assert_eq!(out.clock.counted_s, 195.0, "blind time does not count");
+    let out = d.poll(0, ArmSample::counts(5.0 * 2850.0, 15.0), ArmSample::counts(150.0, 0.0));
+    let counts = out.counts.expect("both arms");
+    assert_eq!(counts.canary.total, 5.0 * 150.0, "increments wait for the other arm");
+    assert_eq!(out.metrics[0].verdict, Verdict::Undecided);
+}
+
+#[test]
+fn at_0_percent_only_time_counts_and_nothing_is_blind() {
+    let mut d = Drive::new(&errors(vec![step(0, 60.0), step(50, 900.0)]), &steady());
+    for k in 1..=3 {
+        let out = d.poll(0, ArmSample::counts(3000.0, 3.0), ArmSample::blind(Blind::NoSeries));
+        assert_eq!((out.t_s, out.clock.counted_s), (None, 15.0 * f64::from(k)));
+        assert_eq!(out.keep.as_slice(), [Keep::Time]);
+    }
+    let out = d.poll(0, ArmSample::counts(3000.0, 3.0), ArmSample::counts(40.0, 40.0));
+    assert!(out.keep.is_empty(), "its time is over, and requests of tests at 0 % are not judged");
+    assert!(out.rollback.is_empty() && !out.gross);
+    assert_eq!(d.calm(1, 1).t_s, Some(15.0), "the warm-up begins with the traffic");
+}
+
+#[test]
+fn a_tick_judged_twice_changes_nothing() {
+    let mut d = Drive::new(&errors(vec![step(50, 15.0)]), &steady());
+    let (mut once, mut twice) = (d.calm(0, 12).clone(), d.judge.clone());
+    let out = d.send(0, true, ArmSample::counts(2850.0, 3.0), ArmSample::counts(150.0, 150.0));
+    assert!(out.duplicate && !out.keep.is_empty() && out.rollback.is_empty());
+    d.calm(0, 1);
+    let next = Poll {
+        at: d.out.at,
+        step: 0,
+        counts_time: true,
+        arms: PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 0.0) },
+    };
+    twice.poll(&next, &mut once);
+    assert_eq!(once, d.out);
+}
+
+#[test]
+fn time_a_person_paused_does_not_count_but_evidence_does() {
+    let mut d = Drive::new(&errors(vec![step(50, 900.0)]), &steady());
+    let before = d.calm(0, 20).clone();
+    for _ in 0..4 {
+        d.tick += 1;
+        d.send(0, false, ArmSample::counts(2850.0, 3.0), ArmSample::counts(150.0, 0.0));
+    }
+    assert_eq!(d.out.clock.counted_s, before.clock.counted_s);
+    assert!(d.out.metrics[0].ln_ok > before.metrics[0].ln_ok);
+}
+
+#[test]
+fn evidence_of_non_inferiority_begins_anew_with_each_step() {
+    let mut d = Drive::new(&errors(vec![step(50, 60.0), step(50, 60.0)]), &steady());
+    let shown = d.calm(0, 60).metrics[0].ln_ok;
+    assert!(shown > 1.0, "{shown}");
+    let out = d.calm(1, 1);
+    assert!(out.metrics[0].ln_ok < 0.5, "{}", out.metrics[0].ln_ok);
+    assert_eq!((out.clock.counted_s, out.clock.canary_requests), (15.0, 150.0));
+}
+
+#[test]
+fn an_outage_is_rolled_back_in_two_polls_and_one_corrupt_scrape_is_not() {
+    let failing = || (ArmSample::counts(2850.0, 3.0), ArmSample::counts(150.0, 150.0));
+    let mut d = Drive::new(&errors(vec![step(50, 900.0)]), &steady());
+    d.calm(0, 20);
+    let (b, c) = failing();
+    assert!(d.poll(0, b, c).rollback.is_empty(), "one poll never decides");
+    let mut forgives = d.judge.clone();
+    let (b, c) = failing();
+    let out = d.poll(0, b, c);
+    assert_eq!(out.rollback.as_slice(), [Breach::Metric(0), Breach::Gross]);
+    assert_eq!(out.metrics[0].verdict, Verdict::Fail);
+    let mut out = Judgement::empty(Timestamp::default(), 0);
+    for k in 0..40 {
+        let at = Timestamp::from_millis(START + 15_000 * (22 + k));
+        let arms = PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 0.0) };
+        forgives.poll(&Poll { at, step: 0, counts_time: true, arms }, &mut out);
+        assert!(out.rollback.is_empty(), "poll {k}");
+    }
+}
+
+#[test]
+fn requests_given_up_are_a_gross_failure_of_their_own() {
+    let with = |served: f64, left: f64| ArmSample { abandoned: Ok(left), ..ArmSample::counts(served, 0.0) };
+    let mut d = Drive::new(&errors(vec![step(50, 900.0), step(1000, 900.0)]), &steady());
+    d.calm(0, 10);
+    d.poll(0, with(2850.0, 10.0), with(30.0, 120.0));
+    let mut shared = d.judge.clone();
+    let out = d.poll(0, with(2850.0, 10.0), with(30.0, 120.0));
+    assert_eq!(out.rollback.as_slice(), [Breach::Abandoned]);
+    assert!(!out.gross, "no request failed");
+    let mut out = Judgement::empty(Timestamp::default(), 0);
+    let both = PerArm { baseline: with(1000.0, 1850.0), canary: with(30.0, 120.0) };
+    shared.poll(&Poll { at: d.out.at, step: 0, counts_time: true, arms: both }, &mut out);
+    assert!(out.rollback.is_empty(), "the baseline's users leave too");
+}
+
+#[test]
+fn the_bake_judges_the_canary_alone_and_is_blind_by_its_own_scrapes_only() {
+    let mut d = Drive::new(&errors(vec![step(500, 300.0), step(1000, 60.0)]), &steady());
+    for _ in 0..30 {
+        d.poll(0, ArmSample::counts(1500.0, 1.0), ArmSample::counts(1500.0, 2.0));
+    }
+    let gone = || ArmSample::blind(Blind::NoSeries);
+    for k in 1..=3 {
+        let out = d.poll(1, gone(), ArmSample::counts(3000.0, 3.0));
+        assert!(out.bake && out.metrics[0].used);
+        assert_eq!(out.keep.as_slice(), [Keep::Time], "poll {k}");
+        assert_eq!((out.bakes.len(), out.bakes[0].derived), (1, true));
+    }
+    assert!(d.poll(1, gone(), ArmSample::counts(3000.0, 3.0)).keep.is_empty());
+    for _ in 0..4 {
+        d.poll(1, gone(), gone());
+    }
+    assert_eq!(d.out.metrics[0].verdict, Verdict::Blind(Blind::NoSeries));
+    for _ in 0..8 {
+        d.poll(1, gone(), ArmSample::counts(3000.0, 60.0));
+    }
+    assert!(d.out.rollback.contains(&Breach::Bake { metric: 0, derived: true }), "{:?}", d.out.rollback);
+}
+
+#[test]
+fn lost_evidence_halves_the_level_each_time() {
+    let level = |incarnation: u32| {
+        let mut d = Drive::new(&JudgeSpec { incarnation, ..errors(vec![step(50, 60.0)]) }, &steady());
+        d.calm(0, 1).ln_rollback
+    };
+    assert!((level(0) - 20f64.ln()).abs() < 1e-12);
+    assert!((level(3) - 160f64.ln()).abs() < 1e-12);
+}
+
+#[test]
+fn a_gauge_without_history_is_advisory_and_gives_its_share_away() {
+    let mut spec = errors(vec![step(50, 60.0)]);
+    spec.metrics.push(MetricSpec {
+        required: true,
+        ..metric("cpu", MetricKind::Cpu, Margin::Ratio { harm: 0.1, ok: 0.2 }, 0.1, Limits::default())
+    });
+    let mut d = Drive::new(&spec, &steady());
+    let out = d.calm(0, 1);
+    assert_eq!((out.metrics[0].share, out.metrics[1].share), (1.0, 0.0));
+    assert!(out.metrics[1].advisory && !out.metrics[1].required);
+    assert!(
+        d.judge.warnings().iter().any(|w| w == "cpu is advisory: it has no history to be calibrated with, and is not required"),
+        "{:?}",
+        d.judge.warnings()
+    );
+}
+
+#[test]
+fn the_report_says_what_the_history_was_good_for() {
+    let none = Judge::new(&errors(vec![step(50, 60.0)]), &History::default()).expect("a judge");
+    assert_eq!(
+        none.warnings(),
+        ["burstiness unknown: 0 min of history, 30 min are needed; learned from the live baseline, comparison starts after 240 s"]
+    );
+    let mut incident = steady();
+    for slot in &mut incident.requests[100..120] {
+        *slot = Some(Counts { total: 3000.0, bad: 150.0 });
+    }
+    let judge = Judge::new(&errors(vec![step(50, 60.0)]), &incident).expect("a judge");
+    assert_eq!(judge.warnings(), ["history from 40 to 30 min before the start left out of the comparison: it looks like an incident"]);
+}
+
+#[test]
+fn limits_between_bounds_say_what_can_be_shown() {
+    let mut spec = errors(vec![step(50, 60.0)]);
+    spec.bounds_ms = BOUNDS_MS.to_vec();
+    let stretch = Margin::Stretch { harm: 0.15, guard: 2.0, ok: 0.25, bake: 0.5 };
+    let with = |spec: &JudgeSpec, limits: Limits| {
+        let mut spec = spec.clone();
+        spec.metrics.push(metric("latency-p95", MetricKind::Latency(0.95), stretch, 0.2, limits));
+        Judge::new(&spec, &steady())
+    };
+    let between = with(&spec, Limits { rollback_above: Some(220.0), ..Limits::default() }).expect("a judge");
+    assert!(between.warnings().iter().any(|w| w == "latency-p95 rollback-above 220 ms: breach is provable from 250 ms, pass up to 200 ms"));
+    let beyond = with(&spec, Limits { rollback_above: Some(9000.0), ..Limits::default() }).err();
+    assert_eq!(
+        beyond.map(|e| e.to_string()).as_deref(),
+        Some(
+            "metric latency-p95: rollback-above 9000 ms lies above the last bucket bound 2500 ms, no data can prove it: lower it or add a bound"
+        )
+    );
+    let strict = JudgeSpec { advance: Advance::OnSchedule { strict: true }, ..spec };
+    let below = with(&strict, Limits { promote_below: Some(5.0), ..Limits::default() }).err();
+    assert_eq!(below, Some(JudgeError::BelowFirstBound("latency-p95".to_owned(), 5.0, 10.0)));
+}
+
+#[test]
+fn dispersion_kept_from_a_rollout_serves_the_next_without_history() {
+    let spec = errors(vec![step(50, 3600.0)]);
+    let mut first = Drive::new(&spec, &History::default());
+    first.calm(0, 100);
+    let sums = first.judge.sums();
+    let mut second = Judge::with_sums(&spec, &History::default(), &sums).expect("a judge");
+    let mut out = Judgement::empty(Timestamp::default(), 0);
+    let arms = PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 0.0) };
+    second.poll(&Poll { at: Timestamp::from_millis(START), step: 0, counts_time: true, arms }, &mut out);
+    assert!(out.metrics[0].phi < 2.0, "without sums it starts at 2: {}", out.metrics[0].phi);
+    let learned = second.inspect().series[0].2;
+    assert!(learned.is_some(), "labels run from the start");
+}
