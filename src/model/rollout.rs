@@ -126,6 +126,9 @@ pub struct Begin {
     pub first: bool,
     /// It was rolled back before, and a person wants it again.
     pub retry: bool,
+    /// Newest generation found in the router (0 if it keeps none): this rollout's go on from there, so that a writer of an
+    /// earlier rollout stays stale.
+    pub generation: u64,
 }
 
 /// A person's verb.

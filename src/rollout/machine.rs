@@ -244,6 +244,9 @@ impl Machine {
             return Action::Hold;
         }
         self.weight = begin.weight;
+        if self.terms.mode == Mode::Enforce {
+            self.generation = begin.generation;
+        }
         match (begin.first, self.terms.first) {
             (true, First::Refuse) => {
                 self.pause_for(

@@ -74,7 +74,7 @@ pub(super) struct Parts {
 pub(super) struct Driver {
     parts: Parts,
     writer: Writer,
-    /// The last reading the machine was told of.
+    /// The last reading.
     seen: Option<Result<TrafficReading, String>>,
     last: Option<Arc<Decision>>,
     now: Timestamp,
@@ -108,10 +108,10 @@ impl Driver {
                 biased;
                 mail = self.parts.mailbox.recv() => match mail {
                     Some(mail) => self.open(mail).await,
-                    None => return,
+                    None => return self.save().await,
                 },
                 () = clock::sleep_until(wake.unwrap_or_default()), if wake.is_some() => self.handle(Input::Wake).await,
-                () = self.parts.memory.retry_due(), if !self.parts.memory.is_saved() => self.save().await,
+                () = self.parts.memory.retry_due(), if self.parts.memory.is_down() => self.save().await,
             }
         }
         // an error means that the supervisor is gone too
@@ -148,16 +148,13 @@ impl Driver {
     }
 
     async fn on_written(&mut self, generation: u64, outcome: Outcome) {
-        if outcome == Outcome::Done {
-            self.seen = None;
-        }
         self.handle(Input::Effect { generation, outcome }).await;
         self.writer.read_soon(&self.parts.back);
     }
 
-    /// Only news reaches the machine (and the journal), and only what was read with no write under way.
+    /// Only what was read with no write under way: an older reading would look like another hand.
     async fn on_read(&mut self, reading: Result<TrafficReading, String>, guard: ReadGuard) {
-        if !self.writer.is_current(guard) || self.seen.as_ref() == Some(&reading) {
+        if !self.writer.is_current(guard) {
             return;
         }
         let weight = reading.as_ref().ok().map(|r| r.weight);
@@ -175,9 +172,13 @@ impl Driver {
     async fn decide(&mut self, input: Input, event: Event, judgement: Option<Arc<Judgement>>) {
         self.now = clock::now().max(self.now);
         let decision = Arc::new(self.parts.machine.handle(self.now, &input));
+        // a reading that changes nothing can wait for the next line: one durable write a tick is enough
+        let can_wait = matches!(input, Input::Traffic(_)) && self.last.as_deref().is_some_and(|last| !says_more(last, &decision));
         self.remember(event, &decision);
         self.act_before_stored(&decision);
-        self.save().await;
+        if !can_wait || self.parts.memory.is_down() {
+            self.save().await;
+        }
         self.tell(&decision, judgement);
         self.last = Some(decision);
     }

@@ -24,4 +24,4 @@ mod writer;
 pub use clock::now;
 pub use handle::{EventLine, Handle, Refusal, Request, RolloutView, RuleView, StartArgs, Views};
 pub use registry::Registry;
-pub use supervisor::{Makers, Setting, Supervisor};
+pub use supervisor::{MakeRouter, MakeSource, Makers, ReadRules, Setting, Supervisor};

@@ -44,14 +44,14 @@ impl Plan {
     pub(super) async fn prepare(self) -> Result<Prepared, Refusal> {
         self.refuse_what_cannot_run()?;
         self.refuse_a_version_rolled_back_before().await?;
-        let canary = self.who_is_the_canary().await?;
+        let (canary, generation) = self.who_is_the_canary().await?;
         let wanted = plan::subscription(&self.rule, canary, 0);
         let mut source = self.source()?;
         let now = clock::now();
         let set_up = look(&mut *source, &wanted, now).await?;
         let interval = plan::interval(&self.rule, set_up.scrape_interval);
         let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
-        let opened = self.opened(canary, interval, set_up.bounds_ms, history);
+        let opened = self.opened((canary, generation), interval, set_up.bounds_ms, history);
         let judge = Judge::new(&plan::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
         warnings.splice(0..0, set_up.warnings);
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
@@ -81,15 +81,15 @@ impl Plan {
         }
     }
 
-    /// The workload that carries the traffic is the baseline (DESIGN 6.1).
-    async fn who_is_the_canary(&self) -> Result<Side, Refusal> {
+    /// The workload that carries the traffic is the baseline (DESIGN 6.1). Also the newest generation the router knows.
+    async fn who_is_the_canary(&self) -> Result<(Side, u64), Refusal> {
         let read = tokio::time::timeout(Duration::from_secs(10), self.router.read(Side::Second)).await;
         let reading = match read {
             Ok(Ok(reading)) => reading,
             Ok(Err(e)) => return Err(Refusal::new("router", format!("the traffic cannot be read: {e}"))),
             Err(_) => return Err(Refusal::new("router", format!("{}: no answer within 10 s", self.router.name()))),
         };
-        canary_side(&self.rule, reading.weight)
+        Ok((canary_side(&self.rule, reading.weight)?, reading.generation.unwrap_or(0)))
     }
 
     fn source(&self) -> Result<Box<dyn Source>, Refusal> {
@@ -112,7 +112,7 @@ impl Plan {
         }
     }
 
-    fn opened(&self, canary: Side, interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {
+    fn opened(&self, (canary, generation): (Side, u64), interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {
         Opened {
             id: RolloutId(String::new()),
             rule: self.rule.name.clone(),
@@ -130,6 +130,7 @@ impl Plan {
                 weight: Weight::ZERO,
                 first: false,
                 retry: self.args.retry,
+                generation,
             },
         }
     }

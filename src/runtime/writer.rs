@@ -11,10 +11,8 @@ use tokio::sync::watch;
 
 /// Longest a single write or read may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait before a write is tried again whose error calls for a change elsewhere.
-const RETRY_ON_CHANGE: Duration = Duration::from_secs(5);
-/// Longest wait between tries.
-const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Wait that is proposed after a write that was not answered.
+const RETRY_AFTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A reading is worth something only if no write began or ended since it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,54 +82,38 @@ struct Task {
 }
 
 impl Task {
+    /// One attempt per wish: whether and when to try again is the machine's decision, and comes as a new wish.
     async fn run(mut self) {
         while self.wishes.changed().await.is_ok() {
-            let mut tries = 0;
-            loop {
-                let wish = *self.wishes.borrow_and_update();
-                let Some(desired) = wish else { break };
-                let pause = self.write(desired, tries).await;
-                tries += 1;
-                let Some(pause) = pause else { break };
-                tokio::select! {
-                    changed = self.wishes.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep(pause) => {}
-                }
+            let wish = *self.wishes.borrow_and_update();
+            if let Some(desired) = wish {
+                self.write(desired).await;
             }
         }
     }
 
-    /// One try; how long to wait before the next, or `None` if it is done.
-    async fn write(&self, desired: Desired, tries: u32) -> Option<Duration> {
+    async fn write(&self, desired: Desired) {
         self.writes.fetch_add(1, Ordering::AcqRel);
         let written = tokio::time::timeout(TIMEOUT, self.router.write(desired)).await;
         self.writes.fetch_add(1, Ordering::AcqRel);
-        let (outcome, reason, pause) = match written {
-            Ok(Ok(())) => (Outcome::Done, "done", None),
-            Ok(Err(e)) => {
-                let pause = pause(e.retry(), tries);
-                (Outcome::Failed { text: e.to_string(), retry: e.retry() }, e.reason(), Some(pause))
-            }
+        let failed = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some((e.reason(), e.to_string(), e.retry())),
             Err(_) => {
                 let text = format!("{}: no answer within {} s", self.router.name(), TIMEOUT.as_secs());
-                let retry = Retry::After(Duration::from_secs(1));
-                (Outcome::Failed { text, retry }, "timeout", Some(pause(retry, tries)))
+                Some(("timeout", text, Retry::After(RETRY_AFTER_TIMEOUT)))
             }
-        };
-        let error = match &outcome {
-            Outcome::Done => None,
-            Outcome::Failed { text, .. } => Some((reason, text.as_str())),
         };
         events::EffectEnded {
             rollout: &self.rollout,
             router: self.router.name(),
             effect: &format!("weight {}", desired.weight),
             generation: desired.generation,
-            failed: error,
+            failed: failed.as_ref().map(|(reason, text, _)| (*reason, text.as_str())),
         }
         .emit(&self.metrics);
+        let outcome = failed.map_or(Outcome::Done, |(_, text, retry)| Outcome::Failed { text, retry });
         send(&self.back, Mail::Written { generation: desired.generation, outcome }).await;
-        pause
     }
 }
 
@@ -139,30 +121,5 @@ impl Task {
 async fn send(back: &Back, mail: Mail) {
     if let Some(post) = back.upgrade() {
         let _ = post.send(mail).await;
-    }
-}
-
-/// Doubling from what the error asks for, up to [`RETRY_MAX`]. A write that only a person can mend is tried too: she may
-/// just have mended it.
-fn pause(retry: Retry, tries: u32) -> Duration {
-    let first = match retry {
-        Retry::After(d) => d,
-        Retry::OnChange => RETRY_ON_CHANGE,
-        Retry::Never => RETRY_MAX,
-    };
-    (first * 2u32.saturating_pow(tries.min(5))).min(RETRY_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tries_grow_apart_and_never_end() {
-        let s = Duration::from_secs;
-        let after = Retry::After(s(1));
-        let waits: Vec<_> = (0..7).map(|t| pause(after, t)).collect();
-        assert_eq!(waits, [s(1), s(2), s(4), s(8), s(16), s(30), s(30)]);
-        assert_eq!(pause(Retry::Never, 0), RETRY_MAX);
     }
 }

@@ -264,8 +264,15 @@ mod tests {
     const AT: Timestamp = Timestamp::from_millis(1_000);
 
     fn opened() -> Opened {
-        let begin =
-            Begin { canary: Side::Second, version: String::new(), by: String::new(), weight: Weight::ZERO, first: false, retry: false };
+        let begin = Begin {
+            canary: Side::Second,
+            version: String::new(),
+            by: String::new(),
+            weight: Weight::ZERO,
+            first: false,
+            retry: false,
+            generation: 0,
+        };
         Opened {
             id: RolloutId(String::new()),
             rule: "r".to_owned(),

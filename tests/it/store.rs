@@ -11,8 +11,15 @@ use std::time::Duration;
 const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn opened(rule: &str) -> Opened {
-    let begin =
-        Begin { canary: Side::Second, version: "v2".to_owned(), by: "test".to_owned(), weight: Weight::ZERO, first: false, retry: false };
+    let begin = Begin {
+        canary: Side::Second,
+        version: "v2".to_owned(),
+        by: "test".to_owned(),
+        weight: Weight::ZERO,
+        first: false,
+        retry: false,
+        generation: 0,
+    };
     Opened {
         id: RolloutId("ignored".to_owned()),
         rule: rule.to_owned(),

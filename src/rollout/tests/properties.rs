@@ -133,7 +133,7 @@ fn input(event: &Event, at: Timestamp, before: &Decision) -> Input {
 }
 
 fn begin(first: bool, weight: Weight) -> Input {
-    Input::Begin(Begin { canary: Side::Second, version: String::new(), by: "ana".to_owned(), weight, first, retry: false })
+    Input::Begin(Begin { canary: Side::Second, version: String::new(), by: "ana".to_owned(), weight, first, retry: false, generation: 0 })
 }
 
 /// A machine, its twin and its last decision: every input is given to both, and every decision is checked.

@@ -253,6 +253,7 @@ fn begin(words: &[&str]) -> Input {
         weight: found,
         first: words.contains(&"first"),
         retry: false,
+        generation: 0,
     })
 }
 

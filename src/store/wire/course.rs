@@ -65,6 +65,7 @@ struct BeginOnWire {
     weight: Weight,
     first: bool,
     retry: bool,
+    generation: u64,
 }
 
 #[derive(Serialize, Deserialize)]

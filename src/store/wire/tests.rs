@@ -104,14 +104,8 @@ fn history() -> impl Strategy<Value = History> {
 
 fn begin() -> impl Strategy<Value = Begin> {
     let side = prop_oneof![Just(Side::First), Just(Side::Second)];
-    (side, text(), text(), weight(), any::<bool>(), any::<bool>()).prop_map(|(canary, version, by, weight, first, retry)| Begin {
-        canary,
-        version,
-        by,
-        weight,
-        first,
-        retry,
-    })
+    (side, text(), text(), weight(), any::<bool>(), any::<bool>(), any::<u64>())
+        .prop_map(|(canary, version, by, weight, first, retry, generation)| Begin { canary, version, by, weight, first, retry, generation })
 }
 
 fn opened() -> impl Strategy<Value = Opened> {
