@@ -1,5 +1,15 @@
 //! Where samples come from. A source answers a tick for all rollouts that read it at once; every source gives the same
 //! samples for the same traffic. Counters are differenced here ([`counters`]); arms are paired and judged in `analysis`.
+//!
+//! A source must never turn "could not look" into a number, and never asks for `rate()`.
+//!
+//! ```text
+//! rule's telemetry + packs/*.yaml --resolve--> questions --+--> prometheus/ (planner, client, decoder) --rows--+
+//!                                                          +--> scrape.rs (pages)                      --rows--+--> tracker
+//! recording.rs: files of samples, for replay                                     SourceSample <-- counters <--+
+//! ```
+//!
+//! Read [`counters`] first, then `tracker.rs`, then [`prometheus`].
 
 pub mod counters;
 pub mod packs;

@@ -134,6 +134,11 @@ impl Tracker {
         }
     }
 
+    /// Nothing of a tick has come in.
+    pub(super) fn forget_all(&mut self) {
+        self.entries.iter_mut().for_each(Entry::forget_tick);
+    }
+
     /// The tick is read: differences it, and gives what may be used.
     pub(super) fn finish(&mut self, at: Timestamp, gauges: PerArm<Vec<Reading<f64>>>) -> SourceSample {
         let given: Vec<Given> = self.entries.iter_mut().flat_map(|e| e.finish(at)).collect();
@@ -150,9 +155,7 @@ impl Tracker {
 
     /// The tick could not be read: nothing is differenced, the next good one bridges the gap.
     pub(super) fn blind(&mut self, why: Blind, detail: &str) -> SourceSample {
-        for entry in &mut self.entries {
-            entry.forget_tick();
-        }
+        self.forget_all();
         let arms = PerArm::from_fn(|_| {
             let mut arm = self.empty(why);
             arm.custom_counts.iter_mut().for_each(|c| *c = Err(why));

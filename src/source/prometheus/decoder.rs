@@ -8,6 +8,8 @@ use std::ops::Range;
 
 /// How much of a strange body is shown.
 const EXCERPT_MAX: usize = 200;
+/// How much of a server's error text is kept.
+const WORDS_MAX: usize = 1000;
 /// Most warnings kept of one answer.
 const WARNINGS_MAX: usize = 5;
 
@@ -131,7 +133,9 @@ impl Decoder {
 
     /// An answer that says "error": is it the query, or the server?
     fn refusal(&self, status: u16) -> Fault {
-        let words = format!("{} ({}, HTTP {status})", self.error, self.error_type);
+        // a parse error may repeat the whole query
+        let error: String = self.error.chars().take(WORDS_MAX).collect();
+        let words = format!("{error} ({}, HTTP {status})", self.error_type);
         let of_query = matches!(status, 400 | 404 | 413 | 422) && !matches!(&*self.error_type, "timeout" | "canceled" | "unavailable");
         if of_query { Fault::Rejected(words) } else { Fault::Down(words) }
     }
@@ -475,6 +479,18 @@ mod tests {
         assert_eq!(fault(200, ""), Fault::Body("HTTP 200 without a body".into()));
         assert!(matches!(fault(200, r#"{"status":"success","data":{"result":[{"metric":{"#), Fault::Body(_)), "cut off");
         assert!(matches!(fault(200, r#"{"status":"success","data":{"result":[{"metric":{},"value":[1,"x"]}]}}"#), Fault::Body(_)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_brings_it_down(status in 100u16..600, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let mut d = Decoder::default();
+            let _ = d.decode(status, &body);
+            let whole = br#"{"status":"success","data":{"result":[{"metric":{"a":"b"},"value":[1,"2"]}]}}"#;
+            let cut = body.len() * whole.len() / 200;
+            let _ = d.decode(200, &whole[..cut]);
+            proptest::prop_assert!(d.decode(200, whole).is_ok());
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ struct Subscribed {
     /// Choices were made without series: make them again then, and the pause after that.
     again: Option<(Timestamp, Duration)>,
     /// Left out until then, and why.
-    quarantine: Option<(Timestamp, String)>,
+    quarantine: Option<(Timestamp, Trouble)>,
     /// Of this tick.
     trouble: Option<Trouble>,
     /// Custom gauges of this tick.
@@ -137,6 +137,8 @@ impl Prometheus {
     }
 
     async fn read_tick(&mut self, at: Timestamp) -> Vec<SourceSample> {
+        // a tick may have been given up halfway: what it left would be added to twice
+        self.subscribed.values_mut().for_each(Subscribed::begin);
         self.resolve_new(at).await;
         self.read_batches(at).await;
         self.read_gauges(at).await;
@@ -221,11 +223,12 @@ impl Prometheus {
     fn blame(&mut self, batch: &Batch, fault: &Fault, at: Timestamp) {
         for member in &batch.members {
             let Some(subscribed) = self.subscribed.get_mut(&member.key) else { continue };
-            if matches!(fault, Fault::Rejected(_)) {
-                tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query refused, left out for {QUARANTINE:?}");
-                subscribed.quarantine = Some((at + QUARANTINE, fault.to_string()));
+            let trouble = Trouble::of(fault);
+            if matches!(fault, Fault::Rejected(_) | Fault::TooLarge(_)) {
+                tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query left out for {QUARANTINE:?}");
+                subscribed.quarantine = Some((at + QUARANTINE, trouble.clone()));
             }
-            subscribed.trouble = Some(Trouble::of(fault));
+            subscribed.trouble = Some(trouble);
         }
     }
 
@@ -329,6 +332,14 @@ async fn read_starts(client: &Client, batch: &Batch, subscribed: &mut BTreeMap<u
 }
 
 impl Subscribed {
+    fn begin(&mut self) {
+        self.trouble = None;
+        self.gauges = PerArm::default();
+        if let Some(tracker) = &mut self.tracker {
+            tracker.forget_all();
+        }
+    }
+
     fn askable(&self, at: Timestamp) -> bool {
         self.tracker.is_some() && self.quarantine.as_ref().is_none_or(|(until, _)| at >= *until)
     }
@@ -357,8 +368,7 @@ impl Subscribed {
     }
 
     fn finish(&mut self, at: Timestamp, clock: Option<&Trouble>) -> SourceSample {
-        let quarantined = self.quarantine.as_ref().filter(|(until, _)| at < *until);
-        let quarantined = quarantined.map(|(_, words)| Trouble { why: Blind::QueryRejected, words: words.clone() });
+        let quarantined = self.quarantine.as_ref().filter(|(until, _)| at < *until).map(|(_, trouble)| trouble.clone());
         let trouble = self.trouble.take().or(quarantined).or_else(|| clock.cloned());
         let gauges = std::mem::take(&mut self.gauges);
         match (&mut self.tracker, trouble) {

@@ -145,4 +145,12 @@ mod tests {
             assert!(why.starts_with("line 2 is no metric"), "{page}: {why}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn no_page_brings_it_down(page in "[a-z{}=\",\\\\# \n0-9é]{0,60}") {
+            let _ = read(&page);
+            let _ = crate::source::packs::select::Select::parse(&page);
+            let _ = crate::source::recording::Recording::parse(&page);
+        }
+    }
 }
