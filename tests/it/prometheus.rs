@@ -92,6 +92,7 @@ fn counts_of_both_arms_over_ticks() {
             samples.envoy("t", "p2", "v1", at, 500.0 + 50.0 * i, 0.0);
             // the canary's first errors come with tick 22: a lazily created series counts from 0
             samples.envoy("t", "p1", "v2", at, 10.0 * i, if n >= 22 { 3.0 } else { 0.0 });
+            samples.add("scrape_duration_seconds{instance=\"p1\",job=\"envoy\"}", at, 0.25);
         }
         samples.write(&rig).await;
         let mut source = source(&rig.url);
@@ -99,6 +100,7 @@ fn counts_of_both_arms_over_ticks() {
         let set_up = source.set_up(&wanted, tick(20)).await.expect("set-up");
         assert_eq!(set_up.bounds_ms, [5.0, 10.0]);
         assert_eq!(set_up.scrape_interval, Some(TICK));
+        assert_eq!(source.settle(), Duration::from_millis(350), "as long as a scrape takes, and a little");
         assert!(
             set_up.queries.iter().any(|q| q.starts_with("sum by (job, instance, envoy_cluster_name, envoy_response_code)")),
             "{set_up:?}"
@@ -597,5 +599,34 @@ fn a_pod_scraped_by_two_jobs_is_refused() {
         http_samples("g", &["app", "podmonitor"]).write(&rig).await;
         let error = source(&rig.url).set_up(&http(1, "g"), tick(9)).await.unwrap_err().to_string();
         assert!(error.contains("is scraped twice for prod @ app-v1.0 @ 10.0.0.1:80"), "{error}");
+    });
+}
+
+#[test]
+fn a_tick_given_up_halfway_is_not_counted_twice() {
+    runtime().block_on(async {
+        let (stuck, served) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (hang, total) = (Arc::clone(&stuck), Arc::clone(&served));
+        let script = move |query: &str| {
+            if query.contains("timestamp(") && hang.load(Ordering::Relaxed) == 1 {
+                return answer(200, Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>()));
+            }
+            answer(200, envoy_rows(query, total.load(Ordering::Relaxed) as f64, &two()))
+        };
+        let server = Scripted::start(script).await;
+        let mut source = source(&server.url);
+        let mut wanted = envoy(1, "t", "v1", "v2");
+        wanted.wants.buckets = false;
+        source.subscribe(wanted, Vec::new());
+        let mut tick_with = async |n: u32, stuck_now: usize, total: usize| {
+            stuck.store(stuck_now, Ordering::Relaxed);
+            served.store(total, Ordering::Relaxed);
+            let patience = if stuck_now == 1 { Duration::from_millis(300) } else { Duration::from_secs(20) };
+            tokio::time::timeout(patience, source.tick(tick(n))).await
+        };
+        assert!(tick_with(0, 0, 100).await.is_ok());
+        assert!(tick_with(1, 1, 150).await.is_err(), "the server never ends its answer");
+        let sample = tick_with(2, 0, 180).await.expect("in time").remove(0);
+        assert_eq!(counts(&sample, Arm::Canary), Some((80.0, 0.0)));
     });
 }
