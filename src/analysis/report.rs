@@ -10,8 +10,14 @@ use crate::model::{Arm, BakeJudgement, Breach, Interval, Judgement, LimitJudgeme
 impl Judge {
     /// Everything that is read off the state. `out.rollback` and `out.keep` are already there.
     pub(super) fn fill(&self, bake: bool, out: &mut Judgement) {
-        out.metrics = self.metrics.iter().enumerate().map(|(i, m)| self.metric_judgement(i, m, out)).collect();
-        out.limits = self.limits.iter().map(|l| self.limit_judgement(l, bake)).collect();
+        out.metrics.clear();
+        for (i, m) in self.metrics.iter().enumerate() {
+            let judged = self.metric_judgement(i, m, out);
+            out.metrics.push(judged);
+        }
+        out.limits.clear();
+        out.limits.extend(self.limits.iter().map(|l| self.limit_judgement(l, bake)));
+        out.bakes.clear();
         if bake {
             out.bakes.extend(self.bakes.iter().map(|b| BakeJudgement {
                 metric: b.metric as u8,

@@ -3,6 +3,7 @@
 //! Every function returns the logarithm of a factor whose expectation is at most 1 when the null holds, whatever the
 //! baseline's rate is at this poll; summed over polls they are evidence against the null.
 
+use super::fast::ln_1p;
 use super::grid::Grid;
 
 /// Bad events `x` out of `n`, baseline and canary, in the same wall-clock interval. `0 <= x <= n`, all finite.
@@ -69,11 +70,16 @@ impl Shares {
     }
 
     /// `x_c ln g - (x_b+x_c) la - n_c d (g/a - 1)` with `a = 1 + th (g-1)`; `g/a - 1 = (g-1)(1-th)/a` needs no logarithm.
+    #[inline(always)]
     fn ln_factor(&self, g: f64, ln_g: f64) -> f64 {
         let over = self.th * (g - 1.0);
-        let drift = if self.n_c_d == 0.0 { 0.0 } else { self.n_c_d * (g - 1.0) * self.rest / (1.0 + over) };
-        let counts = if self.m == 0.0 { 0.0 } else { self.x_c * ln_g - self.m * over.ln_1p() };
-        counts - drift
+        let drift = self.n_c_d * (g - 1.0) * self.rest / (1.0 + over);
+        self.x_c * ln_g - self.m * ln_1p(over) - drift
+    }
+
+    #[inline(always)]
+    fn ln_factors<const K: usize>(&self, grid: &Grid<K>) -> [f64; K] {
+        std::array::from_fn(|k| self.ln_factor(grid.g[k], grid.ln_g[k]))
     }
 }
 
@@ -95,7 +101,7 @@ pub fn count_lf(x: &TwoArms, null: Null, g: f64, ln_g: f64) -> f64 {
 pub fn count_lfs<const K: usize>(x: &TwoArms, null: Null, grid: &Grid<K>, phi: f64) -> [f64; K] {
     match Shares::of(x, null) {
         None => [0.0; K],
-        Some(s) => std::array::from_fn(|k| s.ln_factor(grid.g[k], grid.ln_g[k]) / phi),
+        Some(s) => s.ln_factors(grid).map(|lf| lf / phi),
     }
 }
 
@@ -105,7 +111,16 @@ pub fn count_lfs<const K: usize>(x: &TwoArms, null: Null, grid: &Grid<K>, phi: f
 pub fn tolerance_lfs<const K: usize>(x: &TwoArms, tolerance: Tolerance, grid: &Grid<K>, phi: f64) -> [f64; K] {
     let [relative, absolute] = tolerance.halves();
     let (Some(r), Some(a)) = (Shares::of(x, relative), Shares::of(x, absolute)) else { return [0.0; K] };
-    std::array::from_fn(|k| r.ln_factor(grid.g[k], grid.ln_g[k]).min(a.ln_factor(grid.g[k], grid.ln_g[k])) / phi)
+    smaller(&r.ln_factors(grid), &a.ln_factors(grid), phi)
+}
+
+/// At each alternative the smaller one, divided by `phi`.
+fn smaller<const K: usize>(a: &[f64; K], b: &[f64; K], phi: f64) -> [f64; K] {
+    let mut out = [0.0; K];
+    for k in 0..K {
+        out[k] = (if a[k] < b[k] { a[k] } else { b[k] }) / phi;
+    }
+    out
 }
 
 /// Log factor of `x` bad out of `n` against a rate of at most `level` (`g > 1`) or at least `level` (`g < 1`); nats. The exact
@@ -146,6 +161,6 @@ impl<const K: usize> LevelTest<K> {
     pub fn attributed_lfs(&self, x: &TwoArms, ratio: f64, grid: &Grid<K>, phi: f64) -> [f64; K] {
         let alone = self.lfs(x.x_c, x.n_c, grid, 1.0);
         let compared = count_lfs(x, Null { r: ratio, d: 0.0 }, grid, 1.0);
-        std::array::from_fn(|k| alone[k].min(compared[k]) / phi)
+        smaller(&alone, &compared, phi)
     }
 }

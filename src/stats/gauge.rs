@@ -1,5 +1,6 @@
 //! Gauges: the log-ratio of the arms, whitened, against its own symmetrisation (STATISTICS 6).
 
+use super::fast::{exp_neg, ln_1p};
 use super::grid::{K_MU, MU};
 use std::f64::consts::LN_2;
 
@@ -104,7 +105,7 @@ fn dispersion(z: &[f64], scales: &[usize]) -> f64 {
 /// Expectation exactly 1 for any symmetric innovation, heavy tails included.
 pub fn gauge_lf(z: f64, mu: f64) -> f64 {
     let a = -2.0 * mu * z;
-    LN_2 - (a.max(0.0) + (-a.abs()).exp().ln_1p())
+    LN_2 - (a.max(0.0) + ln_1p(exp_neg(-a.abs())))
 }
 
 /// Which side a stream tests.

@@ -1,7 +1,7 @@
 //! Evidence that the canary is worse than tolerated: a mixture over strength and over onset (STATISTICS 2.1).
 
 use super::grid::Grid;
-use super::logsum::{ln_add, ln_sum};
+use super::logsum::{ln_add, ln_add_each, ln_sum};
 
 /// Most that one poll can say, nats: one corrupt scrape must not decide.
 pub const CLIP: f64 = 3.0;
@@ -43,19 +43,20 @@ impl<const K: usize> Harm<K> {
         let fresh = started - self.started;
         let ln_fresh = if fresh > 0.0 { fresh.ln() } else { f64::NEG_INFINITY };
         self.started = started;
-        self.hot = false;
-        let mut terms = [0.0; K];
+        let grown = ln_add_each(&self.ln_l, ln_fresh);
+        let (mut terms, mut hot) = ([0.0; K], false);
         for k in 0..K {
             let clip = if self.clipped[k] { CLIP_SECOND } else { CLIP };
-            self.ln_l[k] = ln_add(self.ln_l[k], ln_fresh) + lf[k].min(clip);
-            terms[k] = self.ln_pi[k] + self.ln_l[k];
             let above = lf[k] >= CLIP;
-            self.hot |= above;
+            self.ln_l[k] = grown[k] + if lf[k] < clip { lf[k] } else { clip };
+            terms[k] = self.ln_pi[k] + self.ln_l[k];
+            hot |= above;
             // a poll without data says nothing about the row of clipped ones
             if data {
                 self.clipped[k] = above;
             }
         }
+        self.hot = hot;
         let ln_e = ln_sum(&terms);
         if started < 1.0 { ln_add(ln_e, (-started).ln_1p()) } else { ln_e }
     }

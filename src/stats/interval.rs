@@ -2,8 +2,11 @@
 
 use std::f64::consts::TAU;
 
-/// Steps of a bisection: enough for any two `f64` of one sign to meet.
-const STEPS: usize = 200;
+/// Most steps of Newton's method; it needs 3 to 6.
+const STEPS: usize = 60;
+
+/// Below it `exp` is 0: next to no data.
+const LN_ZERO: f64 = -745.0;
 
 /// Log e-value of `x` bad out of `n` against the rate `p`, beta-binomial mixture with prior Beta(1/2, 1/2); `x` and `n` may be
 /// fractions (counts divided by the dispersion). Nats; infinite where `p` makes the data impossible.
@@ -50,76 +53,114 @@ fn ln_likelihood(x: f64, n: f64, p: f64) -> f64 {
 
 /// `{p: evidence against p < ln(1/alpha)}` as an interval; `(0, 1)` without data.
 pub fn rate(x: f64, n: f64, alpha: f64) -> (f64, f64) {
-    if n <= 0.0 {
+    let good = n - x;
+    if n.is_nan() || n <= 0.0 {
         return (0.0, 1.0);
     }
-    let (mixture, c, mid) = (ln_mixture(x, n), -alpha.ln(), x / n);
-    let inside = |p: f64| mixture - ln_likelihood(x, n, p) < c;
-    let low = if x <= 0.0 || inside(1e-300) { 0.0 } else { bisect(0.0, mid, inside, true) };
-    let high = if n - x <= 0.0 { 1.0 } else { bisect(mid, 1.0, inside, false) };
+    // the likelihood at the limits
+    let target = alpha.ln() + ln_mixture(x, n);
+    let low = if x <= 0.0 { 0.0 } else { ln_lower(x, good, target).exp() };
+    let high = if good <= 0.0 { 1.0 } else { -ln_lower(good, x, target).exp_m1() };
     (low, high)
 }
 
-/// Where `inside` changes between `low` and `high`; `rising`: it is true at the upper end.
-fn bisect(mut low: f64, mut high: f64, inside: impl Fn(f64) -> bool, rising: bool) -> f64 {
+/// `ln p` of the lower of the two `p` where `x ln p + rest ln(1-p) = target`; `x > 0`, the maximum lies above `target`.
+///
+/// Newton's method on `theta = ln p`: minus the likelihood is convex there, so from its second step on it comes down to the
+/// root from below without passing it.
+fn ln_lower(x: f64, rest: f64, target: f64) -> f64 {
+    let n = x + rest;
+    if rest <= 0.0 {
+        return target / x;
+    }
+    let best = (x / n).ln();
+    let spare = x * best + rest * (rest / n).ln() - target;
+    let curvature = x * n / rest;
+    let mut theta = best - (2.0 * spare / curvature).sqrt();
     for _ in 0..STEPS {
-        let mid = 0.5 * (low + high);
-        if mid <= low || mid >= high {
+        if theta.is_nan() || theta < LN_ZERO {
+            return f64::NEG_INFINITY;
+        }
+        // ln(1-p) and p/(1-p) from one exponential
+        let q = -theta.exp_m1();
+        let excess = target - x * theta - rest * q.ln();
+        let step = excess / (rest * (1.0 - q) / q - x);
+        theta -= step;
+        if step.abs() <= 1e-14 * theta.abs() {
             break;
         }
-        if inside(mid) == rising {
-            high = mid;
-        } else {
-            low = mid;
-        }
     }
-    0.5 * (low + high)
+    theta
 }
 
-/// Requests slower than `x`, from `cumulative` counts at `bounds` (the last entry of `cumulative` is all): log-linear inside
-/// a bucket, the first from a quarter of its bound, constant beyond the last.
-fn slower(bounds: &[f64], cumulative: &[f64], x: f64) -> f64 {
-    let n = cumulative.last().copied().unwrap_or(0.0);
-    let first = bounds.first().map_or(0.0, |b| b / 4.0);
-    if x <= first {
-        return n;
+/// The number of requests slower than the quantile at which evidence against it reaches the limit, `above` its expectation
+/// or below; `None` if it is not reached by any number of them. Counts here are divided by the dispersion.
+///
+/// The evidence is convex in that number, with its least value near `n (1-q)`: Newton's method with the digamma function.
+fn tail_limit(n: f64, q: f64, alpha: f64, above: bool) -> Option<f64> {
+    let p = 1.0 - q;
+    let far = |t: f64| ln_evidence(t, n, p) + alpha.ln();
+    let (end, sign) = if above { (n, 1.0) } else { (0.0, -1.0) };
+    if far(end) < 0.0 {
+        return None;
     }
-    let (mut low, mut below) = (first, 0.0);
+    let ln_odds = (p / q).ln();
+    let spread = (2.0 * n * p * q * (-alpha.ln() + 0.5 * (n + 1.0).ln())).sqrt() + 1.0;
+    let mut t = (n * p + sign * spread).clamp(0.0, n);
+    for _ in 0..STEPS {
+        let slope = digamma(0.5 + t) - digamma(0.5 + n - t) - ln_odds;
+        let step = far(t) / slope;
+        // near the middle the slope may point the wrong way
+        let next = if slope * sign > 0.0 { (t - step).clamp(0.0, n) } else { 0.5 * (t + end) };
+        let done = (next - t).abs() <= 1e-13 * (1.0 + t);
+        t = next;
+        if done {
+            break;
+        }
+    }
+    Some(t)
+}
+
+/// Derivative of `ln Gamma`, to 1e-12 for `x >= 0.5`; only steers Newton's method.
+fn digamma(mut x: f64) -> f64 {
+    let mut down = 0.0;
+    while x < STIRLING_MIN {
+        down += 1.0 / x;
+        x += 1.0;
+    }
+    let y = 1.0 / (x * x);
+    x.ln() - 0.5 / x - y * (1.0 / 12.0 - y * (1.0 / 120.0 - y * (1.0 / 252.0 - y / 240.0))) - down
+}
+
+/// Where the number of slower requests, log-linear inside a bucket, falls to `t`: the largest such place if `last`, else the
+/// smallest. `cumulative`: counts at `bounds`, then all.
+fn place_of(bounds: &[f64], cumulative: &[f64], t: f64, last: bool) -> f64 {
+    let n = cumulative.last().copied().unwrap_or(0.0);
+    let (mut low, mut below) = (bounds.first().map_or(0.0, |b| b / 4.0), 0.0);
     for (&b, &upto) in bounds.iter().zip(cumulative) {
-        if x < b {
-            return n - below - (upto - below) * ((x / low).ln() / (b / low).ln());
+        let (start, end) = (n - below, n - upto);
+        if (last && end < t) || (!last && end <= t) {
+            let part = if start > end { ((start - t) / (start - end)).clamp(0.0, 1.0) } else { 0.0 };
+            return low * (b / low).powf(part);
         }
         (low, below) = (b, upto);
     }
-    n - below
+    low
 }
 
 /// Interval of the quantile `q` of one arm. `cumulative`: counts at `bounds`, then all. Lower end 0 if none can be given, upper
 /// end infinite beyond the last bound. `None` without data.
 pub fn quantile(bounds: &[f64], cumulative: &[f64], q: f64, alpha: f64, phi: f64) -> Option<(f64, f64)> {
     let n = *cumulative.last()?;
-    let (first, last) = (bounds.first()? / 4.0, *bounds.last()?);
-    if cumulative.len() != bounds.len() + 1 || n.is_nan() || n <= 0.0 {
+    if bounds.is_empty() || cumulative.len() != bounds.len() + 1 || n.is_nan() || n <= 0.0 {
         return None;
     }
-    let c = -alpha.ln();
-    let far = |t: f64| ln_evidence(t / phi, n / phi, 1.0 - q) >= c;
-    let too_low = |x: f64| {
-        let t = slower(bounds, cumulative, x);
-        t / n > 1.0 - q && far(t)
+    let beyond = n - cumulative[bounds.len() - 1];
+    let low = tail_limit(n / phi, q, alpha, true).map_or(0.0, |t| place_of(bounds, cumulative, t * phi, true));
+    let high = match tail_limit(n / phi, q, alpha, false) {
+        Some(t) if beyond <= t * phi => place_of(bounds, cumulative, t * phi, false),
+        _ => f64::INFINITY,
     };
-    let not_too_high = |x: f64| {
-        let t = slower(bounds, cumulative, x);
-        !(t / n < 1.0 - q && far(t))
-    };
-    let low = if !too_low(first) {
-        0.0
-    } else if too_low(last) {
-        last
-    } else {
-        bisect(first, last, too_low, false)
-    };
-    let high = if not_too_high(last) { f64::INFINITY } else { bisect(first, last, not_too_high, false) };
     Some((low, high))
 }
 

@@ -34,7 +34,8 @@ impl Label {
             self.sums[k] = (self.sums[k] + lf[k].min(CLIP)).clamp(0.0, CAP);
             terms[k] += self.sums[k];
         }
-        self.value = ln_sum(&terms);
+        // most labels stand at rest: the weights sum to 1
+        self.value = if self.sums == [0.0; K_LABEL] { 0.0 } else { ln_sum(&terms) };
         self.on = if self.on { self.value > OFF } else { self.value >= ON };
         (self.value, self.on)
     }

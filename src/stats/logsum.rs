@@ -1,5 +1,7 @@
 //! Sums of numbers given by their logarithms.
 
+use super::fast::{exp_neg, ln_1p};
+
 /// `ln(e^a + e^b)`; `-inf` stands for zero.
 pub fn ln_add(a: f64, b: f64) -> f64 {
     if a == f64::NEG_INFINITY {
@@ -10,13 +12,36 @@ pub fn ln_add(a: f64, b: f64) -> f64 {
     }
     let gap = (a - b).abs();
     // e^-37 is below half an ulp of 1: the smaller one does not show
-    if gap > 37.0 { a.max(b) } else { a.max(b) + (-gap).exp().ln_1p() }
+    if gap > 37.0 { a.max(b) } else { a.max(b) + ln_1p(exp_neg(-gap)) }
 }
 
-/// `ln(sum e^v)`; `-inf` for an empty list or one of zeros.
-pub fn ln_sum(v: &[f64]) -> f64 {
-    let top = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if top == f64::NEG_INFINITY { top } else { top + v.iter().map(|x| (x - top).exp()).sum::<f64>().ln() }
+/// `ln(e^l + e^b)` for every `l`.
+pub fn ln_add_each<const K: usize>(l: &[f64; K], b: f64) -> [f64; K] {
+    if b == f64::NEG_INFINITY {
+        return *l;
+    }
+    let mut out = [0.0; K];
+    for k in 0..K {
+        let top = if l[k] > b { l[k] } else { b };
+        out[k] = top + ln_1p(exp_neg(-(l[k] - b).abs()));
+    }
+    out
+}
+
+/// `ln(sum e^v)`; `-inf` for a list of zeros.
+pub fn ln_sum<const K: usize>(v: &[f64; K]) -> f64 {
+    let mut top = f64::NEG_INFINITY;
+    for x in v {
+        top = if *x > top { *x } else { top };
+    }
+    if top == f64::NEG_INFINITY {
+        return top;
+    }
+    let mut terms = [0.0; K];
+    for k in 0..K {
+        terms[k] = exp_neg(v[k] - top);
+    }
+    top + terms.iter().sum::<f64>().ln()
 }
 
 #[cfg(test)]

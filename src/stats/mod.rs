@@ -7,6 +7,7 @@
 pub mod counts;
 pub mod cut;
 pub mod dispersion;
+pub mod fast;
 pub mod gauge;
 pub mod grid;
 pub mod gross;
