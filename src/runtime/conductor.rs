@@ -120,7 +120,7 @@ impl Conductor {
                 biased;
                 () = shutdown.cancelled() => return,
                 order = self.orders.recv() => match order {
-                    Some(order) => self.obey(order),
+                    Some(order) => self.obey(order).await,
                     None => return,
                 },
                 () = clock::sleep_until(next + self.source.settle()) => self.tick(next).await,
@@ -128,9 +128,11 @@ impl Conductor {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: Order) {
         match order {
             Order::Join { port, wanted, bounds_ms } => {
+                // it also measures how late samples come (settle); a source that is down now is blind at the tick
+                let _ = self.source.set_up(&wanted, clock::now()).await;
                 self.source.subscribe(*wanted, bounds_ms);
                 self.ports.insert(port.key, port);
             }

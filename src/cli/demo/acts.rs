@@ -99,7 +99,7 @@ impl Screen {
         }
         let line = render::line(view);
         if line != self.said {
-            output::write(&format!("{line}\n"))?;
+            output::write(&line)?;
             self.said = line;
         }
         Ok(())

@@ -139,7 +139,7 @@ async fn daemon(args: &Args, folder: &Path, proxy: Option<&Arc<Proxy>>, real: Op
         (Some(real), _) => (real.traffic(), real.source()),
         (None, Some(proxy)) => {
             let pages = json!({ "demo": { "scrape": { "urls": [format!("http://{}/metrics", proxy.admin_addr())] } } });
-            ("proxy: {}".to_owned(), pages)
+            ("proxy".to_owned(), pages)
         }
         (None, None) => return Err(anyhow::anyhow!("no router stands").into()),
     };
