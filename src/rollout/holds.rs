@@ -112,7 +112,7 @@ impl Machine {
 
     fn hold_begin(&self) -> Option<Hold> {
         (self.course == Course::Waiting && self.pause.is_none()).then(|| {
-            hold(HoldWhy::Router, "the router has not been read yet".to_owned(), "the router's answer, or a person rolls back", None)
+            hold(HoldWhy::Router, "the router has not been read yet".to_owned(), "the router answers, or a person rolls back", None)
         })
     }
 
@@ -135,7 +135,7 @@ impl Machine {
 
     fn hold_reading(&self) -> Option<Hold> {
         let (_, why) = self.hands.unreadable.as_ref()?;
-        Some(hold(HoldWhy::Router, format!("the router cannot be read: {why}"), "a reading that succeeds", None))
+        Some(hold(HoldWhy::Router, format!("the router cannot be read: {why}"), "a reading succeeds", None))
     }
 
     fn hold_foreign(&self) -> Option<Hold> {
@@ -164,7 +164,7 @@ impl Machine {
     fn hold_share(&self) -> Option<Hold> {
         let disobeys = self.at_step() && self.share.disobeys();
         disobeys.then(|| {
-            let ends = "a minute in which the traffic follows; look at the route, and at the labels that tell the versions apart";
+            let ends = "the traffic has followed for a minute; look at the route, and at the labels that tell the versions apart";
             hold(HoldWhy::TrafficShare, self.share_text(), ends, None)
         })
     }
@@ -172,8 +172,7 @@ impl Machine {
     fn hold_no_requests(&self) -> Option<Hold> {
         self.no_requests().then(|| {
             let text = format!("the canary has {} of the traffic and gets no requests", self.weight);
-            let ends =
-                "requests that reach the canary; look whether the service has traffic, and whether its counters carry the right labels";
+            let ends = "requests reach the canary; look whether the service has traffic, and whether its counters carry the right labels";
             hold(HoldWhy::NoRequests, text, ends, self.overdue_until())
         })
     }
@@ -188,7 +187,7 @@ impl Machine {
     fn hold_drain(&self) -> Option<Hold> {
         let at = self.drained_at()?;
         let text = format!("the weight is {}; requests under way have {} to end", self.weight, duration(self.terms.drain));
-        Some(hold(HoldWhy::Drain, text, "time", Some(at)))
+        Some(hold(HoldWhy::Drain, text, "that time is over", Some(at)))
     }
 
     fn hold_promotion(&self) -> Option<Hold> {
@@ -200,7 +199,7 @@ impl Machine {
             (Promoting::ShiftingBack, _) => return None,
             _ => ("the canary's template has to be copied into stable, and stable has to become ready", None),
         };
-        let ends = "`promote` when stable is equal and ready: the weight goes back to it; or a rollback";
+        let ends = "a person says `promote`, once stable is equal and ready: the weight goes back to it; or rolls back";
         Some(hold(HoldWhy::Promotion, text.to_owned(), ends, until))
     }
 
@@ -217,7 +216,7 @@ impl Machine {
                 vec![hold(
                     HoldWhy::Judge(Keep::Time),
                     text,
-                    "its time, with nothing against it",
+                    "its time is over with nothing against it",
                     self.in_force.filter(|_| self.pause.is_none()).map(|at| at + lasts),
                 )]
             }
@@ -226,15 +225,15 @@ impl Machine {
 
     fn hold_keep(&self, keep: Keep, tick: &Tick, now: Timestamp) -> Hold {
         let (ends, until) = match keep {
-            Keep::Blind => ("a poll in which every required metric can be seen", self.blind_until()),
+            Keep::Blind => ("a poll sees every required metric", self.blind_until()),
             Keep::Shared => ("both versions are well for two minutes", None),
-            Keep::Suspicious => ("a few more polls: it falls back, or it is proven and rolls back", self.overdue_until()),
+            Keep::Suspicious => ("a few more polls let it fall back, or prove it", self.overdue_until()),
             Keep::Limit => ("the metric falls back below its limit", self.overdue_until()),
             Keep::Harm => ("the evidence falls below half of what a rollback needs, or reaches it", self.overdue_until()),
-            Keep::FewRequests => ("more requests to the canary", self.overdue_until()),
-            Keep::Time => ("time that counts: seen, not shared, not paused", self.step_ends(&tick.judgement, now)),
-            Keep::NotProven => ("more requests to the canary", self.overdue_until()),
-            Keep::PromoteBelow => ("fewer bad requests than the limit allows", self.overdue_until()),
+            Keep::FewRequests => ("more requests have reached the canary", self.overdue_until()),
+            Keep::Time => ("enough time has counted (seen, not shared, not paused)", self.step_ends(&tick.judgement, now)),
+            Keep::NotProven => ("more requests have reached the canary", self.overdue_until()),
+            Keep::PromoteBelow => ("fewer requests are bad than the limit allows", self.overdue_until()),
         };
         hold(HoldWhy::Judge(keep), self.keep_text(keep, tick), ends, until)
     }
