@@ -31,11 +31,16 @@ struct Lists {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { lists: Arc::default(), events: broadcast::channel(EVENTS_MAX).0 }
+        Self::with_events_max(EVENTS_MAX)
     }
 }
 
 impl Registry {
+    /// One whose live feed keeps this many lines for a slow reader.
+    pub fn with_events_max(lines: usize) -> Self {
+        Self { lists: Arc::default(), events: broadcast::channel(lines).0 }
+    }
+
     /// Everything, as it is now.
     pub fn views(&self) -> Views {
         let lists = self.lists.load();

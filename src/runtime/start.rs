@@ -7,7 +7,7 @@ use super::{clock, plan};
 use crate::analysis::Judge;
 use crate::model::journal::Opened;
 use crate::model::rule::{Rule, WorkloadForm};
-use crate::model::{Begin, History, RolloutId, Side, State, Timestamp, Weight};
+use crate::model::{Begin, History, MetricKind, RolloutId, Side, State, Timestamp, Weight};
 use crate::router::Router;
 use crate::source::{SetUp, Source, Subscription};
 use crate::store::Store;
@@ -49,6 +49,7 @@ impl Plan {
         let mut source = self.source()?;
         let now = clock::now();
         let set_up = look(&mut *source, &wanted, now).await?;
+        self.refuse_latency_without_buckets(&set_up)?;
         let interval = plan::interval(&self.rule, set_up.scrape_interval);
         let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
         let opened = self.opened((canary, generation), interval, set_up.bounds_ms, history);
@@ -64,6 +65,23 @@ impl Plan {
         }
         let all: Vec<String> = self.rule.not_run.iter().map(|n| format!("{} (line {}): {}", n.path, n.line, n.why)).collect();
         Err(Refusal::new("not-run", format!("rule {} asks for what this build does not carry out: {}", self.rule.name, all.join("; "))))
+    }
+
+    /// The bounds of the buckets are fixed at the start: a rollout that began before they can be seen could never judge them.
+    fn refuse_latency_without_buckets(&self, set_up: &SetUp) -> Result<(), Refusal> {
+        let latency = self.rule.metrics.iter().find(|m| matches!(m.kind, MetricKind::Latency(_)));
+        match latency.filter(|_| set_up.bounds_ms.is_empty()) {
+            None => Ok(()),
+            Some(metric) => Err(Refusal::new(
+                "no-series",
+                format!(
+                    "the source shows no latency buckets, and {} needs their bounds: start again once the baseline's were scraped, or look \
+                     with `canaryd check --live`; {}",
+                    metric.name,
+                    set_up.warnings.join("; ")
+                ),
+            )),
+        }
     }
 
     /// Every version that was rolled back stays out until a person says `--retry`.

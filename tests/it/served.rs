@@ -50,7 +50,7 @@ impl Served {
     pub(crate) async fn at(address: SocketAddr, how: How) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let registry = Registry::default();
+        let registry = Registry::with_events_max(4);
         registry.show(views(vec![view("chat-1", State::Progressing { step: 1 })]));
         let (requests, inbox) = mpsc::channel(8);
         let asked = Arc::new(Mutex::new(Vec::new()));

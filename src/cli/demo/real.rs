@@ -94,11 +94,28 @@ impl Real {
         Ok(())
     }
 
+    /// A Prometheus scrapes for the first time some seconds after its start.
+    pub(super) async fn first_scrapes(&self) -> Result<()> {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build()?;
+        let url = format!("http://{}/api/v1/query?query=count(envoy_cluster_upstream_rq_time_bucket)%20%3E%200", self.prometheus);
+        let began = Instant::now();
+        while began.elapsed() < READY_MAX {
+            if let Ok(answer) = client.get(&url).send().await
+                && let Ok(body) = answer.json::<Value>().await
+                && body["data"]["result"].as_array().is_some_and(|rows| !rows.is_empty())
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("prometheus has not scraped envoy within {} s", READY_MAX.as_secs())
+    }
+
     /// The rule's `traffic`.
     pub(super) fn traffic(&self) -> String {
         let path = self.routes.display();
         format!(
-            "envoy: {{ admin: 'http://{}', clusters: [ v1, v2 ], route-file: {{ path: '{path}', stat-prefix: demo, route: shop }} }}",
+            "{{ envoy: {{ admin: 'http://{}', clusters: [ v1, v2 ], route-file: {{ path: '{path}', stat-prefix: demo, route: shop }} }} }}",
             self.admin
         )
     }
@@ -185,6 +202,7 @@ fn envoy_file(users: SocketAddr, admin: SocketAddr, routes: &Path, backends: [So
             "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" } }],
     });
     json!({
+        "node": { "id": "demo", "cluster": "demo" },
         "admin": { "address": address(admin) },
         "static_resources": {
             "listeners": [{ "name": "users", "address": address(users), "filter_chains": [{ "filters": [

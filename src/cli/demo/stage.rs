@@ -70,6 +70,9 @@ impl Stage {
             (None, None) => return Err(anyhow::anyhow!("no router stands").into()),
         };
         let users = users(target)?;
+        if let Some(real) = &real {
+            real.first_scrapes().await?;
+        }
         let daemon = daemon(args, &folder, proxy.as_ref(), real.as_ref()).await?;
         let client = Client::at(daemon.address)?;
         Ok(Self { daemon, client, users, services, folder, proxy, real })
