@@ -5,6 +5,8 @@ use std::f64::consts::TAU;
 /// Most steps of Newton's method; it needs 3 to 6.
 const STEPS: usize = 60;
 
+/// A last step this small beside the half-width leaves an error of its square.
+const NEGLIGIBLE: f64 = 1e-6;
 /// Below it `exp` is 0: next to no data.
 const LN_ZERO: f64 = -745.0;
 
@@ -86,7 +88,8 @@ fn ln_lower(x: f64, rest: f64, target: f64) -> f64 {
         let excess = target - x * theta - rest * q.ln();
         let step = excess / (rest * (1.0 - q) / q - x);
         theta -= step;
-        if step.abs() <= 1e-14 * theta.abs() {
+        // the error that remains is about the square of the last step
+        if step.abs() <= NEGLIGIBLE * (best - theta).abs() {
             break;
         }
     }
@@ -112,7 +115,7 @@ fn tail_limit(n: f64, q: f64, alpha: f64, above: bool) -> Option<f64> {
         let step = far(t) / slope;
         // near the middle the slope may point the wrong way
         let next = if slope * sign > 0.0 { (t - step).clamp(0.0, n) } else { 0.5 * (t + end) };
-        let done = (next - t).abs() <= 1e-13 * (1.0 + t);
+        let done = (next - t).abs() <= NEGLIGIBLE * (next - n * p).abs();
         t = next;
         if done {
             break;
