@@ -3,7 +3,7 @@
 //! Every function returns the logarithm of a factor whose expectation is at most 1 when the null holds, whatever the
 //! baseline's rate is at this poll; summed over polls they are evidence against the null.
 
-use super::fast::ln_1p;
+use super::fast::ln_1p_each;
 use super::grid::Grid;
 
 /// Bad events `x` out of `n`, baseline and canary, in the same wall-clock interval. `0 <= x <= n`, all finite.
@@ -71,15 +71,17 @@ impl Shares {
 
     /// `x_c ln g - (x_b+x_c) la - n_c d (g/a - 1)` with `a = 1 + th (g-1)`; `g/a - 1 = (g-1)(1-th)/a` needs no logarithm.
     #[inline(always)]
-    fn ln_factor(&self, g: f64, ln_g: f64) -> f64 {
-        let over = self.th * (g - 1.0);
-        let drift = self.n_c_d * (g - 1.0) * self.rest / (1.0 + over);
-        self.x_c * ln_g - self.m * ln_1p(over) - drift
-    }
-
-    #[inline(always)]
-    fn ln_factors<const K: usize>(&self, grid: &Grid<K>) -> [f64; K] {
-        std::array::from_fn(|k| self.ln_factor(grid.g[k], grid.ln_g[k]))
+    fn ln_factors<const K: usize>(&self, g: &[f64; K], ln_g: &[f64; K]) -> [f64; K] {
+        let over = g.map(|g| self.th * (g - 1.0));
+        let la = ln_1p_each(&over);
+        let mut lf: [f64; K] = std::array::from_fn(|k| self.x_c * ln_g[k] - self.m * la[k]);
+        if self.n_c_d > 0.0 {
+            let drift = self.n_c_d * self.rest;
+            for k in 0..K {
+                lf[k] -= drift * (g[k] - 1.0) / (1.0 + over[k]);
+            }
+        }
+        lf
     }
 }
 
@@ -94,14 +96,14 @@ impl Shares {
 /// assert!((count_lf(&x, Null { r: 1.2, d: 0.0 }, 2.0, 2f64.ln()) - 0.46231391007735845).abs() < 1e-12);
 /// ```
 pub fn count_lf(x: &TwoArms, null: Null, g: f64, ln_g: f64) -> f64 {
-    Shares::of(x, null).map_or(0.0, |s| s.ln_factor(g, ln_g))
+    Shares::of(x, null).map_or(0.0, |s| s.ln_factors(&[g], &[ln_g])[0])
 }
 
 /// [`count_lf`] for every alternative, divided by the dispersion `phi >= 1` (STATISTICS 3).
 pub fn count_lfs<const K: usize>(x: &TwoArms, null: Null, grid: &Grid<K>, phi: f64) -> [f64; K] {
     match Shares::of(x, null) {
         None => [0.0; K],
-        Some(s) => s.ln_factors(grid).map(|lf| lf / phi),
+        Some(s) => s.ln_factors(&grid.g, &grid.ln_g).map(|lf| lf * (1.0 / phi)),
     }
 }
 
@@ -111,14 +113,14 @@ pub fn count_lfs<const K: usize>(x: &TwoArms, null: Null, grid: &Grid<K>, phi: f
 pub fn tolerance_lfs<const K: usize>(x: &TwoArms, tolerance: Tolerance, grid: &Grid<K>, phi: f64) -> [f64; K] {
     let [relative, absolute] = tolerance.halves();
     let (Some(r), Some(a)) = (Shares::of(x, relative), Shares::of(x, absolute)) else { return [0.0; K] };
-    smaller(&r.ln_factors(grid), &a.ln_factors(grid), phi)
+    smaller(&r.ln_factors(&grid.g, &grid.ln_g), &a.ln_factors(&grid.g, &grid.ln_g), phi)
 }
 
 /// At each alternative the smaller one, divided by `phi`.
 fn smaller<const K: usize>(a: &[f64; K], b: &[f64; K], phi: f64) -> [f64; K] {
     let mut out = [0.0; K];
     for k in 0..K {
-        out[k] = (if a[k] < b[k] { a[k] } else { b[k] }) / phi;
+        out[k] = (if a[k] < b[k] { a[k] } else { b[k] }) * (1.0 / phi);
     }
     out
 }
@@ -130,7 +132,7 @@ fn smaller<const K: usize>(a: &[f64; K], b: &[f64; K], phi: f64) -> [f64; K] {
 /// assert!((binom_lf(20.0, 20.0, 0.05, 100.0, 100f64.ln()) - 56.43557932861108).abs() < 1e-12);
 /// ```
 pub fn binom_lf(x: f64, n: f64, level: f64, g: f64, ln_g: f64) -> f64 {
-    if n == 0.0 { 0.0 } else { x * ln_g - n * (level * (g - 1.0)).ln_1p() }
+    if n == 0.0 { 0.0 } else { x * ln_g - n * f64::ln_1p(level * (g - 1.0)) }
 }
 
 /// [`binom_lf`] for every alternative, with `ln_1p(level (g-1))` taken once: a level is a constant.
@@ -143,7 +145,7 @@ pub struct LevelTest<const K: usize> {
 impl<const K: usize> LevelTest<K> {
     /// Against `level` in `(0, 1)`.
     pub fn new(level: f64, grid: &Grid<K>) -> Self {
-        Self { level, ln_norm: grid.g.map(|g| (level * (g - 1.0)).ln_1p()) }
+        Self { level, ln_norm: grid.g.map(|g| f64::ln_1p(level * (g - 1.0))) }
     }
 
     /// The level.
@@ -153,7 +155,8 @@ impl<const K: usize> LevelTest<K> {
 
     /// Factors of `x` out of `n`, divided by `phi`.
     pub fn lfs(&self, x: f64, n: f64, grid: &Grid<K>, phi: f64) -> [f64; K] {
-        std::array::from_fn(|k| (x * grid.ln_g[k] - n * self.ln_norm[k]) / phi)
+        let scale = 1.0 / phi;
+        std::array::from_fn(|k| (x * grid.ln_g[k] - n * self.ln_norm[k]) * scale)
     }
 
     /// The same, attributed to the canary: at each poll the smaller of it and of the comparison `p_c <= ratio p_b`, so that

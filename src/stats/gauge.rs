@@ -1,6 +1,6 @@
 //! Gauges: the log-ratio of the arms, whitened, against its own symmetrisation (STATISTICS 6).
 
-use super::fast::{exp_neg, ln_1p};
+use super::fast::ln_1p_exp_each;
 use super::grid::{K_MU, MU};
 use std::f64::consts::LN_2;
 
@@ -104,8 +104,13 @@ fn dispersion(z: &[f64], scales: &[usize]) -> f64 {
 /// Log of the likelihood ratio of N(mu, 1) against its own symmetrisation at the standardised innovation `z`; at most `ln 2`.
 /// Expectation exactly 1 for any symmetric innovation, heavy tails included.
 pub fn gauge_lf(z: f64, mu: f64) -> f64 {
-    let a = -2.0 * mu * z;
-    LN_2 - (a.max(0.0) + ln_1p(exp_neg(-a.abs())))
+    gauge_lfs(z, &[mu])[0]
+}
+
+fn gauge_lfs<const K: usize>(z: f64, mu: &[f64; K]) -> [f64; K] {
+    let a = mu.map(|mu| -2.0 * mu * z);
+    let soft = ln_1p_exp_each(&a.map(|a| -a.abs()));
+    std::array::from_fn(|k| LN_2 - (a[k].max(0.0) + soft[k]))
 }
 
 /// Which side a stream tests.
@@ -151,6 +156,6 @@ impl GaugeStream {
         };
         self.e = v - self.cal.rho * v0 + self.cal.theta * self.e;
         let z = self.e / self.cal.s;
-        Some(MU.g.map(|mu| gauge_lf(z, mu) / self.cal.phi))
+        Some(gauge_lfs(z, &MU.g).map(|lf| lf / self.cal.phi))
     }
 }

@@ -1,6 +1,6 @@
 //! Sums of numbers given by their logarithms.
 
-use super::fast::{exp_neg, ln_1p};
+use super::fast::{exp_each, ln_1p_exp_each};
 
 /// `ln(e^a + e^b)`; `-inf` stands for zero.
 pub fn ln_add(a: f64, b: f64) -> f64 {
@@ -12,7 +12,7 @@ pub fn ln_add(a: f64, b: f64) -> f64 {
     }
     let gap = (a - b).abs();
     // e^-37 is below half an ulp of 1: the smaller one does not show
-    if gap > 37.0 { a.max(b) } else { a.max(b) + ln_1p(exp_neg(-gap)) }
+    if gap > 37.0 { a.max(b) } else { a.max(b) + ln_1p_exp_each(&[-gap])[0] }
 }
 
 /// `ln(e^l + e^b)` for every `l`.
@@ -20,10 +20,9 @@ pub fn ln_add_each<const K: usize>(l: &[f64; K], b: f64) -> [f64; K] {
     if b == f64::NEG_INFINITY {
         return *l;
     }
-    let mut out = [0.0; K];
-    for k in 0..K {
-        let top = if l[k] > b { l[k] } else { b };
-        out[k] = top + ln_1p(exp_neg(-(l[k] - b).abs()));
+    let mut out = ln_1p_exp_each(&l.map(|l| -(l - b).abs()));
+    for (o, l) in out.iter_mut().zip(l) {
+        *o += if *l > b { *l } else { b };
     }
     out
 }
@@ -37,11 +36,7 @@ pub fn ln_sum<const K: usize>(v: &[f64; K]) -> f64 {
     if top == f64::NEG_INFINITY {
         return top;
     }
-    let mut terms = [0.0; K];
-    for k in 0..K {
-        terms[k] = exp_neg(v[k] - top);
-    }
-    top + terms.iter().sum::<f64>().ln()
+    top + exp_each(&v.map(|x| x - top)).iter().sum::<f64>().ln()
 }
 
 #[cfg(test)]
