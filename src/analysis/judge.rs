@@ -184,7 +184,7 @@ impl Judge {
         let seen = self.counters.pair(poll, self.set.bounds.len(), stage == Stage::Bake);
         self.open(poll, out, stage);
         match self.begin_tick(poll, stage) {
-            None => self.wait(poll, &seen, out),
+            None => self.wait(poll, stage, &seen, out),
             Some(clock) => self.judge(poll, stage, &clock, &seen, out),
         }
         self.last = Some(poll.at);
@@ -215,7 +215,7 @@ impl Judge {
         if seen.requests.is_some() {
             self.counts_from_s = clock.t_s;
         }
-        self.fill(stage == Stage::Bake, out);
+        self.fill(stage, out);
     }
 }
 

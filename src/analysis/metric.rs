@@ -55,6 +55,11 @@ impl Metric {
         if let Test::Latency(t) = &self.test { Some(t) } else { None }
     }
 
+    /// The series of its own, if it compares counts.
+    pub(super) fn series(&self) -> Option<SeriesId> {
+        if let Test::Counts(id, _) = &self.test { Some(*id) } else { None }
+    }
+
     /// Without calibration a gauge is only shown.
     pub(super) fn is_uncalibrated(&self) -> bool {
         match &self.test {

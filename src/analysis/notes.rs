@@ -33,6 +33,9 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
         out.push(format!("unsteady before the release: phi {:.0}, only large faults can be found", s.phi.base));
     }
     for (m, s) in metrics.iter().zip(&spec.metrics) {
+        if past.requests.is_some() && m.series().is_some_and(|id| series[id.0].is_learning()) {
+            out.push(format!("{}: burstiness unknown, it has no history of its own; learned from the live baseline", s.name));
+        }
         if m.advisory {
             out.push(format!("{} is advisory: there is no comparison of baseline pods with each other to calibrate it", s.name));
         }

@@ -2,14 +2,15 @@
 
 use super::estimate::StepSums;
 use super::gate;
-use super::judge::Judge;
+use super::judge::{Judge, Stage};
 use super::limits::{Limit, LimitTest};
 use super::metric::{Metric, Test};
-use crate::model::{Arm, BakeJudgement, Breach, Interval, Judgement, LimitJudgement, MetricJudgement, MetricKind, PerArm};
+use crate::model::{Arm, BakeJudgement, Breach, Interval, Judgement, Labels, LimitJudgement, MetricJudgement, MetricKind, PerArm};
 
 impl Judge {
     /// Everything that is read off the state. `out.rollback` and `out.keep` are already there.
-    pub(super) fn fill(&self, bake: bool, out: &mut Judgement) {
+    pub(super) fn fill(&self, stage: Stage, out: &mut Judgement) {
+        let bake = stage == Stage::Bake;
         out.metrics.clear();
         for (i, m) in self.metrics.iter().enumerate() {
             let judged = self.metric_judgement(i, m, out);
@@ -30,7 +31,8 @@ impl Judge {
         out.ln_total = self.total;
         out.p_value = (-self.total_max).exp().min(1.0);
         out.worst = self.worst.map(|i| i as u8);
-        out.labels = self.labels;
+        // without two arms they stand still, and nothing may wait for them
+        out.labels = if stage == Stage::Compare { self.labels } else { Labels { calm: self.labels.calm, ..Labels::default() } };
         out.gross = self.gross.hit();
         out.clock.counted_s = self.step.counted_s;
         out.clock.canary_requests = self.step.canary_requests;

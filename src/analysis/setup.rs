@@ -245,8 +245,9 @@ impl Builder<'_> {
 
     fn test(&mut self, m: &MetricSpec) -> Test {
         let (method, dt_s) = (&self.set.method, self.set.dt_s);
-        let level =
-            |cal: Option<Calibration>, harm: f64, ok: f64| Test::Gauge(Box::new(GaugeTest::new(cal, harm, ok, method.warm_up_s, false)));
+        let level = |cal: Option<Calibration>, harm: f64, ok: f64| {
+            Test::Gauge(Box::new(GaugeTest::new(cal, harm, ok, method.warm_up_s, lower_is_worse(m))))
+        };
         match (m.kind, m.margin) {
             (MetricKind::Errors, margin) => self.counts(SeriesKey::Requests, margin),
             (MetricKind::CustomCounts(i), margin) => self.counts(SeriesKey::Custom(i), margin),

@@ -54,6 +54,7 @@ impl Judge {
         if self.start.is_none() && stage != Stage::Idle && seen::canary_has_traffic(poll, self.set.bounds.len()) {
             self.start = Some(opened);
             self.step.index = None;
+            self.counts_from_s = 0.0;
             for m in &mut self.metrics {
                 (m.last_used_s, m.blind) = (0.0, false);
             }
@@ -89,15 +90,14 @@ impl Judge {
     }
 
     /// No canary request yet.
-    pub(super) fn wait(&mut self, poll: &Poll, seen: &Seen, out: &mut Judgement) {
+    pub(super) fn wait(&mut self, poll: &Poll, stage: Stage, seen: &Seen, out: &mut Judgement) {
         let t_s = self.first.map_or(0.0, |first| seconds(first, poll.at));
         self.look_before(poll, seen, t_s);
         if self.metrics.iter().any(|m| m.required && !m.used) {
             out.keep.push(Keep::Blind);
         }
         out.keep.extend([Keep::FewRequests, Keep::Time]);
-        self.fill(out.bake, out);
-        out.t_s = None;
+        self.fill(stage, out);
         out.clock.for_s = self.plan(poll.step).for_s;
     }
 

@@ -259,6 +259,93 @@ fn the_bake_judges_the_canary_alone_and_is_blind_by_its_own_scrapes_only() {
     assert!(d.out.rollback.contains(&Breach::Bake { metric: 0, derived: true }), "{:?}", d.out.rollback);
 }
 
+/// One poll of every kind of reading, with noise.
+fn rich(i: u32, n: f64) -> ArmSample {
+    let noise = |k: u32| f64::from((i * 7919 + k * 104_729) % 1000) / 1000.0;
+    let counts = Ok(Counts { total: n, bad: (n * 0.004 * noise(1)).floor() });
+    let share = [0.02, 0.12, 0.4, 0.76, 0.9, 0.95, 0.975, 0.997, 0.9995, 1.0];
+    ArmSample {
+        requests: counts,
+        buckets: Ok(share.iter().map(|s| (n * s * (1.0 - 0.002 * noise(2))).floor()).chain([n]).collect()),
+        cpu: Ok(0.5 + 0.05 * noise(3)),
+        memory: Ok(6e8 * (1.0 + 0.05 * noise(4))),
+        floor: Ok(5e8 * (1.0 + 0.05 * noise(5))),
+        pods: Some(3),
+        custom_counts: [counts].into_iter().collect(),
+        custom_gauges: [Ok(1.0 / (0.5 + 0.05 * noise(3)))].into_iter().collect(),
+        ..ArmSample::blind(Blind::NotAsked)
+    }
+}
+
+/// A history in which custom metrics repeat the built-in ones.
+fn mirrored() -> History {
+    let aa: Vec<Option<f64>> = (0..240).map(|i| Some(f64::from((i * 37) % 101) / 2000.0)).collect();
+    let requests = steady().requests;
+    History {
+        custom_counts: vec![requests.clone()],
+        requests,
+        buckets: (0..240).map(|i| rich(i, 3000.0).buckets.ok()).collect(),
+        cpu: aa.clone(),
+        memory: aa.clone(),
+        leak: aa.clone(),
+        custom_gauges: vec![aa],
+        ..History::default()
+    }
+}
+
+#[test]
+fn custom_metrics_are_judged_as_the_built_in_ones() {
+    let mut spec = everything();
+    spec.cpu_load_rule = false;
+    let mut d = Drive::new(&spec, &mirrored());
+    let at = |out: &Judgement, name: &str| {
+        let i = spec.metrics.iter().position(|m| m.name == name).expect("a metric");
+        let m = out.metrics[i];
+        (m.ln_harm, m.ln_harm_cut, m.ln_ok)
+    };
+    for i in 0..60 {
+        let out = d.poll(1, rich(i, 2850.0), rich(i + 500, 150.0));
+        assert_eq!(at(out, "errors"), at(out, "checkouts"), "poll {i}");
+        // one over the value, and less is worse: the same gauge turned round
+        let ((a, _, b), (c, _, e)) = (at(out, "cpu"), at(out, "queue"));
+        assert!((a - c).abs() < 1e-9 && (b - e).abs() < 1e-9, "poll {i}: {a} {c}, {b} {e}");
+    }
+    assert!(d.out.metrics.iter().filter(|m| m.ln_harm != 0.0).count() >= 7, "every test has spoken: {:?}", d.out.metrics);
+}
+
+#[test]
+fn a_demo_runs_the_same_method_faster() {
+    let real = everything();
+    let scale = 15.0;
+    let mut fast = JudgeSpec { interval: Duration::from_secs(1), method: real.method.scaled(scale), ..real.clone() };
+    fast.steps.iter_mut().for_each(|s| s.for_s /= scale);
+    let (mut slow, mut quick) = (Drive::new(&real, &mirrored()), Judge::new(&fast, &mirrored()).expect("a judge"));
+    let mut out = Judgement::empty(Timestamp::default(), 0);
+    for i in 0..150 {
+        let step = [0, 1, 2, 3][(i / 4).min(1) as usize + (i / 60) as usize];
+        let (b, c) = (rich(i, 2000.0), rich(i + 500, 1000.0));
+        let poll = Poll {
+            at: Timestamp::from_millis(1000 * i64::from(i)),
+            step,
+            counts_time: true,
+            arms: PerArm { baseline: b.clone(), canary: c.clone() },
+        };
+        quick.poll(&poll, &mut out);
+        let want = slow.poll(step, b, c);
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + a.abs());
+        assert!(near(want.ln_total, out.ln_total), "poll {i}: {} {}", want.ln_total, out.ln_total);
+        assert!(near(want.clock.counted_s, out.clock.counted_s * scale), "poll {i}");
+        assert_eq!((&want.keep, &want.rollback, want.labels), (&out.keep, &out.rollback, out.labels), "poll {i}");
+        for (a, b) in want.metrics.iter().zip(&out.metrics) {
+            assert!(near(a.ln_harm, b.ln_harm) && near(a.ln_ok, b.ln_ok) && a.verdict == b.verdict, "poll {i}: {a:?} {b:?}");
+        }
+        for (a, b) in want.bakes.iter().zip(&out.bakes) {
+            assert!(near(a.evidence, b.evidence), "poll {i}: {a:?} {b:?}");
+        }
+    }
+    assert!(!out.bakes.is_empty());
+}
+
 #[test]
 fn lost_evidence_halves_the_level_each_time() {
     let level = |incarnation: u32| {
