@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod config;
 mod demo_parts;
+mod e2e;
 mod envoy_router;
 mod judge;
 mod layers;

@@ -79,9 +79,14 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts one that keeps everything in `folder`, with 1 s scrapes; `None` if skipped (see `require`).
     pub(crate) fn start(folder: &Path, jobs: &[Job]) -> Option<Self> {
+        Self::start_every(folder, Duration::from_secs(1), jobs)
+    }
+
+    /// The same with scrapes this far apart.
+    pub(crate) fn start_every(folder: &Path, scrape: Duration, jobs: &[Job]) -> Option<Self> {
         let program = require("prometheus")?;
         std::fs::create_dir_all(folder).expect("the folder can be made");
-        std::fs::write(folder.join("prometheus.yml"), settings(jobs)).expect("the settings can be written");
+        std::fs::write(folder.join("prometheus.yml"), settings(scrape, jobs)).expect("the settings can be written");
         let port = ports::free();
         let process = launch(&program, folder, port);
         Some(Self { process, program, folder: folder.to_owned(), port })
@@ -174,7 +179,7 @@ fn launch(program: &Path, folder: &Path, port: u16) -> Process {
 }
 
 /// JSON is YAML too, and quotes itself.
-fn settings(jobs: &[Job]) -> String {
+fn settings(scrape: Duration, jobs: &[Job]) -> String {
     let jobs: Vec<serde_json::Value> = jobs
         .iter()
         .map(|job| {
@@ -184,7 +189,7 @@ fn settings(jobs: &[Job]) -> String {
         })
         .collect();
     serde_json::json!({
-        "global": { "scrape_interval": "1s", "scrape_timeout": "900ms", "evaluation_interval": "1s" },
+        "global": { "scrape_interval": format!("{}ms", scrape.as_millis()), "scrape_timeout": "900ms", "evaluation_interval": "1s" },
         "storage": { "tsdb": { "out_of_order_time_window": "48h" } },
         "scrape_configs": jobs,
     })
