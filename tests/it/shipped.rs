@@ -1,0 +1,87 @@
+//! What is shipped beside the binary is true of it: alerts, dashboard, settings.
+
+use crate::rig::{self, prometheus::Prometheus};
+use crate::served;
+use canaryd::config::{Flags, Settings};
+use canaryd::model::{Blind, State, Timestamp, Weight};
+use canaryd::telemetry::{Metrics, events};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn dashboard() -> Value {
+    let text = std::fs::read_to_string(root("dashboards/rollouts.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Every PromQL expression of the dashboard: panels and annotations, with its variables filled in.
+fn expressions() -> Vec<String> {
+    let all = dashboard();
+    let panels = all["panels"].as_array().unwrap().iter().flat_map(|p| p["targets"].as_array().unwrap());
+    let annotations = all["annotations"]["list"].as_array().unwrap().iter();
+    let texts: Vec<String> = panels.chain(annotations).filter_map(|t| t["expr"].as_str()).map(|e| e.replace("$rule", ".*")).collect();
+    assert!(texts.len() > 10, "only {} expressions found", texts.len());
+    texts
+}
+
+/// Names of our metrics that a text speaks of.
+fn named(text: &str) -> BTreeSet<String> {
+    let word = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    text.match_indices("canaryd_").map(|(at, _)| word(&text[at..])).collect()
+}
+
+/// The page of a daemon to which everything has happened once: a family shows only then.
+fn metrics_page() -> String {
+    let metrics = Metrics::new();
+    let view = served::view("shop-1", State::Progressing { step: 1 });
+    let (rule, rollout, at) = ("shop", &view.id, Timestamp::from_millis(0));
+    let judgement = view.judgement.as_deref();
+    events::Decided { rule, rollout, metrics: &view.metrics, decision: &view.decision, judgement }.emit(&metrics);
+    events::WeightSeen { rule, weight: Some(Weight::ZERO), at }.emit(&metrics);
+    events::TickBlind { source: "main", rollout, why: Blind::SourceDown, detail: "" }.emit(&metrics);
+    events::EffectEnded { rollout, router: "envoy", effect: "weight 5%", generation: 1, failed: None }.emit(&metrics);
+    metrics.text()
+}
+
+#[test]
+fn every_metric_that_alerts_and_dashboard_name_is_one_of_ours() {
+    let page = metrics_page();
+    let known = |name: &str| {
+        let family = name.trim_end_matches("_bucket").trim_end_matches("_total");
+        page.contains(&format!("# TYPE {name} ")) || page.contains(&format!("# TYPE {family} "))
+    };
+    let alerts = std::fs::read_to_string(root("rules/prometheus/canaryd.yaml")).unwrap();
+    let names: BTreeSet<String> = expressions().iter().flat_map(|e| named(e)).chain(named(&alerts)).collect();
+    let unknown: Vec<&String> = names.iter().filter(|n| !known(n)).collect();
+    assert!(names.len() > 8 && unknown.is_empty(), "unknown: {unknown:?} in\n{page}");
+}
+
+#[test]
+fn every_expression_of_the_dashboard_is_accepted_by_prometheus() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(prometheus) = Prometheus::start(folder.path(), &[]) else { return };
+    for expression in expressions() {
+        // panics with the server's words if it is refused
+        assert!(prometheus.instant(&expression, None).is_empty(), "{expression} answers without data");
+    }
+}
+
+#[test]
+fn the_alerts_fire_when_they_should() {
+    let Some(promtool) = rig::require("promtool") else { return };
+    let output =
+        Command::new(promtool).args(["test", "rules", "canaryd.test.yaml"]).current_dir(root("rules/prometheus")).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_settings_to_begin_with_are_valid() {
+    let settings = Settings::load(Some(&root("deploy/canaryd.yaml")), std::iter::empty(), Flags::new()).unwrap();
+    assert_eq!(settings.sources.len(), 1);
+    assert!(settings.listen.ip().is_loopback());
+}
