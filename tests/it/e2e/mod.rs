@@ -4,5 +4,9 @@
 //! The method's clock runs [`stage::Scene::time_scale`] times faster; nothing else differs from an operator's set-up. First
 //! file to read: `stage.rs`.
 
+mod faults;
+mod operation;
 mod releases;
+mod sight;
 mod stage;
+mod traffic;

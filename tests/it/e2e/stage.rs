@@ -8,7 +8,7 @@ use crate::rig::prometheus::{Job, Prometheus};
 use crate::rig::service::{Behaviour, Service};
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// Longest one scenario may take; the load ends by itself then.
@@ -17,6 +17,8 @@ const SCENARIO_MAX: Duration = Duration::from_secs(180);
 const STAGES_MAX: usize = 3;
 /// Name of the one rule.
 pub(super) const RULE: &str = "shop";
+/// Long enough for any next step of a scenario; what must be quick says so itself.
+pub(super) const PATIENT: Duration = Duration::from_secs(60);
 
 /// What a scenario may choose.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +69,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Stands it all up and waits until the first version's requests are seen in Prometheus; `None` if skipped.
+    /// Stands it all up and waits until Prometheus has seen the first version's requests in three scrapes, from which the
+    /// daemon can tell how often it scrapes; `None` if skipped.
     pub(super) fn up(scene: Scene) -> Option<Self> {
         let room = Room::take();
         let folder = tempfile::tempdir().expect("a folder");
@@ -104,12 +107,36 @@ impl Stage {
         seen.unwrap_or_else(|| panic!("not within {max:?}: {what}; load {:?}; the rollout: {:#}", self.load.counts(), self.view(id)))
     }
 
-    /// The same, and every decision to move the weight on the way must be one of `allowed`.
-    pub(super) fn wait_for_end(&self, id: &str, max: Duration, state: &str) -> Value {
-        self.wait_for(id, max, &format!("it is over and {state}"), |view| {
+    /// Waits until the rollout is over, which must be in this state.
+    pub(super) fn wait_for_end(&self, id: &str, state: &str) -> Value {
+        self.wait_for(id, PATIENT, &format!("it is over and {state}"), |view| {
             assert!(view["over"] == false || view["state"] == state, "it ended otherwise: {view:#}");
-            view["state"] == state
+            view["over"] == true
         })
+    }
+
+    /// Waits until it stands still at this weight and its time counts.
+    pub(super) fn wait_for_weight(&self, id: &str, permille: u64) -> Value {
+        self.wait_for(id, PATIENT, &format!("{permille} permille in force"), |view| {
+            assert_eq!(view["over"], false, "over before {permille} permille: {view:#}");
+            view["weight-seen-permille"] == permille && view["weight-permille"] == permille && view["step"]["counts-time"] == true
+        })
+    }
+
+    /// Waits for this hold, and gives the hold's own text.
+    pub(super) fn wait_for_hold(&self, id: &str, why: &str) -> String {
+        let view = self.wait_for(id, PATIENT, &format!("held: {why}"), |view| {
+            assert_eq!(view["over"], false, "over before it was held as {why:?}: {view:#}");
+            hold(view, why).is_some()
+        });
+        hold(&view, why).unwrap_or_default()
+    }
+
+    /// Waits until so many more seconds counted toward the step.
+    pub(super) fn wait_counted(&self, id: &str, more_s: f64) {
+        let counted = |view: &Value| view["step"]["counted-s"].as_f64().unwrap_or(0.0);
+        let from = counted(&self.view(id));
+        self.wait_for(id, PATIENT, "time counts", |view| counted(view) >= from + more_s);
     }
 
     /// Answers of this version to users so far.
@@ -117,11 +144,11 @@ impl Stage {
         self.load.counts().by_version.get(version).copied().unwrap_or(0)
     }
 
-    /// Share of the answers that came from the second version while users got `answers` of them.
+    /// Share of the answers that came from the second version while users got so many of them.
     pub(super) fn share_of_second(&self, answers: u64) -> f64 {
         let count = || (self.answers_of("v1"), self.answers_of("v2"));
         let before = count();
-        let both = poll(SCENARIO_MAX, || {
+        let both = poll(PATIENT, || {
             let now = count();
             let (first, second) = (now.0 - before.0, now.1 - before.1);
             (first + second >= answers).then_some((first, second))
@@ -130,7 +157,13 @@ impl Stage {
         second as f64 / (first + second) as f64
     }
 
-    /// Weights decided on, in order, from the journal: permille after each decision that moved it.
+    /// The users get the second version's answers in this share: within five standard deviations of 200 draws.
+    pub(super) fn assert_share_of_second(&self, share: f64) {
+        let (n, seen) = (200, self.share_of_second(200));
+        assert!((seen - share).abs() <= 5.0 * (share * (1.0 - share) / n as f64).sqrt(), "{seen} instead of {share}");
+    }
+
+    /// Every line of the journal.
     pub(super) fn journal(&self, id: &str) -> Vec<Value> {
         let journal = self.daemon.get(&format!("/api/v1/rollouts/{id}/journal"));
         journal["entries"].as_array().unwrap_or_else(|| panic!("no entries in {journal}")).clone()
@@ -138,29 +171,65 @@ impl Stage {
 
     /// Actions in the journal other than `hold`, in order.
     pub(super) fn actions(&self, id: &str) -> Vec<String> {
-        let actions = self.journal(id);
-        let actions = actions.iter().filter_map(|entry| entry["action"].as_str()).filter(|action| *action != "hold");
+        let journal = self.journal(id);
+        let actions = journal.iter().filter_map(|entry| entry["action"].as_str()).filter(|action| *action != "hold");
         actions.map(str::to_owned).collect()
     }
 
-    /// The canary's share by Envoy's route file, permille of the second cluster.
+    /// The text of the first decision of this kind, and when it was made, ms since the epoch.
+    pub(super) fn decided(&self, id: &str, action: &str) -> (String, i64) {
+        let journal = self.journal(id);
+        let entry = journal.iter().find(|entry| entry["action"] == action).unwrap_or_else(|| panic!("no {action} in {journal:#?}"));
+        (entry["text"].as_str().unwrap_or_default().to_owned(), millis(&entry["at"]))
+    }
+
+    /// Requests of both versions that polls of the journal told of: baseline, canary.
+    pub(super) fn polled_requests(&self, id: &str) -> (f64, f64) {
+        let journal = self.journal(id);
+        let sum = |arm: &str| -> f64 { journal.iter().filter_map(|entry| entry["arms"][arm]["requests"].as_f64()).sum() };
+        (sum("baseline"), sum("canary"))
+    }
+
+    /// The share of the second cluster in Envoy's route file, permille.
     pub(super) fn routed(&self) -> u64 {
-        let text = std::fs::read_to_string(self.envoy.route_file()).expect("the route file can be read");
-        second_weight(&serde_json::from_str(&text).expect("the route file is JSON"))
+        routed(&self.envoy.route_file())
+    }
+
+    /// Waits until the route file gives the second cluster so much; when that was, ms since the epoch.
+    pub(super) fn wait_routed(&self, permille: u64) -> i64 {
+        let at = poll(PATIENT, || (self.routed() == permille).then(now_ms));
+        at.unwrap_or_else(|| panic!("the route file gives the second cluster {} and not {permille}", self.routed()))
+    }
+
+    /// The first sample of this series in Prometheus, ms since the epoch; scrapes of the last minute.
+    pub(super) fn first_scraped(&self, selector: &str) -> i64 {
+        let query = format!("min_over_time(timestamp({selector})[60s:100ms])");
+        let at = self.prometheus.value(&query).unwrap_or_else(|| panic!("no {selector} in Prometheus"));
+        (at * 1e3) as i64
+    }
+
+    /// No answer of the second version reaches a user while they get 200.
+    pub(super) fn assert_second_gets_nothing(&self) {
+        assert_eq!(self.share_of_second(200), 0.0, "requests of the canary after its rollback");
     }
 }
 
-/// Weight of the second cluster in a route file.
-fn second_weight(file: &Value) -> u64 {
+/// The share of the second cluster in a route file, permille.
+pub(super) fn routed(file: &std::path::Path) -> u64 {
+    let text = std::fs::read_to_string(file).expect("the route file can be read");
+    let file: Value = serde_json::from_str(&text).expect("the route file is JSON");
     let clusters = file.pointer("/resources/0/virtual_hosts/0/routes/0/route/weighted_clusters/clusters");
     let second = clusters.and_then(Value::as_array).and_then(|all| all.iter().find(|c| c["name"] == "v2"));
     second.and_then(|c| c["weight"].as_u64()).unwrap_or_else(|| panic!("no weight of v2 in {file:#}"))
 }
 
 fn await_scrapes(prometheus: &Prometheus) {
-    let query = r#"increase(envoy_cluster_upstream_rq_completed{envoy_cluster_name="v1"}[6s]) > 0"#;
-    let seen = poll(Duration::from_secs(30), || prometheus.value(query));
-    assert!(seen.is_some(), "Prometheus does not see the first version's requests");
+    let seen = poll(Duration::from_secs(30), || {
+        prometheus.value(r#"count_over_time(envoy_cluster_upstream_rq_completed{envoy_cluster_name="v1"}[1m])"#).filter(|n| *n >= 4.0)
+    });
+    assert!(seen.is_some(), "Prometheus does not scrape Envoy");
+    let requests = prometheus.value(r#"envoy_cluster_upstream_rq_completed{envoy_cluster_name="v1"}"#);
+    assert!(requests.is_some_and(|n| n > 0.0), "Prometheus does not see the first version's requests: {requests:?}");
 }
 
 fn rule(scene: &Scene, envoy: &Envoy) -> String {
@@ -183,19 +252,33 @@ fn rule(scene: &Scene, envoy: &Envoy) -> String {
     )
 }
 
-/// A view in this state.
-pub(super) fn in_state(state: &'static str) -> impl Fn(&Value) -> bool {
-    move |view| view["state"] == state
+/// The text of the hold of this kind, if there is one.
+pub(super) fn hold(view: &Value, why: &str) -> Option<String> {
+    let holds = view["holds"].as_array()?;
+    holds.iter().find(|hold| hold["why"] == why).map(|hold| hold["text"].as_str().unwrap_or_default().to_owned())
 }
 
-/// A view whose weight is in force and whose time counts.
-pub(super) fn at_permille(permille: u64) -> impl Fn(&Value) -> bool {
-    move |view| view["weight-seen-permille"] == permille && view["weight-permille"] == permille && view["step"]["counts-time"] == true
+/// The kinds of the reasons of a rollback.
+pub(super) fn reasons(view: &Value) -> Vec<String> {
+    let all = view["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().filter_map(|reason| reason["kind"].as_str()).map(str::to_owned).collect()
 }
 
 /// A behaviour that fails so many.
 pub(super) fn errors(share: f64) -> Behaviour {
     Behaviour { errors: share, ..Behaviour::default() }
+}
+
+/// An instant of the API in ms since the epoch.
+pub(super) fn millis(at: &Value) -> i64 {
+    let text = at.as_str().unwrap_or_else(|| panic!("{at} is no instant"));
+    text.parse::<jiff::Timestamp>().unwrap_or_else(|e| panic!("{text}: {e}")).as_millisecond()
+}
+
+/// Now, ms since the epoch.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("not yet the year 292 million")
 }
 
 /// The right to have a stage.

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -60,6 +60,27 @@ impl Daemon {
     pub(crate) fn restart(&mut self) {
         self.process.kill();
         self.process = launch(&self.folder, self.port);
+    }
+
+    /// Replaces the text of its one rule, in one step; it looks by itself every 5 s, or at once after SIGHUP.
+    pub(crate) fn put_rule(&self, text: &str) {
+        let beside = self.folder.join("rule.yaml.new");
+        fs::write(&beside, text).expect("the rule can be written");
+        fs::rename(beside, self.folder.join("rule.yaml")).expect("and put into place");
+    }
+
+    /// The text of its one rule.
+    pub(crate) fn rule(&self) -> String {
+        fs::read_to_string(self.folder.join("rule.yaml")).expect("the rule can be read")
+    }
+
+    /// The real binary as the operator's client: what it is asked, with address and token.
+    pub(crate) fn client(&self, arguments: &[&str]) -> Output {
+        let token = self.folder.join("token");
+        fs::write(&token, OPERATOR).expect("the token can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_canaryd"));
+        command.args(arguments).env("CANARYD_SERVER", format!("http://127.0.0.1:{}", self.port)).env("CANARYD_TOKEN_FILE", token);
+        command.output().expect("the client runs")
     }
 
     /// The process, for signals and its log.

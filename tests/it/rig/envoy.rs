@@ -87,6 +87,21 @@ impl Envoy {
         assert!(taken.is_some(), "Envoy took {:?} and not {version:?}", self.version());
     }
 
+    /// Gives the second cluster so many permille of what comes in by the deaf listener.
+    pub(crate) fn shift_deaf(&self, second_permille: u32) {
+        put_route(&self.folder, "users.json", "users", &self.settings, second_permille, &format!("deaf-{second_permille}"));
+    }
+
+    /// Sets every counter to zero, as an operator's `POST /reset_counters` does.
+    ///
+    /// # Panics
+    /// If Envoy refuses.
+    pub(crate) fn reset_counters(&self) {
+        let request = http::Request { method: "POST", path: "/reset_counters", ..http::Request::default() };
+        let answer = http::send(self.admin, &request, ANSWER_MAX).expect("Envoy answers");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// The version of the route configuration it runs, by its own account.
     pub(crate) fn version(&self) -> Option<String> {
         let stat = format!("http.{}.rds.{}.version_text", self.settings.stat_prefix, self.settings.route);

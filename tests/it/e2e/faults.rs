@@ -1,0 +1,97 @@
+//! Versions that fail in the ways versions fail.
+
+use super::stage::{Scene, Stage, errors, hold, now_ms, reasons};
+use crate::rig::service::Behaviour;
+use std::io::Write;
+
+const LONG: &str = "[ { weight: 5%, for: 60s }, { weight: 50%, for: 60s } ]";
+
+/// DESIGN 10: rolled back within two scrapes of a total outage at 5 % of 100 requests a second.
+#[test]
+fn a_total_outage_is_rolled_back_within_two_scrapes() {
+    let Some(stage) = Stage::up(Scene { steps: LONG, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 50);
+    stage.wait_counted(&id, 6.0);
+    stage.second.behave(errors(1.0));
+    let broke = now_ms();
+    let zero = stage.wait_routed(0);
+    let bad = stage.first_scraped(r#"envoy_cluster_upstream_rq{envoy_cluster_name="v2",envoy_response_code="500"}"#);
+    let (text, decided) = stage.decided(&id, "roll-back");
+    let _ = writeln!(
+        std::io::stderr(),
+        "outage: first bad scrape after {} ms; from it to the decision {} ms, to weight 0 {} ms ({text})",
+        bad - broke,
+        decided - bad,
+        zero - bad
+    );
+    // two scrapes, the second of which may lie just behind a tick: one more tick, and the time of the answers
+    assert!(zero - bad <= 3_300, "{} ms from the first bad scrape to weight 0", zero - bad);
+    stage.wait_for_end(&id, "rolled-back");
+    stage.assert_second_gets_nothing();
+}
+
+#[test]
+fn an_outage_during_the_bake_is_rolled_back() {
+    let steps = "[ { weight: 20%, for: 10s }, { weight: 100%, bake: 60s } ]";
+    let Some(stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    let view = stage.wait_for_weight(&id, 1000);
+    assert_eq!(view["state"], "baking");
+    stage.wait_counted(&id, 4.0);
+    stage.second.behave(errors(1.0));
+    stage.wait_for_end(&id, "rolled-back");
+    assert_eq!(stage.routed(), 0);
+    stage.assert_second_gets_nothing();
+}
+
+#[test]
+fn a_shared_incident_is_not_the_canarys_fault_and_what_comes_after_it_is() {
+    let steps = "[ { weight: 50%, for: 40s }, { weight: 100%, bake: 5s } ]";
+    let Some(stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 500);
+    stage.wait_counted(&id, 10.0);
+    stage.first.behave(errors(0.3));
+    stage.second.behave(errors(0.3));
+    let text = stage.wait_for_hold(&id, "shared");
+    assert!(text.contains("both"), "{text}");
+    stage.first.behave(errors(0.0));
+    stage.second.behave(errors(0.0));
+    stage.wait_for(&id, super::stage::PATIENT, "it goes on", |view| {
+        assert_eq!(view["over"], false, "{view:#}");
+        hold(view, "shared").is_none()
+    });
+    stage.wait_counted(&id, 2.0);
+    assert_eq!(stage.routed(), 500);
+    stage.second.behave(errors(0.3));
+    stage.wait_for_end(&id, "rolled-back");
+}
+
+/// Nothing of the canary is left to count or be scraped: only the proxy sees that connections are refused.
+#[test]
+fn a_canary_whose_process_is_killed_is_rolled_back() {
+    let Some(mut stage) = Stage::up(Scene { steps: LONG, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 50);
+    stage.wait_counted(&id, 6.0);
+    stage.second.die();
+    stage.wait_for_end(&id, "rolled-back");
+    assert_eq!(stage.routed(), 0);
+    assert!(stage.load.counts().by_status.contains_key(&503), "{:?}", stage.load.counts());
+}
+
+/// Users leave before anything is counted: no error and no latency ever shows.
+#[test]
+fn a_canary_that_hangs_is_rolled_back_and_never_promoted() {
+    let steps = "[ { weight: 30%, for: 20s }, { weight: 100%, bake: 5s } ]";
+    let Some(stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 300);
+    stage.wait_counted(&id, 6.0);
+    stage.second.behave(Behaviour { hangs: 1.0, ..Behaviour::default() });
+    let view = stage.wait_for_end(&id, "rolled-back");
+    assert_eq!(stage.actions(&id), ["advance", "roll-back", "finish"]);
+    assert!(["vanished", "abandoned"].contains(&reasons(&view)[0].as_str()), "{view:#}");
+    assert_eq!(stage.load.counts().by_status.keys().copied().collect::<Vec<_>>(), [200], "no error was ever answered");
+}

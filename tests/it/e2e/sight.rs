@@ -1,0 +1,48 @@
+//! What the daemon can see: sources that go away, counters that begin anew. Not seeing is neither good nor bad news.
+
+use super::stage::{Scene, Stage, hold, reasons};
+use std::thread::sleep;
+use std::time::Duration;
+
+#[test]
+fn without_prometheus_it_holds_and_afterwards_it_has_missed_nothing() {
+    let steps = "[ { weight: 20%, for: 20s }, { weight: 50%, for: 6s }, { weight: 100%, bake: 5s } ]";
+    let Some(mut stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 200);
+    stage.wait_counted(&id, 4.0);
+    stage.prometheus.kill();
+    let text = stage.wait_for_hold(&id, "blind");
+    assert!(text.contains("source-down"), "{text}");
+    let counted = stage.view(&id)["step"]["counted-s"].as_f64();
+    sleep(Duration::from_secs(10));
+    let view = stage.view(&id);
+    assert!(hold(&view, "blind").is_some() && view["weight-permille"] == 200, "{view:#}");
+    assert_eq!(view["step"]["counted-s"].as_f64(), counted, "blind time does not count");
+    stage.prometheus.restart();
+    stage.wait_for_end(&id, "succeeded");
+    let answered = stage.answers_of("v2") as f64;
+    let (_, polled) = stage.polled_requests(&id);
+    // the last scrapes are younger than the last poll
+    assert!(polled <= answered && polled >= answered - 300.0, "polls tell of {polled} of the canary's {answered} requests");
+    let most = stage.journal(&id).iter().filter_map(|e| e["arms"]["baseline"]["requests"].as_f64()).fold(0.0, f64::max);
+    assert!(most > 800.0, "the first poll afterwards carries the time between: {most}");
+}
+
+#[test]
+fn counters_that_begin_anew_are_no_evidence() {
+    let steps = "[ { weight: 30%, for: 25s }, { weight: 100%, bake: 5s } ]";
+    let Some(mut stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 300);
+    stage.wait_counted(&id, 6.0);
+    stage.envoy.reset_counters();
+    stage.wait_counted(&id, 4.0);
+    stage.envoy.restart();
+    stage.wait_for_end(&id, "succeeded");
+    let (_, polled) = stage.polled_requests(&id);
+    let answered = stage.answers_of("v2") as f64;
+    assert!(polled <= answered, "polls tell of {polled} requests, the canary answered {answered}");
+    assert!(polled >= 0.7 * answered, "polls tell of {polled} of {answered} requests");
+    assert_eq!(reasons(&stage.view(&id)), [""; 0]);
+}
