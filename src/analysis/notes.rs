@@ -1,11 +1,14 @@
 //! Sentences of the report: what an operator should know about the set-up and about what was left out.
 
+use super::errors::GUARD_SHARE;
 use super::history::Past;
 use super::judge::Judge;
 use super::metric::Metric;
-use super::series::{Series, SeriesKey};
+use super::series::{Series, SeriesKey, rate};
 use super::setup::KeptSums;
-use crate::model::{JudgeSpec, LimitKind, MetricKind, Timestamp};
+use crate::model::{JudgeSpec, LimitKind, Margin, MetricKind, StepTime, Timestamp};
+use crate::stats::counts::Tolerance;
+use crate::stats::plan::{CORRECTION_90, Expectation, Z_90, harm_minutes};
 
 /// A dispersion above this makes small faults invisible.
 const UNSTEADY: f64 = 50.0;
@@ -30,7 +33,11 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
         ));
     }
     for s in series.iter().filter(|s| s.key == SeriesKey::Requests && s.phi.base > UNSTEADY) {
-        out.push(format!("unsteady before the release: phi {:.0}, only large faults can be found", s.phi.base));
+        let times = metrics.iter().find(|m| m.kind == MetricKind::Errors).and_then(|m| smallest_fault(spec, past, m.share, s.phi.base));
+        let found = times.map_or("no fault of errors can be found within the steps, but an outage".to_owned(), |k| {
+            format!("within the steps only errors at {k} times their rate or more can be found")
+        });
+        out.push(format!("unsteady before the release: phi {:.0}; {found}", s.phi.base));
     }
     for (m, s) in metrics.iter().zip(&spec.metrics) {
         if past.requests.is_some() && m.series().is_some_and(|id| series[id.0].is_learning()) {
@@ -41,6 +48,27 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
         }
         out.extend(coarse(&s.name, m));
     }
+}
+
+/// The smallest of a few multiples of the error rate that the comparison finds within the steps with 90 % power (STATISTICS 9):
+/// each step brings its share of the time that is needed at its weight.
+fn smallest_fault(spec: &JudgeSpec, past: &Past, share: f64, phi: f64) -> Option<f64> {
+    let polls = past.requests.as_ref()?;
+    let (x, n) = polls.iter().fold((0.0, 0.0), |(x, n), p| (x + p.0, n + p.1));
+    let margin = spec.metrics.iter().find(|m| m.kind == MetricKind::Errors && m.compared)?.margin;
+    let Margin::Counts { relative, absolute, .. } = margin else { return None };
+    let (dt_min, p_b) = (spec.interval.as_secs_f64() / 60.0, rate(x, n));
+    let per_min = n / (polls.len() as f64 * dt_min);
+    let level = spec.budget.rollback * share * (1.0 - GUARD_SHARE);
+    let part = |step: &StepTime, times: f64| {
+        let w = step.weight.share();
+        let x = Expectation { rate_b: per_min * (1.0 - w), rate_c: per_min * w, p_b, p_c: times * p_b, phi, dt_min };
+        let halves = Tolerance { relative, absolute }.halves().map(|null| harm_minutes(&x, null, level, Z_90));
+        step.for_s / 60.0 / (CORRECTION_90 * halves[0].max(halves[1]))
+    };
+    let compared = || spec.steps.iter().filter(|s| !s.weight.is_zero() && !s.weight.is_full());
+    let found = |times: &f64| times * p_b <= 1.0 && compared().map(|s| part(s, *times)).sum::<f64>() >= 1.0;
+    [1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0].into_iter().find(found)
 }
 
 /// Buckets too coarse for a quantile; known once its setup is.

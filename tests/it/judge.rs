@@ -347,6 +347,38 @@ fn a_demo_runs_the_same_method_faster() {
 }
 
 #[test]
+fn the_bake_begins_with_the_dispersion_of_calm_polls_though_the_last_was_not() {
+    let mut d = Drive::new(&errors(vec![step(500, 300.0), step(1000, 60.0)]), &steady());
+    let both = |d: &mut Drive, n: u32, bad: f64| {
+        for _ in 0..n {
+            d.poll(0, ArmSample::counts(1500.0, bad), ArmSample::counts(1500.0, bad));
+        }
+    };
+    both(&mut d, 40, 2.0);
+    both(&mut d, 20, 200.0);
+    assert!(d.out.labels.shared && !d.out.labels.calm && d.out.metrics[0].phi > 50.0, "{:?}", d.out.labels);
+    let out = d.poll(1, ArmSample::blind(Blind::NoSeries), ArmSample::counts(3000.0, 4.0));
+    assert!(!out.labels.hold, "nothing waits for a baseline that is not there");
+    let bake = &d.judge.inspect().bakes[0];
+    assert!(bake.phi < 3.0, "{bake:?}");
+    assert!(bake.level < 0.004, "the baseline's own rate, without the incident: {bake:?}");
+    let notes = d.judge.notes();
+    assert!(notes[0].ends_with("UTC left out of the comparison: an incident of both arms"), "{notes:?}");
+    assert!(notes[1].starts_with("unsteady during the rollout: phi "), "{notes:?}");
+}
+
+#[test]
+fn a_step_counts_one_interval_for_its_first_poll_whatever_that_carries() {
+    let mut d = Drive::new(&errors(vec![step(50, 60.0), step(250, 60.0)]), &steady());
+    d.calm(0, 10);
+    d.tick += 6;
+    let out = d.calm(1, 1);
+    assert_eq!(out.clock.counted_s, 15.0);
+    d.tick += 2;
+    assert_eq!(d.calm(1, 1).clock.counted_s, 60.0, "inside a step a missing tick counts with the poll that delivers it");
+}
+
+#[test]
 fn lost_evidence_halves_the_level_each_time() {
     let level = |incarnation: u32| {
         let mut d = Drive::new(&JudgeSpec { incarnation, ..errors(vec![step(50, 60.0)]) }, &steady());
@@ -387,6 +419,21 @@ fn the_report_says_what_the_history_was_good_for() {
     }
     let judge = Judge::new(&errors(vec![step(50, 60.0)]), &incident).expect("a judge");
     assert_eq!(judge.warnings(), ["history from 40 to 30 min before the start left out of the comparison: it looks like an incident"]);
+}
+
+#[test]
+fn an_unsteady_history_says_how_large_a_fault_must_be_to_be_found() {
+    let mut bursts = steady();
+    for (i, slot) in bursts.requests.iter_mut().enumerate() {
+        if i % 16 < 4 {
+            *slot = Some(Counts { total: 3000.0, bad: 300.0 });
+        }
+    }
+    let judge = Judge::new(&errors(vec![step(50, 900.0), step(500, 1800.0)]), &bursts).expect("a judge");
+    assert_eq!(
+        judge.warnings(),
+        ["unsteady before the release: phi 1140; within the steps only errors at 7 times their rate or more can be found"]
+    );
 }
 
 #[test]
