@@ -43,6 +43,10 @@ pub struct ScaleSums {
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
     length: u64,
+    /// Polls in the open block.
+    filled: u64,
+    /// Blocks closed.
+    closed: u64,
     x: f64,
     n: f64,
     before: Option<(f64, f64)>,
@@ -51,12 +55,15 @@ struct Block {
 }
 
 impl Block {
-    fn add(&mut self, x: f64, n: f64, full: bool) {
+    fn add(&mut self, x: f64, n: f64) {
         self.x += x;
         self.n += n;
-        if !full {
+        self.filled += 1;
+        if self.filled < self.length {
             return;
         }
+        self.filled = 0;
+        self.closed += 1;
         if let Some((x0, n0)) = self.before {
             let all = self.n + n0;
             let th = if all > 0.0 { self.n / all } else { 0.5 };
@@ -73,7 +80,6 @@ impl Block {
 #[derive(Clone, Debug)]
 pub struct BaselineDispersion {
     blocks: ArrayVec<Block, SCALES_MAX>,
-    polls: u64,
     learning: bool,
 }
 
@@ -93,12 +99,12 @@ impl BaselineDispersion {
     pub fn with_sums(sums: &[ScaleSums]) -> Self {
         let blocks =
             sums.iter().take(SCALES_MAX).map(|s| Block { length: s.polls.max(1), num: s.num, den: s.den, ..Block::default() }).collect();
-        Self { blocks, polls: 0, learning: false }
+        Self { blocks, learning: false }
     }
 
     fn new(scales: &[u64], learning: bool) -> Self {
         let blocks = scales.iter().take(SCALES_MAX).map(|&length| Block { length, ..Block::default() }).collect();
-        Self { blocks, polls: 0, learning }
+        Self { blocks, learning }
     }
 
     /// Is it learned from live polls only?
@@ -108,11 +114,7 @@ impl BaselineDispersion {
 
     /// One poll of the baseline: `x` bad out of `n`.
     pub fn add(&mut self, x: f64, n: f64) {
-        self.polls += 1;
-        for b in &mut self.blocks {
-            let full = self.polls.is_multiple_of(b.length);
-            b.add(x, n, full);
-        }
+        self.blocks.iter_mut().for_each(|b| b.add(x, n));
     }
 
     /// `phi_base >= 1`.
@@ -128,7 +130,7 @@ impl BaselineDispersion {
         let mut largest: f64 = 1.0;
         let (mut prior, mut per_block) = (2.0, 2.0);
         for (i, b) in self.blocks.iter().enumerate() {
-            let pairs = (self.polls / b.length).saturating_sub(1).max(1) as f64;
+            let pairs = b.closed.saturating_sub(1).max(1) as f64;
             let weight = PRIOR_WEIGHT + per_block * b.den / pairs;
             let phi = ((b.num + weight * prior) / (b.den + weight)).max(1.0);
             largest = largest.max(phi);
@@ -150,6 +152,8 @@ impl BaselineDispersion {
 #[derive(Clone, Copy, Debug, Default)]
 struct PairBlock {
     length: u64,
+    filled: u64,
+    closed: u64,
     residual: f64,
     variance: f64,
     num: f64,
@@ -160,7 +164,6 @@ struct PairBlock {
 #[derive(Clone, Debug)]
 pub struct PairedDispersion {
     blocks: ArrayVec<PairBlock, SCALES_MAX>,
-    polls: u64,
     seen: f64,
     expected: f64,
 }
@@ -169,7 +172,7 @@ impl PairedDispersion {
     /// `scales` from [`scales`].
     pub fn new(scales: &[u64]) -> Self {
         let blocks = scales.iter().take(SCALES_MAX).map(|&length| PairBlock { length, ..PairBlock::default() }).collect();
-        Self { blocks, polls: 0, seen: 0.0, expected: 0.0 }
+        Self { blocks, seen: 0.0, expected: 0.0 }
     }
 
     /// One poll of both arms.
@@ -178,11 +181,13 @@ impl PairedDispersion {
         let m = x_b + x_c;
         let all = n_c * rho + n_b;
         let th = if all > 0.0 { n_c * rho / all } else { 0.0 };
-        self.polls += 1;
         for b in &mut self.blocks {
             b.residual += x_c - th * m;
             b.variance += m * th * (1.0 - th);
-            if self.polls.is_multiple_of(b.length) {
+            b.filled += 1;
+            if b.filled == b.length {
+                b.filled = 0;
+                b.closed += 1;
                 b.num += b.residual.powi(2);
                 b.den += b.variance;
                 (b.residual, b.variance) = (0.0, 0.0);
@@ -197,7 +202,7 @@ impl PairedDispersion {
     /// `phi_pair >= 1`, drawn to `phi_base` until each scale has blocks of its own.
     pub fn phi(&self, phi_base: f64) -> f64 {
         let scale = |b: &PairBlock| {
-            let count = (self.polls / b.length).max(1) as f64;
+            let count = b.closed.max(1) as f64;
             let weight = PAIR_WEIGHT + PAIR_BLOCKS * b.den / count;
             (b.num + weight * phi_base) / (b.den + weight)
         };
