@@ -46,6 +46,9 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
         if m.advisory {
             out.push(format!("{} is advisory: there is no comparison of baseline pods with each other to calibrate it", s.name));
         }
+        if m.latency().is_some() && spec.bounds_ms.is_empty() {
+            out.push(format!("{}: there is no histogram, it cannot be judged", s.name));
+        }
         out.extend(coarse(&s.name, m));
     }
 }

@@ -3,6 +3,7 @@
 use super::combine::{Claim, shares};
 use super::errors::CountTest;
 use super::estimate::StepSums;
+use super::gate::asks_for_proof;
 use super::gauge::{GaugeTest, LeakTest};
 use super::history::{Lengths, Past, tails_of};
 use super::judge::Settings;
@@ -353,7 +354,7 @@ impl Builder<'_> {
         let (breach, promote) = (breach_bound(bounds, ms), promote_bound(bounds, ms));
         notes::between_bounds(&mut self.warnings, &m.name, kind, ms, breach.map(|j| bounds[j]), promote.map(|j| bounds[j]));
         match kind {
-            LimitKind::PromoteBelow if promote.is_none() && super::gate::asks_for_proof(self.spec.advance) => {
+            LimitKind::PromoteBelow if promote.is_none() && asks_for_proof(self.spec.advance) => {
                 Err(JudgeError::BelowFirstBound(m.name.clone(), ms, *first))
             }
             LimitKind::PromoteBelow => Ok(Some(promote)),
@@ -370,6 +371,9 @@ impl Builder<'_> {
                 let why = if m.advisory { "is advisory: it has no history to be calibrated with" } else { "can only veto" };
                 self.warnings.push(format!("{} {why}, and is not required", s.name));
             }
+        }
+        if asks_for_proof(self.spec.advance) && !metrics.iter().any(|m| m.required) {
+            self.warnings.push("no metric is required: a step that asks for proof never ends by itself".to_owned());
         }
     }
 }

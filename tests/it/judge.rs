@@ -379,6 +379,15 @@ fn a_step_counts_one_interval_for_its_first_poll_whatever_that_carries() {
 }
 
 #[test]
+fn where_nothing_is_required_a_proof_is_not_given_by_accident() {
+    let mut spec = JudgeSpec { advance: Advance::OnEvidence, ..errors(vec![step(50, 900.0)]) };
+    spec.metrics[0].required = false;
+    let mut d = Drive::new(&spec, &steady());
+    assert_eq!(d.calm(0, 60).keep.as_slice(), [Keep::NotProven]);
+    assert_eq!(d.judge.warnings(), ["no metric is required: a step that asks for proof never ends by itself"]);
+}
+
+#[test]
 fn lost_evidence_halves_the_level_each_time() {
     let level = |incarnation: u32| {
         let mut d = Drive::new(&JudgeSpec { incarnation, ..errors(vec![step(50, 60.0)]) }, &steady());

@@ -272,7 +272,7 @@ fn finite(out: &Judgement) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_source_sends_only_numbers_come_out(history in histories(), polls in polls()) {
