@@ -6,7 +6,7 @@ use super::run::settings as read_settings;
 use crate::app;
 use crate::config::{Flags, Report, Settings, load_rules};
 use crate::model::{Arm, PerArm, Rule, Side};
-use crate::runtime::{self, plan};
+use crate::runtime::{self, parts};
 use crate::source::{Packs, Source};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -127,12 +127,12 @@ async fn traffic(rule: &Rule, live: &mut Live) -> Side {
 }
 
 async fn numbers(mut source: Box<dyn Source>, rule: &Rule, canary: Side, live: &mut Live) {
-    let wanted = plan::subscription(rule, canary, 1);
+    let wanted = parts::subscription(rule, canary, 1);
     let set_up = match source.set_up(&wanted, runtime::now()).await {
         Ok(set_up) => set_up,
         Err(e) => return live.notes.push(format!("source: {e}")),
     };
-    live.interval = plan::interval(rule, set_up.scrape_interval);
+    live.interval = parts::interval(rule, set_up.scrape_interval);
     live.scrape_interval = set_up.scrape_interval;
     live.queries = set_up.queries;
     live.notes.extend(set_up.warnings);

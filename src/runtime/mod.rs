@@ -14,7 +14,7 @@ mod conductor;
 mod driver;
 mod handle;
 mod memory;
-pub mod plan;
+pub mod parts;
 mod registry;
 pub mod replay;
 mod start;

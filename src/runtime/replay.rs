@@ -2,7 +2,7 @@
 //! after the other. The daemon uses it to come back after a restart, `canaryd replay` to tell what would have happened.
 
 use super::handle::RolloutView;
-use super::plan;
+use super::parts;
 use super::supervisor::first_view;
 use crate::analysis::Judge;
 use crate::config::{Known, parse_rule};
@@ -43,9 +43,9 @@ pub fn rebuild(entries: &[Entry], known: &Known) -> Result<Rebuilt, String> {
         return Err("its journal does not begin with its opening".into());
     };
     let rule = parse_rule(&opened.rule_text, Path::new(&opened.file), known).map_err(|report| format!("its rule: {report}"))?;
-    let mut judge = Judge::new(&plan::judge_spec(&rule, opened), &opened.history).map_err(|e| e.to_string())?;
+    let mut judge = Judge::new(&parts::judge_spec(&rule, opened), &opened.history).map_err(|e| e.to_string())?;
     let warnings = judge.warnings().iter().map(ToString::to_string).collect();
-    let mut machine = Machine::new(&rule, &plan::method(opened.scale));
+    let mut machine = Machine::new(&rule, &parts::method(opened.scale));
     let mut decision: Option<Decision> = None;
     let mut judgement = Judgement::empty(Timestamp::default(), 0);
     let (mut last_poll, mut differing) = (None, Vec::new());
@@ -97,9 +97,9 @@ impl Rehearsal {
     /// # Errors
     /// If the judge cannot be built from the rule.
     pub fn begin(rule: &Rule, opened: &Opened, at: Timestamp) -> Result<Self, String> {
-        let judge = Judge::new(&plan::judge_spec(rule, opened), &opened.history).map_err(|e| e.to_string())?;
+        let judge = Judge::new(&parts::judge_spec(rule, opened), &opened.history).map_err(|e| e.to_string())?;
         let warnings = judge.warnings().iter().map(ToString::to_string).collect();
-        let mut machine = Machine::new(rule, &plan::method(opened.scale));
+        let mut machine = Machine::new(rule, &parts::method(opened.scale));
         let decision = machine.handle(at, &Input::Begin(opened.begin.clone()));
         let view = first_view(rule, opened, at, warnings);
         let mut new = Self { judge, machine, decision, out: Judgement::empty(at, 0), view };

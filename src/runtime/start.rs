@@ -3,7 +3,7 @@
 
 use super::handle::{Refusal, StartArgs};
 use super::supervisor::Makers;
-use super::{clock, plan};
+use super::{clock, parts};
 use crate::analysis::Judge;
 use crate::model::journal::Opened;
 use crate::model::rule::{Rule, WorkloadForm};
@@ -45,15 +45,15 @@ impl Plan {
         self.refuse_what_cannot_run()?;
         self.refuse_a_version_rolled_back_before().await?;
         let (canary, generation) = self.who_is_the_canary().await?;
-        let wanted = plan::subscription(&self.rule, canary, 0);
+        let wanted = parts::subscription(&self.rule, canary, 0);
         let mut source = self.source()?;
         let now = clock::now();
         let set_up = look(&mut *source, &wanted, now).await?;
         self.refuse_latency_without_buckets(&set_up)?;
-        let interval = plan::interval(&self.rule, set_up.scrape_interval);
+        let interval = parts::interval(&self.rule, set_up.scrape_interval);
         let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
         let opened = self.opened((canary, generation), interval, set_up.bounds_ms, history);
-        let judge = Judge::new(&plan::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
+        let judge = Judge::new(&parts::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
         warnings.splice(0..0, set_up.warnings);
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
         Ok(Prepared { rule: self.rule, opened, judge, router: self.router, warnings })
@@ -123,7 +123,7 @@ impl Plan {
         interval: Duration,
         set_up: &SetUp,
     ) -> (History, Vec<String>) {
-        let length = Duration::from_secs_f64(plan::method(self.scale).history_s);
+        let length = Duration::from_secs_f64(parts::method(self.scale).history_s);
         match source.history(wanted, end, length, interval, &set_up.bounds_ms).await {
             Ok(history) => (history, Vec::new()),
             Err(e) => (History::default(), vec![format!("no history could be read ({e}): judged without it")]),

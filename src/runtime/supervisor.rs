@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::registry::Registry;
 use super::replay::Rebuilt;
 use super::start::{self, Plan, Prepared};
-use super::{plan, replay};
+use super::{parts, replay};
 use crate::analysis::Judge;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
@@ -342,7 +342,7 @@ impl Supervisor {
         let Prepared { rule, mut opened, judge, router, warnings } = prepared;
         let at = super::clock::now();
         opened.id = self.store.open(at, opened.clone()).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
-        let machine = Machine::new(&rule, &plan::method(opened.scale));
+        let machine = Machine::new(&rule, &parts::method(opened.scale));
         let view = first_view(&rule, &opened, at, warnings);
         let id = opened.id.clone();
         let seat = Seat { rule, opened, judge, machine, router, view, after: None, first: None };
@@ -411,7 +411,7 @@ impl Supervisor {
             None => driver.begin().await,
         }
         self.drivers.spawn(driver.run());
-        let wanted = plan::subscription(&rule, opened.begin.canary, key);
+        let wanted = parts::subscription(&rule, opened.begin.canary, key);
         conductor.join(Port { id: opened.id.clone(), key, slot, live, post: post.clone(), from }, wanted, opened.bounds_ms).await;
         let running = Running { id: opened.id, version: opened.begin.version, key, slot, post, conductor };
         self.running.insert(rule.name.clone(), running);
