@@ -59,6 +59,7 @@ mod memory;
 mod metric;
 mod notes;
 pub mod pairing;
+pub mod plan;
 pub mod process;
 mod report;
 mod seen;
