@@ -1,7 +1,7 @@
 //! Evidence that the canary is worse than tolerated: a mixture over strength and over onset (STATISTICS 2.1).
 
 use super::grid::Grid;
-use super::logsum::{ln_add, ln_add_each, ln_sum};
+use super::logsum::{ln_add_each, ln_sum_with};
 
 /// Most that one poll can say, nats: one corrupt scrape must not decide.
 pub const CLIP: f64 = 3.0;
@@ -57,8 +57,7 @@ impl<const K: usize> Harm<K> {
             }
         }
         self.hot = hot;
-        let ln_e = ln_sum(&terms);
-        if started < 1.0 { ln_add(ln_e, (-started).ln_1p()) } else { ln_e }
+        ln_sum_with(&terms, 1.0 - started)
     }
 
     /// Was any factor of the last poll clipped?

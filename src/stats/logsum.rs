@@ -29,14 +29,26 @@ pub fn ln_add_each<const K: usize>(l: &[f64; K], b: f64) -> [f64; K] {
 
 /// `ln(sum e^v)`; `-inf` for a list of zeros.
 pub fn ln_sum<const K: usize>(v: &[f64; K]) -> f64 {
-    let mut top = f64::NEG_INFINITY;
-    for x in v {
-        top = if *x > top { *x } else { top };
+    let top = largest(v);
+    if top == f64::NEG_INFINITY { top } else { top + scaled_sum(v, top).ln() }
+}
+
+/// `ln(sum e^v + rest)`, `rest >= 0` a plain number.
+pub fn ln_sum_with<const K: usize>(v: &[f64; K], rest: f64) -> f64 {
+    if rest <= 0.0 {
+        return ln_sum(v);
     }
-    if top == f64::NEG_INFINITY {
-        return top;
-    }
-    top + exp_each(&v.map(|x| x - top)).iter().sum::<f64>().ln()
+    let top = largest(v);
+    if top <= 0.0 { (scaled_sum(v, 0.0) + rest).ln() } else { top + (scaled_sum(v, top) + rest * exp_each(&[-top])[0]).ln() }
+}
+
+fn largest<const K: usize>(v: &[f64; K]) -> f64 {
+    v.iter().fold(f64::NEG_INFINITY, |top, x| if *x > top { *x } else { top })
+}
+
+/// `sum e^(v - top)`; no `v` above `top`.
+fn scaled_sum<const K: usize>(v: &[f64; K], top: f64) -> f64 {
+    exp_each(&v.map(|x| x - top)).iter().sum()
 }
 
 #[cfg(test)]
