@@ -12,7 +12,9 @@ use crate::stats::counts::{Null, Tolerance};
 use crate::stats::gross;
 use crate::stats::latency::tail;
 use crate::stats::load::{self, LoadKind};
-use crate::stats::plan::{CORRECTION_50, CORRECTION_90, Expectation, Stretch, Z_90, floor_harm, floor_ok, found_within, harm_minutes, ok_minutes};
+use crate::stats::plan::{
+    CORRECTION_50, CORRECTION_90, Expectation, Stretch, Z_90, floor_harm, floor_ok, found_within, harm_minutes, ok_minutes,
+};
 
 /// The isolated-jump rule costs about this much of the time (STATISTICS 2.4, 9).
 const JUMP_RULE: f64 = 1.05;

@@ -53,7 +53,8 @@ impl Plan {
         let interval = parts::interval(&self.rule, set_up.scrape_interval);
         let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
         let opened = self.opened((canary, generation), interval, set_up.bounds_ms, history);
-        let judge = Judge::new(&parts::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
+        let judge =
+            Judge::new(&parts::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
         warnings.splice(0..0, set_up.warnings);
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
         Ok(Prepared { rule: self.rule, opened, judge, router: self.router, warnings })

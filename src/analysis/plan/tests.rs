@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Advance, Budget, Buckets, Limits, Method, MetricSpec, StepTime};
+use crate::model::{Advance, Buckets, Budget, Limits, Method, MetricSpec, StepTime};
 use std::time::Duration;
 
 const COUNTS: Margin = Margin::Counts { relative: 0.2, absolute: 2e-4, ok_relative: 0.5, ok_absolute: 1e-3 };
@@ -45,7 +45,9 @@ fn near(got: f64, want: f64, within: f64, what: &str) {
 /// The tables of STATISTICS 9 (formula column), before the warm-up and the 5 %: share, requests a second, errors.
 #[test]
 fn the_documents_own_table_comes_out() {
-    for (per_second, share, median, p90) in [(200.0, 50, 44.1, 90.0), (200.0, 250, 12.1, 24.1), (200.0, 500, 9.9, 19.2), (1000.0, 50, 8.8, 18.0)] {
+    for (per_second, share, median, p90) in
+        [(200.0, 50, 44.1, 90.0), (200.0, 250, 12.1, 24.1), (200.0, 500, 9.9, 19.2), (1000.0, 50, 8.8, 18.0)]
+    {
         // the step is preceded by another, so that its warm-up is over
         let plan = plan(&spec(&[(10, 5.0), (share, 30.0)]), None, &at(per_second, 0.001)).unwrap();
         let got = plan.steps[1].errors_x2.unwrap();

@@ -116,7 +116,10 @@ fn a_person_steers_a_rollout_with_the_command_line() {
 
     done(&stage.daemon.client(&["pause", &id, "--why", "lunch"]));
     let view = stage.view(&id);
-    assert!(view["state"] == "paused" && view["state-text"].as_str().is_some_and(|t| t.contains("tests") && t.contains("lunch")), "{view:#}");
+    assert!(
+        view["state"] == "paused" && view["state-text"].as_str().is_some_and(|t| t.contains("tests") && t.contains("lunch")),
+        "{view:#}"
+    );
     let counted = view["step"]["counted-s"].clone();
     sleep(Duration::from_secs(3));
     assert_eq!(stage.view(&id)["step"]["counted-s"], counted, "a pause stops the clock");

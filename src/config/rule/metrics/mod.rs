@@ -235,7 +235,10 @@ fn gauge(name: &str, at: &At<'_>, _: &Common, metrics: &mut Metrics, out: &mut O
             out.not_run(&at, "a limit on a gauge where lower is worse is not judged by this build: leave the limit out");
         }
     }
-    let margin = margin::gauge(&fields, out);
+    let margin = match margin::gauge(&fields, out) {
+        Some(Margin::Ratio { harm, ok }) if lower_is_worse => Some(Margin::RatioBelow { harm, ok }),
+        margin => margin,
+    };
     let kind = MetricKind::CustomGauge(metrics.gauges.len());
     spec(name, &fields, &Shape { kind, unit: Unit::Own, share: 0.0, required: false }, margin, metrics, out);
     if let Some(query) = query {
@@ -273,12 +276,11 @@ fn too_many(at: &At<'_>, metrics: &Metrics, out: &mut Out<'_>) {
     }
 }
 
-/// Custom metrics share their part of the budget equally (STATISTICS 7).
+/// Every custom metric names the part of the budget they have together; the judge shares it out equally (STATISTICS 7).
 fn share_custom(metrics: &mut Metrics, share: f64) {
-    let own = metrics.counts.len() + metrics.gauges.len();
     for spec in &mut metrics.specs {
         if matches!(spec.kind, MetricKind::CustomCounts(_) | MetricKind::CustomGauge(_)) {
-            spec.weight = share / own as f64;
+            spec.weight = share;
         }
     }
 }
