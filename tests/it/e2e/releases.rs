@@ -28,7 +28,7 @@ fn a_healthy_version_gets_all_the_traffic_and_the_next_release_goes_the_other_wa
 
 #[test]
 fn a_version_with_two_percent_errors_is_rolled_back() {
-    let steps = "[ { weight: 20%, for: 10s }, { weight: 50%, for: 60s } ]";
+    let steps = "[ { weight: 20%, for: 10s }, { weight: 50%, for: 60s }, { weight: 100%, bake: 60s } ]";
     let Some(stage) = Stage::up(Scene { rate_per_s: 200, steps, ..Scene::default() }) else { return };
     stage.second.behave(errors(0.02));
     let id = stage.start("2.0.1");
@@ -45,7 +45,9 @@ fn a_quiet_service_is_released_on_schedule_and_called_unproven() {
     let Some(stage) = Stage::up(scene) else { return };
     let id = stage.start("2.0.0");
     stage.wait_for(&id, Duration::from_secs(90), "success", |view| {
-        assert_eq!(hold(view, "blind"), None, "quiet is not blind: {view:#}");
+        // before its first request the canary has no series, and nobody can tell quiet from misnamed
+        let seen = view["step"]["canary-requests"].as_f64().is_some_and(|n| n > 0.0);
+        assert!(!seen || hold(view, "blind").is_none(), "quiet is not blind: {view:#}");
         assert!(view["over"] == false || view["state"] == "succeeded", "{view:#}");
         view["over"] == true
     });

@@ -1,6 +1,6 @@
 //! What the daemon can see: sources that go away, counters that begin anew. Not seeing is neither good nor bad news.
 
-use super::stage::{Scene, Stage, hold, reasons};
+use super::stage::{PATIENT, Scene, Stage, hold, reasons};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ fn without_prometheus_it_holds_and_afterwards_it_has_missed_nothing() {
     stage.prometheus.kill();
     let text = stage.wait_for_hold(&id, "blind");
     assert!(text.contains("source-down"), "{text}");
-    let counted = stage.view(&id)["step"]["counted-s"].as_f64();
+    // one missed scrape is no blindness yet: a metric is blind after three ticks
+    let blind = stage.wait_for(&id, PATIENT, "the metrics are blind", |view| view["metrics"][0]["verdict"] == "blind");
+    assert_eq!((&blind["verdict"], &blind["metrics"][0]["blind"]), (&"blind".into(), &"source-down".into()));
+    let counted = blind["step"]["counted-s"].as_f64();
     sleep(Duration::from_secs(10));
     let view = stage.view(&id);
     assert!(hold(&view, "blind").is_some() && view["weight-permille"] == 200, "{view:#}");

@@ -208,6 +208,12 @@ impl Stage {
         (at * 1e3) as i64
     }
 
+    /// The last sample of these series in Prometheus, ms since the epoch.
+    pub(super) fn last_scraped(&self, selector: &str) -> i64 {
+        let at = self.prometheus.value(&format!("max(timestamp({selector}))"));
+        (at.unwrap_or_else(|| panic!("no {selector} in Prometheus")) * 1e3) as i64
+    }
+
     /// No answer of the second version reaches a user while they get 200.
     pub(super) fn assert_second_gets_nothing(&self) {
         assert_eq!(self.share_of_second(200), 0.0, "requests of the canary after its rollback");
