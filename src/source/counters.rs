@@ -8,6 +8,7 @@
 //! - The increment after a reset is the new value if that is plausible; else the values are only noted.
 //! - A class first seen on a known process counts from 0. A process first seen counts its value only if it started after
 //!   the arm's previous tick; else its values are only noted.
+//! - A process that shows NaN or infinity is not read at that tick. If it never was, its first readable values are only noted.
 //! - A process that is gone drops out; nothing falls.
 //! - Increments wait until every process has a sample newer than its last used one. A process that misses two scrapes is
 //!   left out and named.
@@ -108,12 +109,14 @@ pub struct Counters {
     processes: BTreeMap<Box<str>, Process>,
     pending: BTreeMap<u64, f64>,
     previous: Option<Timestamp>,
+    /// Processes never read, because they showed NaN or infinity, and when they last did.
+    unread: BTreeMap<Box<str>, Timestamp>,
 }
 
 impl Counters {
     /// Nothing seen yet.
     pub const fn new(behaviour: Behaviour) -> Self {
-        Self { behaviour, processes: BTreeMap::new(), pending: BTreeMap::new(), previous: None }
+        Self { behaviour, processes: BTreeMap::new(), pending: BTreeMap::new(), previous: None, unread: BTreeMap::new() }
     }
 
     /// Must the start of this process be known to read these classes? Asked only then: it costs a query.
@@ -147,6 +150,9 @@ impl Counters {
         for one in seen {
             if one.classes.values().any(|v| !v.is_finite()) {
                 not_a_number.get_or_insert_with(|| one.process.to_owned());
+                if !self.processes.contains_key(one.process) {
+                    self.unread.insert(one.process.into(), at);
+                }
                 continue;
             }
             match self.processes.get_mut(one.process) {
@@ -156,6 +162,7 @@ impl Counters {
         }
         self.previous = Some(at);
         self.processes.retain(|_, p| at.since(p.sampled) <= FORGET);
+        self.unread.retain(|_, last| at.since(*last) <= FORGET);
         self.condition(at, not_a_number)
     }
 
@@ -188,7 +195,9 @@ impl Counters {
         let all = total(self.behaviour.total, one.classes);
         let lately = self.previous.is_some_and(|previous| one.start.is_some_and(|start| start > previous));
         let plausible = typical.is_none_or(|t| all <= PLAUSIBLE * t);
-        let counted = self.previous.is_some() && (known_elsewhere || (lately && plausible));
+        // its counters were there before, only not to be read: they did not begin at 0 since the previous tick
+        let appeared = self.unread.remove(one.process).is_none() && known_elsewhere;
+        let counted = self.previous.is_some() && (appeared || (lately && plausible));
         let mut increment = 0.0;
         if counted {
             increment = all;

@@ -155,6 +155,19 @@ fn a_process_known_for_the_other_arm_counts_from_zero() {
 }
 
 #[test]
+fn a_process_that_could_not_be_read_did_not_begin_at_zero() {
+    let mut counters = Counters::new(behaviour());
+    let mut take = |at: u64, value: f64| {
+        let classes = BTreeMap::from([(200, value)]);
+        counters.observe(s(at), [Seen { process: "envoy", classes: &classes, sampled: s(at), start: None }], |_| true);
+        counters.take().values().sum::<f64>()
+    };
+    assert_eq!(take(15, f64::NAN), 0.0);
+    assert_eq!(take(30, 1000.0), 0.0, "what the last rollout left is noted");
+    assert_eq!(take(45, 1004.0), 4.0);
+}
+
+#[test]
 fn nothing_falls_when_a_process_is_gone() {
     let mut counters = Counters::new(behaviour());
     step(&mut counters, 15, &[("a", &[(0, 100.0)], 15, None), ("b", &[(0, 500.0)], 15, None)]);
