@@ -1,20 +1,19 @@
 //! `canaryd check`: the daemon's own loader on rule files; with `--live` also what the source and the router answer.
 
 use super::failure::Failure;
+use super::live::{self, Live};
 use super::output::{self, OutputArgs};
+use super::plan::Planned;
 use super::run::settings as read_settings;
 use crate::app;
-use crate::config::{Flags, Report, Settings, load_rules};
-use crate::model::{Arm, PerArm, Rule, Side};
-use crate::runtime::{self, parts};
-use crate::source::{Packs, Source};
+use crate::config::{Flags, Known, Report, Settings, load_rules};
+use crate::model::{Arm, Rule};
+use crate::runtime::plan::Expected;
+use crate::source::Packs;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Ticks that are looked at to count requests, after the first, which only notes raw values.
-const TICKS_LOOKED_AT: u32 = 2;
 
 /// What `check` was asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,33 +35,20 @@ pub(super) struct Args {
 struct Checked {
     rule: Rule,
     live: Option<Live>,
-}
-
-/// What the world answers to one rule.
-#[derive(Default)]
-struct Live {
-    queries: Vec<String>,
-    scrape_interval: Option<Duration>,
-    interval: Duration,
-    settle: Duration,
-    per_minute: PerArm<Option<f64>>,
-    notes: Vec<String>,
+    /// What its steps would see at the traffic of now.
+    planned: Option<Planned>,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = read_settings(args.config.as_deref(), Flags::new())?;
     let packs = app::packs(&settings)?;
-    let mut known = app::known(&settings, &packs);
-    if args.config.is_none() {
-        // without settings nobody can say which sources and receivers there are
-        known.sources.clear();
-        known.receivers.clear();
-    }
+    let known = known(&settings, &packs, args.config.is_some());
     let rules = load_rules(&args.rules, &known).map_err(|report| refused(&report, args.output))?;
     let mut checked = Vec::new();
     for rule in rules {
-        let live = if args.live { Some(look(&settings, &packs, &rule).await) } else { None };
-        checked.push(Checked { rule, live });
+        let mut live = if args.live { Some(live::look(&settings, &packs, &rule).await) } else { None };
+        let planned = live.as_mut().and_then(|live| planned(&rule, settings.time_scale, live));
+        checked.push(Checked { rule, live, planned });
     }
     match args.output.json() {
         true => output::write_json(&json!({ "rules": checked.iter().map(wire).collect::<Vec<_>>(), "problems": [] })),
@@ -70,7 +56,20 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-fn refused(report: &Report, output: OutputArgs) -> Failure {
+/// What rules may name; without settings nobody can say which sources and receivers there are.
+pub(super) fn known(settings: &Settings, packs: &Packs, with_settings: bool) -> Known {
+    let known = app::known(settings, packs);
+    if with_settings { known } else { Known { sources: Default::default(), receivers: Default::default(), ..known } }
+}
+
+/// The table of `plan`, at the traffic that was seen.
+fn planned(rule: &Rule, scale: f64, live: &mut Live) -> Option<Planned> {
+    let expected = Expected { per_minute: live.total_per_minute()?, error_rate: None, phi: None };
+    let planned = Planned::of(rule, scale, &expected, Some(live));
+    planned.map_err(|why| live.notes.push(why)).ok()
+}
+
+pub(super) fn refused(report: &Report, output: OutputArgs) -> Failure {
     if output.json() {
         let problem =
             |p: &crate::config::Problem| json!({ "file": p.file, "line": p.line, "path": p.path, "what": p.what, "way-out": p.way_out });
@@ -83,90 +82,8 @@ fn refused(report: &Report, output: OutputArgs) -> Failure {
     Failure::Refused(format!("{report}\n{count} problem{}", if count == 1 { "" } else { "s" }))
 }
 
-async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Live {
-    app::install_tls();
-    let mut live = Live::default();
-    let canary = traffic(rule, &mut live).await;
-    match app::source(settings, packs, rule, None) {
-        Ok(source) => numbers(source, rule, canary, &mut live).await,
-        Err(why) => live.notes.push(why),
-    }
-    live
-}
-
-/// Asks the router who carries the traffic, and whether it can represent every step.
-async fn traffic(rule: &Rule, live: &mut Live) -> Side {
-    let router = match crate::router::open(&rule.traffic, None) {
-        Ok(router) => router,
-        Err(e) => {
-            live.notes.push(format!("traffic: {e}"));
-            return Side::Second;
-        }
-    };
-    let finest = router.granularity_permille().max(1);
-    for step in rule.steps.iter().filter(|s| s.weight.permille() % finest != 0) {
-        live.notes.push(format!(
-            "traffic: {} moves in steps of {}.{}%, and a step asks for {}",
-            router.name(),
-            finest / 10,
-            finest % 10,
-            step.weight
-        ));
-    }
-    match router.read(Side::Second).await {
-        Ok(reading) => {
-            let name = rule.workloads.side(Side::Second).name();
-            live.notes.push(format!("traffic: {name} carries {} now", reading.weight));
-            if reading.weight.is_full() { Side::First } else { Side::Second }
-        }
-        Err(e) => {
-            live.notes.push(format!("traffic: {e}"));
-            Side::Second
-        }
-    }
-}
-
-async fn numbers(mut source: Box<dyn Source>, rule: &Rule, canary: Side, live: &mut Live) {
-    let wanted = parts::subscription(rule, canary, 1);
-    let set_up = match source.set_up(&wanted, runtime::now()).await {
-        Ok(set_up) => set_up,
-        Err(e) => return live.notes.push(format!("source: {e}")),
-    };
-    live.interval = parts::interval(rule, set_up.scrape_interval);
-    live.scrape_interval = set_up.scrape_interval;
-    live.queries = set_up.queries;
-    live.notes.extend(set_up.warnings);
-    source.subscribe(wanted, set_up.bounds_ms);
-    count(&mut *source, live).await;
-    live.settle = source.settle();
-}
-
-/// Requests per minute of each arm over the next ticks.
-async fn count(source: &mut dyn Source, live: &mut Live) {
-    let mut at = runtime::now().floor_to(live.interval);
-    let mut seen = PerArm::from_fn(|_: Arm| None::<f64>);
-    for tick in 0..=TICKS_LOOKED_AT {
-        at = at + live.interval;
-        tokio::time::sleep((at + source.settle()).since(runtime::now())).await;
-        let Some(sample) = source.tick(at).await.into_iter().next() else { continue };
-        for arm in Arm::BOTH {
-            match sample.arms[arm].requests {
-                Ok(counts) if tick > 0 => seen[arm] = Some(seen[arm].unwrap_or(0.0) + counts.total),
-                Ok(_) => {}
-                Err(_) if tick == TICKS_LOOKED_AT && !sample.detail.is_empty() => {
-                    live.notes.push(format!("{}: {}", arm.name(), sample.detail))
-                }
-                Err(why) if tick == TICKS_LOOKED_AT => live.notes.push(format!("{}: nothing was seen ({})", arm.name(), why.name())),
-                Err(_) => {}
-            }
-        }
-    }
-    let minutes = live.interval.as_secs_f64() * f64::from(TICKS_LOOKED_AT) / 60.0;
-    live.per_minute = seen.map(|n| n.map(|n| n / minutes));
-}
-
 fn page(checked: &Checked) -> String {
-    let Checked { rule, live } = checked;
+    let Checked { rule, live, planned } = checked;
     let total: Duration = rule.steps.iter().map(|s| s.lasts).sum();
     let steps: Vec<String> = rule.steps.iter().map(|s| format!("{} for {}", s.weight, minutes(s.lasts))).collect();
     let mut out = format!("{}: rule {} is valid\n", rule.file.display(), rule.name);
@@ -178,7 +95,10 @@ fn page(checked: &Checked) -> String {
         let _ = writeln!(out, "  `run` refuses it: line {}: {}: {}", part.line, part.path, part.why);
     }
     if let Some(live) = live {
-        let _ = write!(out, "{}", live_page(live));
+        out += &live_page(live);
+    }
+    if let Some(planned) = planned {
+        out += &planned.page(output::style());
     }
     out
 }
@@ -206,7 +126,7 @@ fn minutes(d: Duration) -> String {
 }
 
 fn wire(checked: &Checked) -> Value {
-    let Checked { rule, live } = checked;
+    let Checked { rule, live, planned } = checked;
     let not_run: Vec<Value> = rule.not_run.iter().map(|n| json!({ "line": n.line, "path": n.path, "why": n.why })).collect();
     let steps: Vec<Value> =
         rule.steps.iter().map(|s| json!({ "weight-permille": s.weight.permille(), "for-s": s.lasts.as_secs_f64() })).collect();
@@ -224,5 +144,6 @@ fn wire(checked: &Checked) -> Value {
             "notes": l.notes,
             "queries": l.queries,
         })),
+        "plan": planned.as_ref().map(Planned::wire),
     })
 }

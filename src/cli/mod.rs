@@ -1,4 +1,4 @@
-//! The command line. `run` and `demo` start the daemon by `app`, `check` and `replay` use its parts; every other command is a client of the HTTP API and
+//! The command line. `run` and `demo` start the daemon by `app`, `check`, `plan` and `replay` use its parts; every other command is a client of the HTTP API and
 //! shows what it answers. Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused,
 //! 2 wrong usage, 3 the server cannot be reached.
 
@@ -7,7 +7,9 @@ mod client;
 pub mod demo;
 mod failure;
 mod feed;
+mod live;
 mod output;
+mod plan;
 pub mod render;
 mod replay;
 mod run;
@@ -40,6 +42,8 @@ enum Command {
     Demo(demo::Args),
     /// Check rules with the daemon's own loader
     Check(check::Args),
+    /// Tell how long each step of a rule would need to see a fault, before it runs
+    Plan(plan::Args),
     /// Tell what would have happened: a recording under a rule, or a rollout of the journal decided again
     Replay(replay::Args),
     /// Start a rollout of a rule
@@ -84,6 +88,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => on_all_cores(run::run(args)),
         Command::Demo(args) => on_all_cores(demo::run(args)),
         Command::Check(args) => wait_for(check::run(args)),
+        Command::Plan(args) => wait_for(plan::run(args)),
         Command::Replay(args) => wait_for(replay::run(args)),
         Command::Start(args) => wait_for(start::run(args)),
         Command::Status(args) => wait_for(status::run(args)),

@@ -15,6 +15,7 @@ mod driver;
 mod handle;
 mod memory;
 pub mod parts;
+pub mod plan;
 mod registry;
 pub mod replay;
 mod start;

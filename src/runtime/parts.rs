@@ -22,17 +22,22 @@ pub fn interval(rule: &Rule, scrape: Option<Duration>) -> Duration {
 
 /// What the judge of this rollout is built from.
 pub fn judge_spec(rule: &Rule, opened: &Opened) -> JudgeSpec {
+    JudgeSpec { incarnation: opened.incarnation, ..first_spec(rule, opened.interval, opened.bounds_ms.clone(), opened.scale) }
+}
+
+/// What the judge of a rollout would be built from with ticks of this length, these latency bounds (ms), at this time scale.
+pub fn first_spec(rule: &Rule, interval: Duration, bounds_ms: Vec<f64>, scale: f64) -> JudgeSpec {
     JudgeSpec {
-        interval: opened.interval,
+        interval,
         budget: rule.budget,
-        incarnation: opened.incarnation,
+        incarnation: 0,
         metrics: rule.metrics.clone(),
-        bounds_ms: opened.bounds_ms.clone(),
+        bounds_ms,
         steps: rule.steps.iter().map(|s| StepTime { weight: s.weight, for_s: s.lasts.as_secs_f64() }).collect(),
         advance: rule.advance,
         min_requests: rule.min_requests,
         cpu_load_rule: rule.cpu_load_rule,
-        method: method(opened.scale),
+        method: method(scale),
     }
 }
 

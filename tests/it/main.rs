@@ -8,6 +8,7 @@ mod e2e;
 mod envoy_router;
 mod judge;
 mod layers;
+mod plan;
 mod prom_rig;
 mod prometheus;
 mod properties;
