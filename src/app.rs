@@ -142,11 +142,7 @@ pub fn packs(settings: &Settings) -> anyhow::Result<Packs> {
 
 /// What rules may name under these settings.
 pub fn known(settings: &Settings, packs: &Packs) -> Known {
-    Known {
-        packs: packs.names().into_iter().map(str::to_owned).collect(),
-        sources: settings.sources.iter().map(|s| s.name.clone()).collect(),
-        receivers: settings.receivers.keys().cloned().collect(),
-    }
+    settings.known(packs.names().into_iter().map(str::to_owned))
 }
 
 /// The source a rule reads, asked in ticks of this length.

@@ -58,8 +58,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// What rules may name; without settings nobody can say which sources and receivers there are.
 pub(super) fn known(settings: &Settings, packs: &Packs, with_settings: bool) -> Known {
-    let known = app::known(settings, packs);
-    if with_settings { known } else { Known { sources: Default::default(), receivers: Default::default(), ..known } }
+    Known { without_settings: !with_settings, ..app::known(settings, packs) }
 }
 
 /// The table of `plan`, at the traffic that was seen.

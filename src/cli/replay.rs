@@ -40,7 +40,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = read_settings(None, Flags::new())?;
-    let known = Known { sources: Default::default(), receivers: Default::default(), ..app::known(&settings, &app::packs(&settings)?) };
+    let known = Known { without_settings: true, ..app::known(&settings, &app::packs(&settings)?) };
     match &args.rule {
         Some(rule) => recording(&args, rule, &known),
         None if Path::new(&args.what).is_file() => {

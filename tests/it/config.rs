@@ -22,6 +22,7 @@ fn known() -> Known {
         packs: names(&["envoy", "http", "istio", "kubernetes"]),
         sources: names(&["main", "edge"]),
         receivers: names(&["alertmanager", "slack-deploys", "grafana"]),
+        without_settings: false,
     }
 }
 
@@ -267,4 +268,14 @@ proptest::proptest! {
     fn no_noise_panics(text in "\\PC{0,60}") {
         proptest::prop_assert!(parse_rule(&text, Path::new("n.yaml"), &known()).is_err());
     }
+}
+
+#[test]
+fn without_the_settings_any_source_and_receiver_may_be_named() {
+    let text = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: b } ] }\ntelemetry: [ envoy ]\nsource: elsewhere\ntraffic: none\n\
+                steps: [ { weight: 100%, bake: 5m } ]\nmetrics: { error-rate: {} }\nnotify: [ somebody ]\n";
+    let closed = parse_rule(text, Path::new("shop.yaml"), &known()).unwrap_err().to_string();
+    assert!(closed.contains("elsewhere") && closed.contains("somebody"), "{closed}");
+    let open = Known { without_settings: true, ..known() };
+    assert_eq!(parse_rule(text, Path::new("shop.yaml"), &open).unwrap().source.as_deref(), Some("elsewhere"));
 }

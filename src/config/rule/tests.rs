@@ -9,7 +9,7 @@ const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: 
 
 fn parsed(text: &str) -> Result<Rule, Report> {
     let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    let known = Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]) };
+    let known = Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), without_settings: false };
     parse_rule(text, Path::new("shop.yaml"), &known)
 }
 

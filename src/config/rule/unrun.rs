@@ -92,7 +92,9 @@ fn notify(fields: &Fields<'_>, out: &mut Out<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for at in fields.get("notify").map_or_else(Vec::new, |at| at.items(&mut out.report)) {
         let Some(name) = at.text(&mut out.report) else { continue };
-        known(&at, "receiver", name, &out.known.receivers, &mut out.report);
+        if !out.known.without_settings {
+            known(&at, "receiver", name, &out.known.receivers, &mut out.report);
+        }
         out.not_run(&at, format!("receiver {name:?} is not told anything by this build"));
         names.push(name.to_owned());
     }

@@ -209,6 +209,7 @@ impl Settings {
             packs: packs.into_iter().collect(),
             sources: self.sources.iter().map(|source| source.name.clone()).collect(),
             receivers: self.receivers.keys().cloned().collect(),
+            without_settings: false,
         }
     }
 }

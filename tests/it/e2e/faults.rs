@@ -14,7 +14,13 @@ const LONG: &str = "[ { weight: 5%, for: 60s }, { weight: 50%, for: 60s }, { wei
 #[test]
 fn a_total_outage_is_rolled_back_within_two_scrapes() {
     let scrape = Duration::from_secs(5);
-    let scene = Scene { steps: "[ { weight: 5%, for: 90s }, { weight: 100%, bake: 5s } ]", scrape, interval: "5s", time_scale: 12, ..Scene::default() };
+    let scene = Scene {
+        steps: "[ { weight: 5%, for: 90s }, { weight: 100%, bake: 5s } ]",
+        scrape,
+        interval: "5s",
+        time_scale: 12,
+        ..Scene::default()
+    };
     let Some(stage) = Stage::up(scene) else { return };
     let id = stage.start("2.0.0");
     stage.wait_for_weight(&id, 50);
