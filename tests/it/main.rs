@@ -19,6 +19,7 @@ mod scrape;
 mod scripted;
 mod served;
 mod shipped;
+mod simulation;
 mod store;
 mod traces;
 mod vectors;
