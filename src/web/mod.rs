@@ -1,1 +1,2 @@
-//! (see lib.rs)
+//! The embedded page: static assets compiled in, served by `api`, using only the public API. Not in this build: `canaryd status`
+//! and `canaryd watch` show what the page will.
