@@ -63,6 +63,7 @@ pub(super) struct Port {
 enum Order {
     Join { port: Port, wanted: Box<Subscription>, bounds_ms: Vec<f64> },
     Leave { key: u64 },
+    Release,
 }
 
 /// The way to a conductor.
@@ -74,6 +75,11 @@ impl ConductorHandle {
     pub(super) async fn join(&self, port: Port, wanted: Subscription, bounds_ms: Vec<f64>) {
         // an error means the conductor has stopped: so does everything else
         let _ = self.0.send(Order::Join { port, wanted: Box::new(wanted), bounds_ms }).await;
+    }
+
+    /// Everybody who is to be caught up with has joined.
+    pub(super) async fn release(&self) {
+        let _ = self.0.send(Order::Release).await;
     }
 
     /// A rollout is over.
@@ -93,11 +99,13 @@ pub(super) struct Conductor {
     ports: BTreeMap<u64, Port>,
     /// The last tick that was asked for.
     last: Timestamp,
+    /// Asks for nothing until released: a rollout that joined after the first missed ticks would never see them.
+    held: bool,
 }
 
 impl Conductor {
     /// Starts the task; it ends with `shutdown`. The first tick asked for is the one at `first`, or the next if `None`;
-    /// one in the past (after a restart) and all since are caught up with.
+    /// one in the past (after a restart) and all since are caught up with, once it is released.
     pub(super) fn start(
         source: Box<dyn Source>,
         interval: Duration,
@@ -108,7 +116,7 @@ impl Conductor {
     ) -> ConductorHandle {
         let (send, orders) = mpsc::channel(ORDERS_MAX);
         let last = first.map_or_else(|| clock::now().floor_to(interval), |f| f - interval);
-        let conductor = Self { source, interval, engine, registry, metrics, orders, ports: BTreeMap::new(), last };
+        let conductor = Self { source, interval, engine, registry, metrics, orders, ports: BTreeMap::new(), last, held: first.is_some() };
         tokio::spawn(conductor.run(shutdown));
         ConductorHandle(send)
     }
@@ -123,7 +131,7 @@ impl Conductor {
                     Some(order) => self.obey(order).await,
                     None => return,
                 },
-                () = clock::sleep_until(next + self.source.settle()) => self.tick(next).await,
+                () = clock::sleep_until(next + self.source.settle()), if !self.held => self.tick(next).await,
             }
         }
     }
@@ -140,6 +148,7 @@ impl Conductor {
                 self.source.unsubscribe(key);
                 self.ports.remove(&key);
             }
+            Order::Release => self.held = false,
         }
     }
 

@@ -165,6 +165,9 @@ impl Supervisor {
         for (rebuilt, first) in with_first_ticks(rebuilt) {
             self.resume(rebuilt, first).await;
         }
+        for conductor in self.conductors.values() {
+            conductor.release().await;
+        }
         Ok(())
     }
 
