@@ -441,6 +441,31 @@ fn the_guilty_of_many_is_found_by_halving_and_kept_out() {
     });
 }
 
+/// The rule's own query was valid at the start: what the server says of it later is told, and blinds its gauge alone.
+#[test]
+fn the_servers_words_about_a_gauge_are_told() {
+    runtime().block_on(async {
+        let script = |query: &str| match query.contains("queue_depth") {
+            true => answer(422, r#"{"status":"error","errorType":"execution","error":"many-to-many matching not allowed"}"#),
+            false => answer(200, envoy_rows(query, 5.0, &two())),
+        };
+        let server = Scripted::start(script).await;
+        let mut source = source(&server.url);
+        let mut wanted = envoy(1, "t", "v1", "v2");
+        wanted.wants.buckets = false;
+        wanted.custom_gauges = vec![rule::CustomGauge { query: "avg(queue_depth{{{workload}}})".into(), lower_is_worse: false }];
+        let told = |e: &str| e.contains("many-to-many matching not allowed") && e.contains("avg(queue_depth{envoy_cluster_name");
+        let refused = source.set_up(&wanted, tick(0)).await.expect_err("refused at the start already").to_string();
+        assert!(told(&refused), "{refused}");
+
+        source.subscribe(wanted, Vec::new());
+        let sample = source.tick(tick(0)).await.remove(0);
+        assert_eq!(sample.missing.canary, None, "{sample:?}");
+        assert_eq!(sample.arms.canary.custom_gauges.as_slice(), [Err(Blind::QueryRejected)]);
+        assert!(told(&sample.detail), "{}", sample.detail);
+    });
+}
+
 #[test]
 fn a_server_that_asks_for_a_pause_gets_it() {
     runtime().block_on(async {

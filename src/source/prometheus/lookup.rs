@@ -95,6 +95,7 @@ pub(super) async fn set_up(
             settle = settle.max(measured.settle);
         }
     }
+    look_at_gauges(client, &resolved.asked, wanted, at, &mut set_up).await?;
     if set_up.scrape_interval.is_none() {
         set_up.warnings.push(format!("no scrape interval could be measured: fewer than three samples in {MEASURED}"));
     }
@@ -121,6 +122,30 @@ async fn look_at(client: &Client, asked: &Asked, question: &Question, at: Timest
     }
     drop(rows);
     refuse_doubles(client, asked, &counted.to_string(), at).await
+}
+
+/// The rule's own queries are text until a server has parsed them: a slip shall not wait for the first tick.
+async fn look_at_gauges(
+    client: &Client,
+    asked: &[Asked],
+    wanted: &Subscription,
+    at: Timestamp,
+    set_up: &mut SetUp,
+) -> Result<(), SourceError> {
+    let Some(asked) = asked.first() else { return Ok(()) };
+    for gauge in &wanted.custom_gauges {
+        for arm in Arm::BOTH {
+            let text = planner::gauge_text(&gauge.query, asked, arm);
+            let rows = ask(client, &Query::Instant(text.clone(), at)).await?;
+            if rows.rows().next().is_none() {
+                set_up.warnings.push(format!("{}: no series yet for {text}", arm.name()));
+            }
+            if !set_up.queries.contains(&text) {
+                set_up.queries.push(text);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The same process scraped by two jobs counts everything twice, and evidence with it (PACKS 1.5).

@@ -115,6 +115,8 @@ struct Subscribed {
     trouble: Option<Trouble>,
     /// Custom gauges of this tick.
     gauges: PerArm<Vec<Reading<f64>>>,
+    /// What the server said about a gauge's query it did not answer.
+    gauge_words: Option<String>,
 }
 
 /// A Prometheus server as a source.
@@ -237,14 +239,16 @@ impl Prometheus {
         for subscribed in self.subscribed.values_mut().filter(|s| s.trouble.is_none() && !s.wanted.custom_gauges.is_empty()) {
             let Some(asked) = subscribed.tracker.as_ref().and_then(|t| t.asked().first().map(|a| (*a).clone())) else { continue };
             let texts: Vec<String> = subscribed.wanted.custom_gauges.iter().map(|g| g.query.clone()).collect();
-            let mut gauges: PerArm<Vec<Reading<f64>>> = PerArm::default();
             for arm in Arm::BOTH {
                 for text in &texts {
-                    let query = Query::Instant(text.replace("{{workload}}", &planner::arm_text(&asked, arm)), at);
-                    gauges[arm].push(level(self.client.ask(&query).await.and_then(whole)));
+                    let query = Query::Instant(planner::gauge_text(text, &asked, arm), at);
+                    let answer = self.client.ask(&query).await.and_then(whole);
+                    if let Err(fault) = &answer {
+                        subscribed.gauge_words.get_or_insert_with(|| format!("{}: {fault}", query.text()));
+                    }
+                    subscribed.gauges[arm].push(level(answer));
                 }
             }
-            subscribed.gauges = gauges;
         }
     }
 
@@ -335,6 +339,7 @@ impl Subscribed {
     fn begin(&mut self) {
         self.trouble = None;
         self.gauges = PerArm::default();
+        self.gauge_words = None;
         if let Some(tracker) = &mut self.tracker {
             tracker.forget_all();
         }
@@ -372,7 +377,12 @@ impl Subscribed {
         let trouble = self.trouble.take().or(quarantined).or_else(|| clock.cloned());
         let gauges = std::mem::take(&mut self.gauges);
         match (&mut self.tracker, trouble) {
-            (Some(tracker), None) => tracker.finish(at, gauges),
+            (Some(tracker), None) => {
+                let mut sample = tracker.finish(at, gauges);
+                let words = [std::mem::take(&mut sample.detail), self.gauge_words.take().unwrap_or_default()];
+                sample.detail = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
+                sample
+            }
             (Some(tracker), Some(trouble)) => tracker.blind(trouble.why, &trouble.words),
             (None, trouble) => {
                 let trouble = trouble.unwrap_or(Trouble { why: Blind::NoSeries, words: "not resolved yet".to_owned() });
@@ -410,8 +420,16 @@ impl Source for Prometheus {
     }
 
     fn subscribe(&mut self, wanted: Subscription, bounds_ms: Vec<f64>) {
-        let subscribed =
-            Subscribed { bounds_ms, tracker: None, again: None, quarantine: None, trouble: None, gauges: PerArm::default(), wanted };
+        let subscribed = Subscribed {
+            wanted,
+            bounds_ms,
+            tracker: None,
+            again: None,
+            quarantine: None,
+            trouble: None,
+            gauges: PerArm::default(),
+            gauge_words: None,
+        };
         self.subscribed.insert(subscribed.wanted.key, subscribed);
     }
 

@@ -217,6 +217,11 @@ pub(super) fn arm_text(asked: &Asked, arm: Arm) -> String {
     pairs.map(|(label, value)| format!("{}={}", label_name(label), quoted(value))).collect::<Vec<_>>().join(",")
 }
 
+/// A gauge's query for this arm.
+pub(super) fn gauge_text(query: &str, asked: &Asked, arm: Arm) -> String {
+    query.replace("{{workload}}", &arm_text(asked, arm))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::decoder::Decoder;
