@@ -1,6 +1,7 @@
 //! Integration tests, one binary.
 
 mod api;
+mod badinput;
 mod cli;
 mod config;
 mod demo_parts;
