@@ -11,7 +11,7 @@ use canaryd::model::{
     Action, Arm, Blind, Buckets, Command, Counts, Decision, Effect, History, Input, Judgement, PerArm, Poll, Reason, State, Tick, Timestamp,
 };
 use canaryd::rollout::{Machine, invariants};
-use canaryd::runtime::{plan, replay};
+use canaryd::runtime::{parts, replay};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ fn fold_judgement(hash: &mut u64, j: &Judgement) {
 impl Shell {
     fn begin(opened: &Opened) -> Self {
         let rule = path::read_rule(&opened.rule_text);
-        let judge = Judge::new(&plan::judge_spec(&rule, opened), &opened.history).expect("a judge");
-        let mut machine = Machine::new(&rule, &plan::method(opened.scale));
+        let judge = Judge::new(&parts::judge_spec(&rule, opened), &opened.history).expect("a judge");
+        let mut machine = Machine::new(&rule, &parts::method(opened.scale));
         let begin = Input::Begin(opened.begin.clone());
         let last = machine.handle(START, &begin);
         let mut journal = Vec::new();
