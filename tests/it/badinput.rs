@@ -246,7 +246,7 @@ fn values_that_are_no_numbers_are_blindness() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(prometheus) = Prometheus::start(&folder.path().join("prometheus"), &[]) else { return };
     write(&prometheus, 1.0);
-    let mut daemon = running(&folder.path().join("canaryd"), &prometheus.url(), RULE);
+    let daemon = running(&folder.path().join("canaryd"), &prometheus.url(), RULE);
     let started = daemon.post("/api/v1/rules/shop/start", &json!({ "version": "2" }));
     let path = format!("/api/v1/rollouts/{}", started["rollout"].as_str().expect("a name"));
     let told = poll(LOOK_MAX, || {
