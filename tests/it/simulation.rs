@@ -2,13 +2,14 @@
 //! upon by the product's own code; the world around it is made here, from one number.
 //!
 //! - [`calibration`]: are false rollbacks as rare, and faults found as fast, as STATISTICS 16 says?
-//! - [`whole`]: does everything that must never happen not happen, whatever the source, the router and people do? And does a
-//!   journal's beginning lead to the same decisions as no restart at all?
+//! - [`whole`]: does everything that must never happen not happen, whatever the source, the router and people do?
+//! - [`restart`]: does a journal's beginning lead to the same decisions as no restart at all?
 
 mod bounds;
 mod calibration;
 mod dice;
 mod path;
+mod restart;
 mod scenario;
 mod whole;
 mod world;

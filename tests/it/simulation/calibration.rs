@@ -42,6 +42,8 @@ fn claims() -> Vec<(&'static str, Scenario, Table)> {
         ("N05 errors in clumps of 5", Scenario { clump: 5.0, ..STEADY }, null(2)),
         ("N06 incident of both arms", Scenario { incident: Some((20.0, 25.0, 50.0, 3.0)), ..STEADY }, null(0)),
         ("N12 blips of one arm", Scenario { blips, ..STEADY }, null(0)),
+        // 1000 runs give .045 [.030, .065]: .022 is P95, as in the table; the rest, CPU and memory, the table does not have. The
+        // Python reference rolls the same data back in the same polls, and each gauge alone is within 14.3 (.023 and .032)
         ("B01 at every tolerance", edge, Table::Null { false_rollbacks: 20, at_the_edge: true }),
         ("F02 errors x2", Scenario { errors_times: 2.0, ..STEADY }, fault(384, 29.2, 48.2)),
         ("F03 errors x10", Scenario { errors_times: 10.0, ..STEADY }, fault(400, 3.8, 5.5)),
@@ -189,6 +191,7 @@ fn judge_fault(runs: &[(u64, Option<(f64, String)>)], onset: f64, found: u64, me
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "for whoever runs it with --nocapture")]
 fn false_rollbacks_and_found_faults_are_those_of_the_tables() {
     let asked = std::env::var("CANARYD_CALIBRATION").ok();
     let (full, (mut lines, mut good)) = (asked.is_some(), (Vec::new(), true));

@@ -35,12 +35,12 @@ struct Shell {
 }
 
 /// What a run left.
-struct Ran {
+pub(super) struct Ran {
     plan: Plan,
-    journal: Vec<Entry>,
+    pub(super) journal: Vec<Entry>,
     evidence: u64,
     last: Decision,
-    out: Judgement,
+    pub(super) out: Judgement,
     router: Router,
 }
 
@@ -56,6 +56,12 @@ fn fold_judgement(hash: &mut u64, j: &Judgement) {
     let own = [j.ln_total, j.p_value, j.score, j.progress, j.clock.counted_s, j.clock.canary_requests];
     numbers.chain(limits).chain(bakes).chain(own).for_each(|x| fold(hash, x.to_bits()));
     fold(hash, j.rollback.len() as u64 + 16 * j.keep.len() as u64 + 256 * u64::from(j.duplicate));
+}
+
+pub(super) fn folded(judgement: &Judgement) -> u64 {
+    let mut hash = 0;
+    fold_judgement(&mut hash, judgement);
+    hash
 }
 
 impl Shell {
@@ -201,7 +207,7 @@ impl Trial {
 
     fn second(&mut self, second: u64) -> Result<(), String> {
         let now = START + Duration::from_secs(second);
-        if second % MOVE_S == 0 {
+        if second.is_multiple_of(MOVE_S) {
             self.world(second, now);
         }
         if self.dice.chance(self.plan.crash) {
@@ -286,7 +292,7 @@ impl Trial {
 }
 
 /// One rollout.
-fn run(seed: u64) -> Result<Ran, String> {
+pub(super) fn run(seed: u64) -> Result<Ran, String> {
     let mut trial = Trial::new(seed);
     let drawn = trial.plan.clone();
     for second in 1..=END_S {
@@ -340,41 +346,6 @@ fn at_the_end(ran: &Ran) -> Result<(), String> {
     Ok(())
 }
 
-/// From every kept line on, the machine decides as if it had never been away.
-fn restarts(ran: &Ran, cuts: &[usize]) -> Result<(), String> {
-    for cut in cuts {
-        let why = |what: &str| format!("restart after line {cut} of {}: {what}", ran.journal.len());
-        let rebuilt = replay::rebuild(&ran.journal[..*cut], &path::known()).map_err(|e| why(&e))?;
-        if !rebuilt.differing.is_empty() {
-            return Err(why(&format!("lines {:?} would be decided otherwise", rebuilt.differing)));
-        }
-        let (mut judge, mut machine, mut decision) = (rebuilt.judge, rebuilt.machine, rebuilt.decision);
-        let mut out = rebuilt.judgement.unwrap_or_else(|| Judgement::empty(Timestamp::default(), 0));
-        for entry in &ran.journal[*cut..] {
-            match &entry.event {
-                Event::Opened(_) => return Err(why("opened twice")),
-                Event::Poll { poll, missing, detail } => {
-                    judge.poll(poll, &mut out);
-                    let tick = Tick { judgement: out.clone(), missing: *missing, detail: detail.clone() };
-                    decision = machine.handle(entry.at, &Input::Tick(Box::new(tick)));
-                }
-                Event::Input(input) => decision = machine.handle(entry.at, input),
-                Event::Decided(was) if **was != decision => return Err(why(&format!("line {}: {was:?} became {decision:?}", entry.seq))),
-                Event::Decided(_) => {}
-            }
-        }
-        let folded = |j: &Judgement| {
-            let mut hash = 0;
-            fold_judgement(&mut hash, j);
-            hash
-        };
-        if folded(&out) != folded(&ran.out) {
-            return Err(why("the evidence at the end differs"));
-        }
-    }
-    Ok(())
-}
-
 /// One seed with everything that is asked of it.
 fn check(seed: u64) -> Result<Ran, String> {
     let ran = run(seed)?;
@@ -385,7 +356,7 @@ fn check(seed: u64) -> Result<Ran, String> {
     }
     let mut dice = Dice::new(seed ^ 0x5eed);
     let cuts: Vec<usize> = (0..2).map(|_| 3 + dice.below(ran.journal.len() - 2)).collect();
-    restarts(&ran, &cuts)?;
+    super::restart::restarts(&ran.journal, &cuts, folded(&ran.out))?;
     Ok(ran)
 }
 
@@ -425,6 +396,7 @@ fn seeds() -> Vec<u64> {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "for whoever runs it with --nocapture")]
 fn what_must_never_happen_does_not_happen() {
     let seeds = seeds();
     let (ran, failed) = check_all(&seeds);
