@@ -2,7 +2,7 @@
 
 use crate::rig::{self, prometheus::Prometheus};
 use crate::served;
-use canaryd::config::{Flags, Settings};
+use canaryd::config::{Flags, Settings, parse_rule};
 use canaryd::model::{Blind, State, Timestamp, Weight};
 use canaryd::telemetry::{Metrics, events};
 use serde_json::Value;
@@ -84,4 +84,26 @@ fn the_settings_to_begin_with_are_valid() {
     let settings = Settings::load(Some(&root("deploy/canaryd.yaml")), std::iter::empty(), Flags::new()).unwrap();
     assert_eq!(settings.sources.len(), 1);
     assert!(settings.listen.ip().is_loopback());
+}
+
+/// The text of a fenced block of README.md that begins with this line.
+fn readme_block(first: &str) -> String {
+    let readme = std::fs::read_to_string(root("README.md")).unwrap();
+    let at = readme.find(first).unwrap_or_else(|| panic!("README has no block that begins with {first:?}"));
+    readme[at..].split("```").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_rule_and_the_settings_of_the_readme_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, "ci:operator:0123456789abcdef0123\n").unwrap();
+    let settings = readme_block("# canaryd.yaml").replace("/etc/canaryd/tokens", &tokens.display().to_string());
+    let file = folder.path().join("canaryd.yaml");
+    std::fs::write(&file, settings).unwrap();
+    let settings = Settings::load(Some(&file), std::iter::empty(), Flags::new()).unwrap_or_else(|report| panic!("{report}"));
+    let known = settings.known(["envoy".to_owned()]);
+    let rule = parse_rule(&readme_block("# rules/shop.yaml"), Path::new("README.md"), &known).unwrap_or_else(|report| panic!("{report}"));
+    assert!(rule.not_run.is_empty(), "the README shows what `run` refuses: {:?}", rule.not_run);
+    assert_eq!(rule.steps.len(), 4);
 }
