@@ -6,9 +6,9 @@ use crate::config::settings::{PrometheusSettings, Role, SourceAuth, SourceKind, 
 use crate::config::{Known, Problem, Report, RuleSet, Settings, reload};
 use crate::model::{History, Rule};
 use crate::router::{self, Proxy};
-use crate::runtime::{Handle, Makers, Setting, Supervisor};
+use crate::runtime::{Handle, Makers, Setting, Supervisor, retention};
 use crate::source::{self, Packs, Prometheus, Scrape, ScrapeSettings, Source};
-use crate::store::Sqlite;
+use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
 use anyhow::Context;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -59,10 +59,11 @@ impl Daemon {
         install_tls();
         let settings = Arc::new(settings);
         let tokens = tokens(&settings)?;
-        let store = Arc::new(Sqlite::open(&settings.data)?);
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.data)?);
         let metrics = Metrics::new();
         let makers = makers(&settings, &extras)?;
         let shutdown = CancellationToken::new();
+        let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
         let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards() };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
@@ -73,6 +74,7 @@ impl Daemon {
         let address = listener.local_addr()?;
         let api = tokio::spawn(api::serve(listener, state, shutdown.clone()));
         let supervisor = tokio::spawn(supervisor.run());
+        tokio::spawn(retention::keep(journal, settings.retention_days, kept_by, shutdown.clone()));
         tokio::spawn(watch_rules(settings.rules.clone(), handle.clone(), shutdown.clone()));
         Ok(Self { address, handle, shutdown, supervisor, api })
     }

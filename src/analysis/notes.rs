@@ -16,7 +16,10 @@ const UNSTEADY: f64 = 50.0;
 /// What the history was good for.
 pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metrics: &[Metric], out: &mut Vec<String>) {
     let dt_s = spec.interval.as_secs_f64();
-    if past.requests.is_none() {
+    let learns = series.iter().any(|s| s.key == SeriesKey::Requests && s.is_learning());
+    if past.requests.is_none() && !learns {
+        out.push("no history: burstiness as kept from an earlier rollout".to_owned());
+    } else if past.requests.is_none() {
         let have = past.usable as f64 * dt_s / 60.0;
         out.push(format!(
             "burstiness unknown: {have:.0} min of history, {:.0} min are needed; learned from the live baseline, comparison starts after {:.0} s",
@@ -148,6 +151,19 @@ impl Judge {
         } else if let Some((_, to)) = self.incidents.last_mut() {
             *to = at;
         }
+    }
+
+    /// Is there a series whose dispersion is known neither from history nor from an earlier rollout?
+    pub fn is_learning(&self) -> bool {
+        self.series.iter().any(Series::is_learning)
+    }
+
+    /// [`Judge::sums`], if they are worth keeping: made from at least as long a time as the shortest history.
+    pub fn sums_to_keep(&self) -> Option<KeptSums> {
+        let requests = self.series_of(SeriesKey::Requests)?;
+        let seen_s = self.start.zip(self.last).map_or(0.0, |(start, last)| last.since(start).as_secs_f64());
+        let enough = !requests.is_learning() || seen_s >= self.set.method.history_min_s;
+        enough.then(|| self.sums())
     }
 
     /// Dispersion learned so far, of calm polls: kept per service after a rollout that was not rolled back, halved once per

@@ -18,6 +18,8 @@ fn line(entry: &Entry, names: &[String]) -> wire::JournalEntry {
         }
         Event::Poll { poll, missing, detail } => ("poll", poll_text(poll, *missing, detail), Some(arms(poll, *missing)), None),
         Event::Input(input) => ("input", words::input(input), None, None),
+        Event::Gap(what) => ("gap", what.clone(), None, None),
+        Event::Restarted { incarnation, why } => ("restarted", format!("evidence begins anew ({incarnation}): {why}"), None, None),
         Event::Decided(d) => ("decided", words::decision(d, names, None), None, Some(d.action.name().to_owned())),
     };
     wire::JournalEntry { seq: entry.seq, at: time(entry.at), kind: kind.to_owned(), text, arms, action }

@@ -9,6 +9,7 @@ use crate::app;
 use crate::config::{Flags, Known, parse_rule};
 use crate::model::journal::Opened;
 use crate::model::{RolloutId, Rule, Side};
+use crate::runtime;
 use crate::runtime::replay::{Rehearsal, nobodys_begin, rebuild};
 use crate::source::Recording;
 use crate::source::recording::RecordedTick;
@@ -83,6 +84,7 @@ fn opened(args: &Args, rule: &Rule, rule_text: String, recording: &Recording) ->
         incarnation: 0,
         history: recording.history.clone(),
         begin: nobodys_begin(Side::Second),
+        kept: None,
     }
 }
 
@@ -112,7 +114,7 @@ async fn journal(args: &Args, known: &Known) -> Result<(), Failure> {
     let store = Sqlite::open(&args.data).map_err(anyhow::Error::from)?;
     let id = RolloutId(args.what.clone());
     let entries = store.load(&id).await.map_err(|e| Failure::Refused(e.to_string()))?;
-    let rebuilt = rebuild(&entries, known).map_err(|why| Failure::Refused(format!("{id}: {why}")))?;
+    let rebuilt = rebuild(&entries, known, runtime::now()).map_err(|why| Failure::Refused(format!("{id}: {why}")))?;
     let differing = rebuilt.differing.len();
     let summary = json!({
         "rollout": id.0,

@@ -48,10 +48,13 @@ pub struct Snapshot {
 /// Called on the shard's thread with what it said, after it was published; must be quick and must not block.
 pub type Answer = Box<dyn FnOnce(Arc<Snapshot>) + Send>;
 
+/// Called on the shard's thread with the judge of a slot that was emptied; must be quick and must not block.
+pub type Taken<J> = Box<dyn FnOnce(Option<Box<J>>) + Send>;
+
 /// What a shard is told.
 enum Order<J> {
     Open { slot: Slot, judge: Box<J> },
-    Close { slot: Slot },
+    Take { slot: Slot, answer: Taken<J> },
     Tick { at: Timestamp, polls: Vec<(Slot, Poll)>, answer: Answer },
 }
 
@@ -119,7 +122,15 @@ impl<J: Judging> Engine<J> {
     /// # Errors
     /// After shutdown.
     pub fn close(&self, slot: Slot) -> Result<(), Stopped> {
-        self.send(self.shard_of(slot), Order::Close { slot })
+        self.take(slot, Box::new(drop))
+    }
+
+    /// Empties a slot and gives its judge back, with everything it learned; `None` if there was none.
+    ///
+    /// # Errors
+    /// After shutdown.
+    pub fn take(&self, slot: Slot, answer: Taken<J>) -> Result<(), Stopped> {
+        self.send(self.shard_of(slot), Order::Take { slot, answer })
     }
 
     /// Gives one shard the polls of a tick; `answer` is called when all are judged. Polls of slots that are empty, or that

@@ -29,7 +29,7 @@ impl<J: Judging> Shard<J> {
         while let Ok(order) = self.inbox.recv() {
             match order {
                 Order::Open { slot, judge } => self.open(slot, judge),
-                Order::Close { slot } => self.close(slot),
+                Order::Take { slot, answer } => answer(self.take(slot)),
                 Order::Tick { at, polls, answer } => {
                     self.judge(&polls);
                     self.publish(at, &polls, answer);
@@ -46,10 +46,8 @@ impl<J: Judging> Shard<J> {
         self.cells[index] = Some(Cell { judge, out: Box::new(Judgement::empty(Timestamp::default(), 0)) });
     }
 
-    fn close(&mut self, slot: Slot) {
-        if let Some(cell) = self.cells.get_mut(slot.0 as usize) {
-            *cell = None;
-        }
+    fn take(&mut self, slot: Slot) -> Option<Box<J>> {
+        self.cells.get_mut(slot.0 as usize)?.take().map(|cell| cell.judge)
     }
 
     /// The hot path.

@@ -27,6 +27,52 @@ pub struct Opened {
     pub history: History,
     /// The facts of the start.
     pub begin: Begin,
+    /// Dispersion of an earlier rollout, if it stands in for a history that could not be read.
+    pub kept: Option<Kept>,
+}
+
+/// Dispersion learned by a rollout that was not rolled back, kept for the next one of its rule (STATISTICS 3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// When the sums were made, or last halved.
+    pub since: Timestamp,
+    /// Length of the tick they were made with.
+    pub interval: Duration,
+    /// Time scale they were made with.
+    pub scale: f64,
+    /// By series.
+    pub series: Vec<KeptSeries>,
+}
+
+/// Sums of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptSeries {
+    /// Which counts.
+    pub of: KeptOf,
+    /// By block length.
+    pub scales: Vec<KeptScale>,
+}
+
+/// Whose sums: names that outlive a change of the rule or of the buckets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeptOf {
+    /// Failed requests.
+    Requests,
+    /// The rule's own counts, by the metric's name.
+    Custom(String),
+    /// Requests above this bound, ms.
+    Tail(f64),
+}
+
+/// Sums of one block length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeptScale {
+    /// Polls per block.
+    pub polls: u64,
+    /// Squared deviations.
+    pub num: f64,
+    /// Their expectation for independent requests.
+    pub den: f64,
 }
 
 /// One line of the journal.
@@ -47,6 +93,16 @@ pub enum Event {
     Input(Box<Input>),
     /// The decision on the input before it.
     Decided(Box<Decision>),
+    /// Lines are missing here, or one cannot be read: what, as a sentence. Evidence cannot be derived past it; the recorded
+    /// decisions stand.
+    Gap(String),
+    /// The evidence began anew here, for the `incarnation`th time (STATISTICS 7), because of a gap before.
+    Restarted {
+        /// How often evidence was lost so far, at least 1.
+        incarnation: u32,
+        /// Why, as a sentence.
+        why: String,
+    },
 }
 
 /// A line with its place and time.

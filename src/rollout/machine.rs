@@ -174,7 +174,7 @@ impl Machine {
         self.write.as_ref().map(|_| (self.weight, self.generation))
     }
 
-    fn decision(&mut self, now: Timestamp, action: Action) -> Decision {
+    pub(super) fn decision(&mut self, now: Timestamp, action: Action) -> Decision {
         Decision {
             at: now,
             action,

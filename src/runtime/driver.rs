@@ -7,6 +7,7 @@ use super::conductor::Live;
 use super::handle::{EventLine, Refusal, RolloutView};
 use super::memory::Memory;
 use super::registry::{Cell, Registry};
+use super::replay::Lost;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
@@ -93,8 +94,14 @@ impl Driver {
         self.handle(begin).await;
     }
 
-    /// After a restart: the machine has been led through the journal; what it wants is asked for again (idempotent).
-    pub(super) async fn resume(&mut self, last: Decision) {
+    /// After a restart: the machine has been led through the journal; what it wants is asked for again (idempotent). If its
+    /// evidence begins anew, that is written first, at the time it was rebuilt for.
+    pub(super) async fn resume(&mut self, last: Decision, lost: Option<Lost>) {
+        if let Some(Lost { incarnation, why }) = lost {
+            self.parts.memory.push(last.at, Event::Restarted { incarnation, why });
+            self.parts.memory.push(last.at, Event::Decided(Box::new(last.clone())));
+            self.save().await;
+        }
         self.parts.live.set(last.step, last.counts_time);
         self.now = last.at;
         self.writer.want(last.weight, last.generation);

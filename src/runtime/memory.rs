@@ -25,19 +25,32 @@ pub(super) struct Memory {
     withheld: Vec<Effect>,
     down: Option<(String, Instant)>,
     dropped: u64,
+    /// Polls dropped since the last save; the first left a gap in its place.
+    gap: u64,
 }
 
 impl Memory {
     pub(super) fn new(id: RolloutId, store: Arc<dyn Store>, metrics: Metrics) -> Self {
-        Self { id, store, metrics, lines: Vec::new(), withheld: Vec::new(), down: None, dropped: 0 }
+        Self { id, store, metrics, lines: Vec::new(), withheld: Vec::new(), down: None, dropped: 0, gap: 0 }
     }
 
     pub(super) fn push(&mut self, at: Timestamp, event: Event) {
         if self.lines.len() >= LINES_MAX && matches!(event, Event::Poll { .. }) {
             self.dropped += 1;
+            self.note_gap(at);
             return;
         }
         self.lines.push((at, event));
+    }
+
+    /// Whoever reads the journal must know that evidence cannot be derived past this line.
+    fn note_gap(&mut self, at: Timestamp) {
+        self.gap += 1;
+        let what = format!("{} polls were not kept while the journal could not be written", self.gap);
+        match self.lines.iter_mut().find_map(|(_, e)| if let Event::Gap(what) = e { Some(what) } else { None }) {
+            Some(noted) => *noted = what,
+            None => self.lines.push((at, Event::Gap(what))),
+        }
     }
 
     /// These effects wait until everything pushed so far is stored.
@@ -85,6 +98,7 @@ impl Memory {
         match error {
             None => {
                 self.lines.clear();
+                self.gap = 0;
                 self.down = None;
                 std::mem::take(&mut self.withheld)
             }

@@ -67,7 +67,7 @@ pub fn subscription(rule: &Rule, canary: Side, key: u64) -> Subscription {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::rule::*;
     use crate::model::{Advance, Budget};

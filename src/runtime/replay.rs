@@ -2,8 +2,8 @@
 //! after the other. The daemon uses it to come back after a restart, `canaryd replay` to tell what would have happened.
 
 use super::handle::RolloutView;
-use super::parts;
 use super::supervisor::first_view;
+use super::{kept, parts};
 use crate::analysis::Judge;
 use crate::config::{Known, parse_rule};
 use crate::model::journal::{Entry, Event, Opened};
@@ -30,46 +30,122 @@ pub struct Rebuilt {
     pub last_poll: Option<Timestamp>,
     /// Sentences of the judge's set-up.
     pub warnings: Vec<String>,
+    /// Its evidence could not be derived: the journal has a gap, and the judge begins anew. To be recorded as
+    /// `Event::Restarted` before anything else is.
+    pub lost: Option<Lost>,
     /// Lines whose recorded decision this build would not make again. The recorded ones stand.
     pub differing: Vec<u64>,
 }
 
-/// Derives a rollout's state from its journal (invariant 1).
+/// A gap that no earlier restart has dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// How often evidence was lost, this time included.
+    pub incarnation: u32,
+    /// The gap, as a sentence.
+    pub why: String,
+}
+
+/// Derives a rollout's state from its journal (invariant 1), `now` being the time of a restart of its evidence if there is a gap
+/// in it: past the gap the recorded decisions are followed, and the judge begins anew at half of the level.
 ///
 /// # Errors
 /// If the journal does not begin with `Opened`, its rule cannot be read by this build, or it holds no decision.
-pub fn rebuild(entries: &[Entry], known: &Known) -> Result<Rebuilt, String> {
+pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebuilt, String> {
     let Some(Event::Opened(opened)) = entries.first().map(|e| &e.event) else {
         return Err("its journal does not begin with its opening".into());
     };
     let rule = parse_rule(&opened.rule_text, Path::new(&opened.file), known).map_err(|report| format!("its rule: {report}"))?;
-    let mut judge = Judge::new(&parts::judge_spec(&rule, opened), &opened.history).map_err(|e| e.to_string())?;
-    let warnings = judge.warnings().iter().map(ToString::to_string).collect();
-    let mut machine = Machine::new(&rule, &parts::method(opened.scale));
-    let mut decision: Option<Decision> = None;
-    let mut judgement = Judgement::empty(Timestamp::default(), 0);
-    let (mut last_poll, mut differing) = (None, Vec::new());
+    let mut rebuilding = Rebuilding::begin(&rule, opened)?;
     for entry in entries.iter().skip(1) {
-        match &entry.event {
-            Event::Opened(_) => return Err(format!("line {} opens it a second time", entry.seq)),
-            Event::Poll { poll, missing, detail } => {
-                judge.poll(poll, &mut judgement);
-                last_poll = Some(poll.at);
-                let tick = Tick { judgement: judgement.clone(), missing: *missing, detail: detail.clone() };
-                decision = Some(machine.handle(entry.at, &Input::Tick(Box::new(tick))));
-            }
-            Event::Input(input) => decision = Some(machine.handle(entry.at, input)),
-            Event::Decided(recorded) => {
-                if decision.as_ref() != Some(&**recorded) {
-                    differing.push(entry.seq);
-                }
-            }
-        }
+        rebuilding.follow(entry)?;
     }
+    let lost = rebuilding.gap.clone().map(|why| Lost { incarnation: rebuilding.incarnation + 1, why });
+    if let Some(lost) = &lost {
+        rebuilding.restart(now, lost.incarnation, &lost.why)?;
+    }
+    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, differing, .. } = rebuilding;
     let decision = decision.ok_or("its journal holds no decision")?;
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
-    Ok(Rebuilt { opened, rule: Arc::new(rule), judge, machine, decision, judgement, last_poll, warnings, differing })
+    Ok(Rebuilt { opened, rule: Arc::new(rule), judge, machine, decision, judgement, last_poll, warnings, lost, differing })
+}
+
+/// A rollout on its way through its journal.
+struct Rebuilding<'a> {
+    rule: &'a Rule,
+    opened: &'a Opened,
+    judge: Judge,
+    machine: Machine,
+    decision: Option<Decision>,
+    /// The last one in the journal.
+    recorded: Option<&'a Decision>,
+    judgement: Judgement,
+    last_poll: Option<Timestamp>,
+    /// Evidence cannot be derived any more, since this.
+    gap: Option<String>,
+    incarnation: u32,
+    warnings: Vec<String>,
+    differing: Vec<u64>,
+}
+
+impl<'a> Rebuilding<'a> {
+    fn begin(rule: &'a Rule, opened: &'a Opened) -> Result<Self, String> {
+        let judge = kept::judge(rule, opened, opened.incarnation).map_err(|e| e.to_string())?;
+        Ok(Self {
+            rule,
+            opened,
+            warnings: judge.warnings().iter().map(ToString::to_string).collect(),
+            judge,
+            machine: Machine::new(rule, &parts::method(opened.scale)),
+            decision: None,
+            recorded: None,
+            judgement: Judgement::empty(Timestamp::default(), 0),
+            last_poll: None,
+            gap: None,
+            incarnation: opened.incarnation,
+            differing: Vec::new(),
+        })
+    }
+
+    fn follow(&mut self, entry: &'a Entry) -> Result<(), String> {
+        match &entry.event {
+            Event::Opened(_) => return Err(format!("line {} opens it a second time", entry.seq)),
+            Event::Poll { poll, missing, detail } => {
+                self.judge.poll(poll, &mut self.judgement);
+                self.last_poll = Some(poll.at);
+                let tick = Tick { judgement: self.judgement.clone(), missing: *missing, detail: detail.clone() };
+                self.decision = Some(self.machine.handle(entry.at, &Input::Tick(Box::new(tick))));
+            }
+            Event::Input(input) => self.decision = Some(self.machine.handle(entry.at, input)),
+            Event::Decided(recorded) => self.compare(entry, recorded),
+            Event::Gap(what) => self.gap = self.gap.take().or_else(|| Some(what.clone())),
+            Event::Restarted { incarnation, why } => self.restart(entry.at, *incarnation, why)?,
+        }
+        Ok(())
+    }
+
+    /// Past a gap the recorded decision is the only truth there is.
+    fn compare(&mut self, entry: &Entry, recorded: &'a Decision) {
+        self.recorded = Some(recorded);
+        match &self.gap {
+            None if self.decision.as_ref() != Some(recorded) => self.differing.push(entry.seq),
+            Some(_) if !self.machine.agrees(recorded) => self.decision = Some(self.machine.take_up(entry.at, recorded)),
+            _ => {}
+        }
+    }
+
+    /// A new judge at half of the level (STATISTICS 7); the machine where the last recorded decision left it.
+    fn restart(&mut self, at: Timestamp, incarnation: u32, why: &str) -> Result<(), String> {
+        self.judge = kept::judge(self.rule, self.opened, incarnation).map_err(|e| e.to_string())?;
+        let recorded = self.recorded.ok_or("its journal holds no decision")?;
+        self.decision = Some(self.machine.take_up(at, recorded));
+        self.incarnation = incarnation;
+        self.gap = None;
+        self.warnings
+            .push(format!("evidence began anew ({why}): a rollback needs {} times as much", 2f64.powi(incarnation.min(1000) as i32)));
+        Ok(())
+    }
 }
 
 /// What a rehearsal says about one tick.
@@ -97,7 +173,7 @@ impl Rehearsal {
     /// # Errors
     /// If the judge cannot be built from the rule.
     pub fn begin(rule: &Rule, opened: &Opened, at: Timestamp) -> Result<Self, String> {
-        let judge = Judge::new(&parts::judge_spec(rule, opened), &opened.history).map_err(|e| e.to_string())?;
+        let judge = kept::judge(rule, opened, opened.incarnation).map_err(|e| e.to_string())?;
         let warnings = judge.warnings().iter().map(ToString::to_string).collect();
         let mut machine = Machine::new(rule, &parts::method(opened.scale));
         let decision = machine.handle(at, &Input::Begin(opened.begin.clone()));

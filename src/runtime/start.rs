@@ -3,8 +3,8 @@
 
 use super::handle::{Refusal, StartArgs};
 use super::supervisor::Makers;
-use super::{clock, parts};
-use crate::analysis::Judge;
+use super::{clock, kept, parts};
+use crate::analysis::{Judge, JudgeError};
 use crate::model::journal::Opened;
 use crate::model::rule::{Rule, WorkloadForm};
 use crate::model::{Begin, History, MetricKind, RolloutId, Side, State, Timestamp, Weight};
@@ -53,8 +53,7 @@ impl Plan {
         let interval = parts::interval(&self.rule, set_up.scrape_interval);
         let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
         let opened = self.opened((canary, generation), interval, set_up.bounds_ms, history);
-        let judge =
-            Judge::new(&parts::judge_spec(&self.rule, &opened), &opened.history).map_err(|e| Refusal::new("rule", e.to_string()))?;
+        let (opened, judge) = self.judge(opened, now).await?;
         warnings.splice(0..0, set_up.warnings);
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
         Ok(Prepared { rule: self.rule, opened, judge, router: self.router, warnings })
@@ -131,6 +130,19 @@ impl Plan {
         }
     }
 
+    /// What an earlier rollout learned is used, and written into the opening, only where the history says nothing.
+    async fn judge(&self, mut opened: Opened, now: Timestamp) -> Result<(Opened, Judge), Refusal> {
+        let refused = |e: JudgeError| Refusal::new("rule", e.to_string());
+        let judge = kept::judge(&self.rule, &opened, 0).map_err(refused)?;
+        if !judge.is_learning() {
+            return Ok((opened, judge));
+        }
+        let found = self.store.kept(&self.rule.name).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
+        opened.kept = found.and_then(|k| kept::usable(k, now, opened.interval, opened.scale));
+        let judge = kept::judge(&self.rule, &opened, 0).map_err(refused)?;
+        Ok((opened, judge))
+    }
+
     fn opened(&self, (canary, generation): (Side, u64), interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {
         Opened {
             id: RolloutId(String::new()),
@@ -151,6 +163,7 @@ impl Plan {
                 retry: self.args.retry,
                 generation,
             },
+            kept: None,
         }
     }
 }

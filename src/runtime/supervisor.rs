@@ -4,11 +4,12 @@
 use super::conductor::{Conductor, ConductorHandle, Live, Port};
 use super::driver::{Driver, MAIL_MAX, Mail, Parts, Post};
 use super::handle::{Handle, Refusal, Request, RolloutView, RuleView, StartArgs};
+use super::kept::Born;
 use super::memory::Memory;
 use super::registry::Registry;
-use super::replay::Rebuilt;
+use super::replay::{Lost, Rebuilt};
 use super::start::{self, Plan, Prepared};
-use super::{parts, replay};
+use super::{clock, kept, parts, replay};
 use crate::analysis::Judge;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
@@ -31,6 +32,9 @@ use tokio_util::task::TaskTracker;
 const REQUESTS_MAX: usize = 256;
 /// Rollouts of a rule kept for readers after they are over (their journals stay).
 const OVER_KEPT: usize = 5;
+
+/// Longest the supervisor waits for the store to keep what a rollout learned.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes the source a rule reads, for ticks of this length (`None`: only to look).
 pub type MakeSource = Box<dyn Fn(&Rule, Option<Duration>) -> Result<Box<dyn Source>, String> + Send + Sync>;
@@ -67,6 +71,8 @@ pub struct Setting {
 
 struct Running {
     id: RolloutId,
+    rule: Arc<Rule>,
+    born: Born,
     version: String,
     key: u64,
     slot: Slot,
@@ -153,8 +159,8 @@ impl Supervisor {
         let unfinished = self.store.unfinished().await.map_err(|e| e.to_string())?;
         let mut rebuilt = Vec::new();
         for listed in unfinished {
-            let entries = self.store.load(&listed.id).await.map_err(|e| e.to_string())?;
-            match replay::rebuild(&entries, &self.setting.known) {
+            let entries = self.store.salvage(&listed.id).await.map_err(|e| e.to_string())?;
+            match replay::rebuild(&entries, &self.setting.known, clock::now()) {
                 Ok(mut found) => {
                     found.opened.id = listed.id.clone();
                     rebuilt.push(found);
@@ -353,9 +359,12 @@ impl Supervisor {
     }
 
     async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
-        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, differing } = rebuilt;
+        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, lost, differing } = rebuilt;
         if !differing.is_empty() {
             events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
+        }
+        if let Some(Lost { incarnation, why }) = &lost {
+            events::EvidenceLost { rollout: &opened.id, incarnation: *incarnation, why }.emit();
         }
         let router = match self.router(&rule).await {
             Ok(router) => router,
@@ -366,7 +375,7 @@ impl Supervisor {
         view.judgement = judgement.map(Arc::new);
         view.decision = Arc::new(decision.clone());
         let id = opened.id.clone();
-        let seat = Seat { rule, opened, judge, machine, router, view, after: Some((decision, last_poll)), first };
+        let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { decision, last_poll, lost }), first };
         if let Err(refusal) = self.seat(seat).await {
             events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
         }
@@ -408,15 +417,16 @@ impl Supervisor {
             again: after.is_some(),
         }
         .emit(&self.metrics);
-        let from = after.as_ref().and_then(|(_, last_poll)| *last_poll);
+        let born = Born::of(&opened);
+        let from = after.as_ref().and_then(|after| after.last_poll);
         match after {
-            Some((decision, _)) => driver.resume(decision).await,
+            Some(After { decision, lost, .. }) => driver.resume(decision, lost).await,
             None => driver.begin().await,
         }
         self.drivers.spawn(driver.run());
         let wanted = parts::subscription(&rule, opened.begin.canary, key);
         conductor.join(Port { id: opened.id.clone(), key, slot, live, post: post.clone(), from }, wanted, opened.bounds_ms).await;
-        let running = Running { id: opened.id, version: opened.begin.version, key, slot, post, conductor };
+        let running = Running { id: opened.id, rule: Arc::clone(&rule), born, version: opened.begin.version, key, slot, post, conductor };
         self.running.insert(rule.name.clone(), running);
         Ok(())
     }
@@ -485,8 +495,7 @@ impl Supervisor {
         let Some(rule) = self.running.iter().find(|(_, r)| r.id == *id).map(|(rule, _)| rule.clone()) else { return };
         if let Some(run) = self.running.remove(&rule) {
             run.conductor.leave(run.key).await;
-            // the engine stops only with the daemon
-            let _ = self.engine.close(run.slot);
+            self.keep_sums(&rule, &run).await;
             if let Some(taken) = self.slots.iter_mut().enumerate().find(|(i, _)| Engine::<Judge>::slot(*i as u32) == run.slot) {
                 *taken.1 = false;
             }
@@ -494,6 +503,23 @@ impl Supervisor {
         self.forget_old(&rule);
         if let Some((args, answer)) = self.next.remove(&rule) {
             self.prepare(rule, args, answer).await;
+        }
+    }
+
+    /// Empties the slot; what the judge learned is kept for the next rollout, unless this one was rolled back.
+    async fn keep_sums(&self, rule: &str, run: &Running) {
+        let (told, answer) = oneshot::channel();
+        // the engine stops only with the daemon
+        let _ = self.engine.take(run.slot, Box::new(move |judge| drop(told.send(judge))));
+        let Ok(Some(judge)) = answer.await else { return };
+        let rolled_back = self.registry.rollout(&run.id).is_none_or(|view| view.state == State::RolledBack);
+        let Some(kept) = kept::of(&judge, &run.rule, &run.born, clock::now()).filter(|_| !rolled_back) else { return };
+        let stored = tokio::time::timeout(KEEP_TIMEOUT, self.store.keep(rule, kept)).await;
+        // a rollout without them learns again: said, and no more than that
+        match stored {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => events::StoreFailed { what: rule, error: &e.to_string() }.emit(&self.metrics),
+            Err(_) => events::StoreFailed { what: rule, error: "what was learned could not be kept in time" }.emit(&self.metrics),
         }
     }
 
@@ -515,10 +541,17 @@ struct Seat {
     machine: Machine,
     router: Arc<dyn Router>,
     view: RolloutView,
-    /// After a restart: the last decision and the last tick.
-    after: Option<(Decision, Option<Timestamp>)>,
+    after: Option<After>,
     /// The first tick its conductor asks for, if it is the first to need it.
     first: Option<Timestamp>,
+}
+
+/// What a restart found.
+struct After {
+    decision: Decision,
+    /// The last tick it has.
+    last_poll: Option<Timestamp>,
+    lost: Option<Lost>,
 }
 
 /// Rollouts that share a conductor are caught up with from the oldest tick among them.

@@ -9,7 +9,7 @@ mod wire;
 
 pub use sqlite::Sqlite;
 
-use crate::model::journal::{Entry, Event};
+use crate::model::journal::{Entry, Event, Kept};
 use crate::model::{RolloutId, State, Timestamp};
 use std::fmt;
 use std::future::Future;
@@ -36,6 +36,27 @@ pub struct Listed {
     pub seq: u64,
 }
 
+/// What is too old. The newest rollout of each rule, and its newest success, are kept whatever their age: the next one goes on
+/// from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// Rollouts that ended before this lose their polls; a gap in their place says so.
+    pub polls_before: Timestamp,
+    /// Rollouts that ended before this are gone.
+    pub rollouts_before: Timestamp,
+}
+
+/// What was dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Whole rollouts.
+    pub rollouts: u64,
+    /// Polls of rollouts that stay.
+    pub polls: u64,
+    /// There may be more.
+    pub more: bool,
+}
+
 /// Where the journal is kept.
 pub trait Store: Send + Sync + fmt::Debug {
     /// A new rollout of this rule: takes the next number, writes the first line. The `id` inside `opened` is ignored.
@@ -46,6 +67,18 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// All lines of a rollout.
     fn load(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>>;
+
+    /// The same, with an [`Event::Gap`] in the place of each line that cannot be read.
+    fn salvage(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>>;
+
+    /// Dispersion for the next rollout of this rule; replaces what was kept before.
+    fn keep(&self, rule: &str, kept: Kept) -> Answer<'_, ()>;
+
+    /// What was kept for this rule.
+    fn kept(&self, rule: &str) -> Answer<'_, Option<Kept>>;
+
+    /// Drops what is too old, a few rollouts at a time: call it again while [`Pruned::more`].
+    fn prune(&self, ages: Ages) -> Answer<'_, Pruned>;
 
     /// Rollouts, newest first; of one rule, or of all.
     fn list(&self, rule: Option<&str>, most: usize) -> Answer<'_, Vec<Listed>>;

@@ -8,9 +8,10 @@ use std::path::Path;
 const APPLICATION_ID: i64 = 0x636e_7264;
 
 /// Every schema there was, in order; the version a file has is `PRAGMA user_version`, the number of entries applied to it.
-const MIGRATIONS: &[(i64, &str)] = &[(
-    1,
-    "CREATE TABLE rollout (
+const MIGRATIONS: &[(i64, &str)] = &[
+    (
+        1,
+        "CREATE TABLE rollout (
         key INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
         rule TEXT NOT NULL,
@@ -30,7 +31,19 @@ const MIGRATIONS: &[(i64, &str)] = &[(
         json TEXT NOT NULL,
         PRIMARY KEY (rollout, seq)
     );",
-)];
+    ),
+    (
+        2,
+        "CREATE TABLE kept (
+        rule TEXT PRIMARY KEY,
+        json TEXT NOT NULL
+    );
+    ALTER TABLE rollout ADD COLUMN ended_ms INTEGER;
+    ALTER TABLE rollout ADD COLUMN raw INTEGER NOT NULL DEFAULT 1;
+    UPDATE rollout SET ended_ms = coalesce((SELECT at_ms FROM line WHERE line.rollout = key AND seq = last_seq), opened_ms)
+        WHERE over = 1;",
+    ),
+];
 
 /// The version this build writes.
 const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -3,8 +3,8 @@
 
 use super::file;
 use super::tables::{self, RawLine};
-use super::{Answer, Listed, Store, StoreError};
-use crate::model::journal::{Entry, Event, Opened};
+use super::{Ages, Answer, Listed, Pruned, Store, StoreError};
+use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, Timestamp};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
@@ -39,11 +39,14 @@ enum Job {
 enum Write {
     Open { at: Timestamp, opened: Box<Opened>, reply: Reply<RolloutId> },
     Append { id: RolloutId, at: Timestamp, events: Vec<Event>, reply: Reply<u64> },
+    Keep { rule: String, kept: Kept, reply: Reply<()> },
+    Prune { ages: Ages, reply: Reply<Pruned> },
 }
 
 #[derive(Debug)]
 enum Read {
     Load { id: RolloutId, reply: Reply<Vec<RawLine>> },
+    Kept { rule: String, reply: Reply<Option<Kept>> },
     List { of: tables::Of, most: usize, reply: Reply<Vec<Listed>> },
 }
 
@@ -88,6 +91,17 @@ impl Sqlite {
         }
     }
 
+    fn entries(&self, id: &RolloutId, decode: fn(&RolloutId, Vec<RawLine>) -> Result<Vec<Entry>, StoreError>) -> Answer<'_, Vec<Entry>> {
+        let id = id.clone();
+        let lines = self.ask(|reply| Job::Read(Read::Load { id: id.clone(), reply }));
+        Box::pin(async move {
+            let lines = lines.await?;
+            // reading the JSON of a long rollout takes too long for the storage thread, and for a worker of the runtime
+            let decoded = tokio::task::spawn_blocking(move || decode(&id, lines)).await;
+            decoded.map_err(|e| StoreError::Database(e.to_string()))?
+        })
+    }
+
     /// No further job is taken; the thread ends when those waiting are done.
     fn end(&self) -> Option<JoinHandle<Result<(), StoreError>>> {
         self.jobs.lock().take();
@@ -112,14 +126,23 @@ impl Store for Sqlite {
     }
 
     fn load(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>> {
-        let id = id.clone();
-        let lines = self.ask(|reply| Job::Read(Read::Load { id: id.clone(), reply }));
-        Box::pin(async move {
-            let lines = lines.await?;
-            // reading the JSON of a long rollout takes too long for the storage thread, and for a worker of the runtime
-            let decoded = tokio::task::spawn_blocking(move || tables::decoded(&id, lines)).await;
-            decoded.map_err(|e| StoreError::Database(e.to_string()))?
-        })
+        self.entries(id, tables::decoded)
+    }
+
+    fn salvage(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>> {
+        self.entries(id, |id, lines| Ok(tables::salvaged(id, lines)))
+    }
+
+    fn keep(&self, rule: &str, kept: Kept) -> Answer<'_, ()> {
+        self.ask(|reply| Job::Write(Write::Keep { rule: rule.to_owned(), kept, reply }))
+    }
+
+    fn kept(&self, rule: &str) -> Answer<'_, Option<Kept>> {
+        self.ask(|reply| Job::Read(Read::Kept { rule: rule.to_owned(), reply }))
+    }
+
+    fn prune(&self, ages: Ages) -> Answer<'_, Pruned> {
+        self.ask(|reply| Job::Write(Write::Prune { ages, reply }))
     }
 
     fn list(&self, rule: Option<&str>, most: usize) -> Answer<'_, Vec<Listed>> {
@@ -179,6 +202,7 @@ fn group(first: Write, queue: &Receiver<Job>) -> (Vec<Write>, Option<Job>) {
 fn answer(connection: &Connection, read: Read) {
     match read {
         Read::Load { id, reply } => drop(reply.send(tables::load(connection, &id))),
+        Read::Kept { rule, reply } => drop(reply.send(tables::kept(connection, &rule))),
         Read::List { of, most, reply } => drop(reply.send(tables::list(connection, &of, most))),
     }
 }
@@ -187,6 +211,8 @@ fn answer(connection: &Connection, read: Read) {
 enum Tried {
     Opened(Result<RolloutId, StoreError>, Reply<RolloutId>),
     Appended(Result<u64, StoreError>, Reply<u64>),
+    Kept(Result<(), StoreError>, Reply<()>),
+    Pruned(Result<Pruned, StoreError>, Reply<Pruned>),
 }
 
 impl Tried {
@@ -197,6 +223,8 @@ impl Tried {
         match self {
             Tried::Opened(tried, reply) => drop(reply.send(both(tried, committed))),
             Tried::Appended(tried, reply) => drop(reply.send(both(tried, committed))),
+            Tried::Kept(tried, reply) => drop(reply.send(both(tried, committed))),
+            Tried::Pruned(tried, reply) => drop(reply.send(both(tried, committed))),
         }
     }
 }
@@ -232,6 +260,8 @@ impl Write {
         match self {
             Write::Open { at, opened, reply } => Tried::Opened(alone(tx, |c| tables::open(c, at, *opened)), reply),
             Write::Append { id, at, events, reply } => Tried::Appended(alone(tx, |c| tables::append(c, &id, at, &events)), reply),
+            Write::Keep { rule, kept, reply } => Tried::Kept(alone(tx, |c| tables::keep(c, &rule, &kept)), reply),
+            Write::Prune { ages, reply } => Tried::Pruned(alone(tx, |c| tables::prune(c, ages)), reply),
         }
     }
 
@@ -240,6 +270,8 @@ impl Write {
         match self {
             Write::Open { reply, .. } => Tried::Opened(Err(why), reply),
             Write::Append { reply, .. } => Tried::Appended(Err(why), reply),
+            Write::Keep { reply, .. } => Tried::Kept(Err(why), reply),
+            Write::Prune { reply, .. } => Tried::Pruned(Err(why), reply),
         }
     }
 }
@@ -284,6 +316,7 @@ mod tests {
             incarnation: 0,
             history: History::default(),
             begin,
+            kept: None,
         }
     }
 

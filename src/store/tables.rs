@@ -1,9 +1,12 @@
 //! The statements. Everything here runs inside a transaction of the caller.
 
-use super::{Listed, StoreError, wire};
-use crate::model::journal::{Entry, Event, Opened};
+use super::{Ages, Listed, Pruned, StoreError, wire};
+use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, State, Timestamp, Waiting};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+/// Rollouts that one call of `prune` touches at most: a decision of another rollout waits no longer than that.
+const PRUNED_MAX: u64 = 8;
 
 /// A line as it is stored.
 #[derive(Debug)]
@@ -51,9 +54,10 @@ pub(super) fn append(tx: &Connection, id: &RolloutId, at: Timestamp, events: &[E
     let mut update = tx.prepare_cached("UPDATE rollout SET last_seq = :seq WHERE key = :key")?;
     update.execute(named_params! {":seq": seq, ":key": key})?;
     if let Some(state) = last_state(events) {
-        let mut update = tx.prepare_cached("UPDATE rollout SET state = :state, over = :over WHERE key = :key")?;
+        let mut update = tx.prepare_cached("UPDATE rollout SET state = :state, over = :over, ended_ms = :ended WHERE key = :key")?;
         let text = state_text(id, seq, state)?;
-        update.execute(named_params! {":state": text, ":over": state.is_over(), ":key": key})?;
+        let ended = state.is_over().then_some(at.as_millis());
+        update.execute(named_params! {":state": text, ":over": state.is_over(), ":ended": ended, ":key": key})?;
     }
     Ok(seq.unsigned_abs())
 }
@@ -89,6 +93,83 @@ pub(super) fn decoded(id: &RolloutId, lines: Vec<RawLine>) -> Result<Vec<Entry>,
         Ok(Entry { seq: line.seq.unsigned_abs(), at: line.at, event })
     };
     lines.into_iter().map(entry).collect()
+}
+
+/// The same; a line that cannot be read is a gap.
+pub(super) fn salvaged(id: &RolloutId, lines: Vec<RawLine>) -> Vec<Entry> {
+    let entry = |line: RawLine| {
+        let gap = |why: String| Event::Gap(line_error(id, line.seq, why).to_string());
+        Entry { seq: line.seq.unsigned_abs(), at: line.at, event: wire::decode(&line.json).unwrap_or_else(gap) }
+    };
+    lines.into_iter().map(entry).collect()
+}
+
+/// Dispersion for the next rollout of this rule.
+pub(super) fn keep(tx: &Connection, rule: &str, kept: &Kept) -> Result<(), StoreError> {
+    let json = wire::encode_kept(kept).map_err(StoreError::Database)?;
+    let mut put = tx.prepare_cached("INSERT INTO kept (rule, json) VALUES (:rule, :json) ON CONFLICT (rule) DO UPDATE SET json = :json")?;
+    put.execute(named_params! {":rule": rule, ":json": json})?;
+    Ok(())
+}
+
+/// What was kept for this rule.
+pub(super) fn kept(connection: &Connection, rule: &str) -> Result<Option<Kept>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT json FROM kept WHERE rule = :rule")?;
+    let json: Option<String> = select.query_row(named_params! {":rule": rule}, |row| row.get(0)).optional()?;
+    json.map(|json| wire::decode_kept(&json).map_err(|why| StoreError::Database(format!("dispersion kept for {rule}: {why}")))).transpose()
+}
+
+/// Whole rollouts first, then polls of those that stay.
+pub(super) fn prune(tx: &Connection, ages: Ages) -> Result<Pruned, StoreError> {
+    let gone = old_rollouts(tx, ages)?;
+    for key in &gone {
+        tx.execute("DELETE FROM line WHERE rollout = ?1", [key])?;
+        tx.execute("DELETE FROM rollout WHERE key = ?1", [key])?;
+    }
+    let raw = old_polls(tx, ages, PRUNED_MAX.saturating_sub(gone.len() as u64))?;
+    let mut pruned = Pruned { rollouts: gone.len() as u64, polls: 0, more: gone.len() as u64 + raw.len() as u64 >= PRUNED_MAX };
+    for key in raw {
+        pruned.polls += drop_polls(tx, key)?;
+    }
+    Ok(pruned)
+}
+
+fn old_rollouts(tx: &Connection, ages: Ages) -> Result<Vec<i64>, StoreError> {
+    let succeeded = wire::encode_state(&State::Succeeded).map_err(StoreError::Database)?;
+    let mut select = tx.prepare_cached(
+        "SELECT key FROM rollout AS old WHERE over = 1 AND ended_ms < :before
+            AND EXISTS (SELECT 1 FROM rollout WHERE rule = old.rule AND number > old.number)
+            AND (state <> :succeeded OR EXISTS (SELECT 1 FROM rollout WHERE rule = old.rule AND number > old.number AND state = :succeeded))
+         ORDER BY key LIMIT :most",
+    )?;
+    let named = named_params! {":before": ages.rollouts_before.as_millis(), ":succeeded": succeeded, ":most": PRUNED_MAX as i64};
+    Ok(select.query_map(named, |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+fn old_polls(tx: &Connection, ages: Ages, most: u64) -> Result<Vec<i64>, StoreError> {
+    let mut select =
+        tx.prepare_cached("SELECT key FROM rollout WHERE over = 1 AND raw = 1 AND ended_ms < :before ORDER BY key LIMIT :most")?;
+    let named = named_params! {":before": ages.polls_before.as_millis(), ":most": most as i64};
+    Ok(select.query_map(named, |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+/// The first poll's line becomes a gap, the others go; how many polls there were.
+fn drop_polls(tx: &Connection, key: i64) -> Result<u64, StoreError> {
+    let gap = wire::encode(&Event::Gap("polls were dropped by age (retention_days)".to_owned())).map_err(StoreError::Database)?;
+    let is_poll = "rollout = :key AND substr(json, 1, :length) = :begins";
+    let (length, begins) = (wire::POLL_BEGINS.len() as i64, wire::POLL_BEGINS);
+    let named = named_params! {":key": key, ":length": length, ":begins": begins};
+    let first: Option<i64> = tx.query_row(&format!("SELECT min(seq) FROM line WHERE {is_poll}"), named, |row| row.get(0))?;
+    let Some(first) = first else {
+        tx.execute("UPDATE rollout SET raw = 0 WHERE key = ?1", [key])?;
+        return Ok(0);
+    };
+    let polls = tx.execute(&format!("DELETE FROM line WHERE {is_poll}"), named)?;
+    let at: i64 =
+        tx.query_row("SELECT at_ms FROM line WHERE rollout = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT 1", [key, first], |row| row.get(0))?;
+    tx.execute("INSERT INTO line (rollout, seq, at_ms, json) VALUES (?1, ?2, ?3, ?4)", rusqlite::params![key, first, at, gap])?;
+    tx.execute("UPDATE rollout SET raw = 0 WHERE key = ?1", [key])?;
+    Ok(polls as u64)
 }
 
 /// The newest first.

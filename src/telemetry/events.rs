@@ -5,7 +5,9 @@ mod daemon;
 mod rollout;
 mod traffic;
 
-pub use daemon::{DecisionsDiffer, NotRecovered, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed, TicksSkipped};
+pub use daemon::{
+    DecisionsDiffer, EvidenceLost, NotRecovered, Pruned, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed, TicksSkipped,
+};
 pub use rollout::{Decided, Notice, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,

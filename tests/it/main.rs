@@ -16,6 +16,7 @@ mod properties;
 mod reference;
 mod replay;
 mod rig;
+mod runtime;
 mod scrape;
 mod scripted;
 mod served;

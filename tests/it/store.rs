@@ -1,8 +1,8 @@
 //! The journal on a real disk: opened, filled, killed, opened again.
 
-use canaryd::model::journal::{Event, Opened};
+use canaryd::model::journal::{Event, Kept, KeptOf, KeptScale, KeptSeries, Opened};
 use canaryd::model::*;
-use canaryd::store::{Sqlite, Store, StoreError};
+use canaryd::store::{Ages, Pruned, Sqlite, Store, StoreError};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
@@ -31,6 +31,7 @@ fn opened(rule: &str) -> Opened {
         incarnation: 0,
         history: History { cpu: vec![Some(0.1), None], ..History::default() },
         begin,
+        kept: None,
     }
 }
 
@@ -169,7 +170,7 @@ fn a_newer_schema_and_a_strangers_database_are_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let why = why_not(folder.path());
-    assert!(why.contains("has schema 99, this build knows up to 1: run the newer canaryd"), "{why}");
+    assert!(why.contains("has schema 99, this build knows up to 2: run the newer canaryd"), "{why}");
 
     std::fs::remove_file(&path).unwrap();
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -189,6 +190,117 @@ async fn a_damaged_line_is_named() {
     let store = Sqlite::open(folder.path()).unwrap();
     let error = store.load(&id).await.unwrap_err().to_string();
     assert!(error.starts_with("journal of r-1, line 2: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_line_is_a_gap_to_whoever_takes_the_rollout_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    let id = Store::open(&store, AT, opened("r")).await.unwrap();
+    store.append(&id, AT, tick(1)).await.unwrap();
+    store.close().await.unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+    connection.execute("UPDATE line SET json = 'x' WHERE seq = 1", []).unwrap();
+    drop(connection);
+    let store = Sqlite::open(folder.path()).unwrap();
+    let entries = store.salvage(&id).await.unwrap();
+    assert!(matches!(&entries[1].event, Event::Gap(why) if why.starts_with("journal of r-1, line 1: ")), "{:?}", entries[1]);
+    assert_eq!((entries.len(), entries[3].event.clone()), (4, decided(State::Progressing { step: 1 })));
+}
+
+#[tokio::test]
+async fn what_a_rollout_learned_is_kept_for_its_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = |num: f64| Kept {
+        since: AT,
+        interval: Duration::from_secs(15),
+        scale: 1.0,
+        series: vec![
+            KeptSeries { of: KeptOf::Requests, scales: vec![KeptScale { polls: 4, num, den: 0.1 + 0.2 }] },
+            KeptSeries { of: KeptOf::Custom("orders".to_owned()), scales: Vec::new() },
+            KeptSeries { of: KeptOf::Tail(12.5), scales: vec![KeptScale { polls: 1, num: 0.0, den: f64::MAX }] },
+        ],
+    };
+    let store = Sqlite::open(folder.path()).unwrap();
+    assert_eq!(store.kept("a").await.unwrap(), None);
+    store.keep("a", kept(1.0)).await.unwrap();
+    store.keep("b", kept(2.0)).await.unwrap();
+    store.keep("a", kept(3.0)).await.unwrap();
+    store.close().await.unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    assert_eq!((store.kept("a").await.unwrap(), store.kept("b").await.unwrap()), (Some(kept(3.0)), Some(kept(2.0))));
+    let mut first = opened("a");
+    first.kept = Some(kept(3.0));
+    let id = Store::open(&store, AT, first).await.unwrap();
+    let Event::Opened(read) = store.load(&id).await.unwrap().remove(0).event else { panic!("no opening") };
+    assert_eq!(read.kept, Some(kept(3.0)));
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A rollout of this rule that ended so, so many days after `AT`.
+async fn ended(store: &Sqlite, rule: &str, day: u32, state: State) -> RolloutId {
+    let id = Store::open(store, AT, opened(rule)).await.unwrap();
+    store.append(&id, AT, tick(1)).await.unwrap();
+    store.append(&id, AT, tick(2)).await.unwrap();
+    store.append(&id, AT + DAY * day, vec![decided(state)]).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn old_rollouts_go_their_polls_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    let succeeded = ended(&store, "a", 1, State::Succeeded).await;
+    let gone = ended(&store, "a", 1, State::RolledBack).await;
+    let thinned = ended(&store, "a", 20, State::RolledBack).await;
+    let young = ended(&store, "a", 30, State::RolledBack).await;
+    let running = ended(&store, "a", 1, State::Progressing { step: 2 }).await;
+    let newest = ended(&store, "b", 1, State::RolledBack).await;
+    let before = |day: u32| AT + DAY * day;
+    let ages = Ages { polls_before: before(25), rollouts_before: before(10) };
+    assert_eq!(store.prune(ages).await.unwrap(), Pruned { rollouts: 1, polls: 6, more: false });
+    assert_eq!(store.prune(ages).await.unwrap(), Pruned::default(), "nothing is left to do");
+
+    assert!(matches!(store.load(&gone).await, Err(StoreError::Unknown(_))));
+    for whole in [&young, &running] {
+        assert_eq!(store.load(whole).await.unwrap().len(), 8, "{whole}");
+    }
+    // the newest of its rule and the newest success stay, without their polls
+    for thin in [&thinned, &succeeded, &newest] {
+        let entries = store.load(thin).await.unwrap();
+        assert!(!entries.iter().any(|e| matches!(e.event, Event::Poll { .. })));
+        let gaps: Vec<u64> = entries.iter().filter(|e| matches!(e.event, Event::Gap(_))).map(|e| e.seq).collect();
+        assert_eq!((gaps, entries.len()), (vec![1], 7), "a gap where the first poll was");
+    }
+    // numbers go on, whatever was dropped
+    assert_eq!(Store::open(&store, AT, opened("b")).await.unwrap().0, "b-2");
+    // helpings are small: a decision must not wait for a year of journals
+    for _ in 0..10 {
+        ended(&store, "c", 1, State::RolledBack).await;
+    }
+    assert!(store.prune(ages).await.unwrap().more);
+    while store.prune(ages).await.unwrap().more {}
+    assert_eq!(store.list(Some("c"), 100).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_journal_of_the_first_schema_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    let old = ended(&store, "a", 1, State::RolledBack).await;
+    ended(&store, "a", 1, State::RolledBack).await;
+    store.close().await.unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+    connection.execute_batch("DROP TABLE kept; ALTER TABLE rollout DROP COLUMN ended_ms; ALTER TABLE rollout DROP COLUMN raw").unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    drop(connection);
+    let store = Sqlite::open(folder.path()).unwrap();
+    assert_eq!(store.kept("a").await.unwrap(), None);
+    let before = AT + DAY * 2;
+    let pruned = store.prune(Ages { polls_before: AT, rollouts_before: before }).await.unwrap();
+    assert_eq!(pruned, Pruned { rollouts: 1, polls: 0, more: false }, "its end is known from its last line");
+    assert!(store.load(&old).await.is_err());
 }
 
 const CHILD: &str = "CANARYD_TEST_JOURNAL";

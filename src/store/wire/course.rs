@@ -1,7 +1,7 @@
 //! What came in and what was decided.
 
 use super::atoms::{Wire, described, wire};
-use crate::model::journal::{Event, Opened};
+use crate::model::journal::{Event, Kept, KeptOf, KeptScale, KeptSeries, Opened};
 use crate::model::{
     Action, Begin, Blind, Breach, Command, Decision, Effect, History, Hold, HoldWhy, Input, Keep, Level, Outcome, Paused, PerArm, Poll,
     Promoting, Reason, Retry, RolloutId, Side, State, Stuck, Tick, Timestamp, TrafficReading, Unproven, Vanished, Verb, Waiting, Weight,
@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
 described! {
-    Event as EventOnWire, Opened as OpenedOnWire, Begin as BeginOnWire, Side as SideOnWire, Input as InputOnWire,
+    Event as EventOnWire, Opened as OpenedOnWire, Kept as KeptOnWire, KeptSeries as KeptSeriesOnWire, KeptOf as KeptOfOnWire,
+    KeptScale as KeptScaleOnWire, Begin as BeginOnWire, Side as SideOnWire, Input as InputOnWire,
     Command as CommandOnWire, Verb as VerbOnWire, TrafficReading as TrafficOnWire, Outcome as OutcomeOnWire, Retry as RetryOnWire,
     Decision as DecisionOnWire, Action as ActionOnWire, Unproven as UnprovenOnWire, State as StateOnWire, Waiting as WaitingOnWire,
     Promoting as PromotingOnWire, Paused as PausedOnWire, Stuck as StuckOnWire, Reason as ReasonOnWire, Breach as BreachOnWire,
@@ -31,6 +32,11 @@ enum EventOnWire {
     },
     Input(#[serde(with = "wire")] Box<Input>),
     Decided(#[serde(with = "wire")] Box<Decision>),
+    Gap(String),
+    Restarted {
+        incarnation: u32,
+        why: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +58,49 @@ struct OpenedOnWire {
     history: History,
     #[serde(with = "wire")]
     begin: Begin,
+    // journals before it have none
+    #[serde(with = "wire", default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Kept", rename_all = "kebab-case")]
+struct KeptOnWire {
+    #[serde(with = "wire")]
+    since: Timestamp,
+    #[serde(with = "wire")]
+    interval: Duration,
+    #[serde(with = "wire")]
+    scale: f64,
+    #[serde(with = "wire")]
+    series: Vec<KeptSeries>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeptSeries", rename_all = "kebab-case")]
+struct KeptSeriesOnWire {
+    #[serde(with = "wire")]
+    of: KeptOf,
+    #[serde(with = "wire")]
+    scales: Vec<KeptScale>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeptOf", rename_all = "kebab-case")]
+enum KeptOfOnWire {
+    Requests,
+    Custom(String),
+    Tail(#[serde(with = "wire")] f64),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeptScale", rename_all = "kebab-case")]
+struct KeptScaleOnWire {
+    polls: u64,
+    #[serde(with = "wire")]
+    num: f64,
+    #[serde(with = "wire")]
+    den: f64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -14,7 +14,7 @@ mod sample;
 mod tests;
 
 use crate::model::State;
-use crate::model::journal::Event;
+use crate::model::journal::{Event, Kept};
 use atoms::{Own, Ref};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,25 @@ pub(super) fn decode(text: &str) -> Result<Event, String> {
     let line: LineIn = serde_json::from_str(text).map_err(|e| e.to_string())?;
     Ok(line.event.0)
 }
+
+/// The JSON of kept dispersion.
+///
+/// # Errors
+/// None today.
+pub(super) fn encode_kept(kept: &Kept) -> Result<String, String> {
+    serde_json::to_string(&Ref(kept)).map_err(|e| e.to_string())
+}
+
+/// The dispersion of such a text.
+///
+/// # Errors
+/// It is none.
+pub(super) fn decode_kept(text: &str) -> Result<Kept, String> {
+    serde_json::from_str::<Own<Kept>>(text).map(|k| k.0).map_err(|e| e.to_string())
+}
+
+/// How the JSON of a poll's line begins: retention tells them apart without reading them.
+pub(super) const POLL_BEGINS: &str = r#"{"v":1,"event":{"poll":"#;
 
 /// The JSON of a state, as the list of rollouts keeps it.
 ///

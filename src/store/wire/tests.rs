@@ -1,5 +1,5 @@
-use super::{decode, decode_state, encode, encode_state};
-use crate::model::journal::{Event, Opened};
+use super::{POLL_BEGINS, decode, decode_kept, decode_state, encode, encode_kept, encode_state};
+use crate::model::journal::{Event, Kept, KeptOf, KeptScale, KeptSeries, Opened};
 use crate::model::sample::{Buckets, LoadHistory, Reading};
 use crate::model::*;
 use arrayvec::ArrayVec;
@@ -110,8 +110,9 @@ fn begin() -> impl Strategy<Value = Begin> {
 
 fn opened() -> impl Strategy<Value = Opened> {
     let texts = (text(), text(), text(), text());
-    (texts, duration(), list(number()), number(), any::<u32>(), history(), begin()).prop_map(
-        |((id, rule, rule_text, file), interval, bounds_ms, scale, incarnation, history, begin)| Opened {
+    let kept = proptest::option::of(kept());
+    (texts, duration(), list(number()), number(), any::<u32>(), history(), begin(), kept).prop_map(
+        |((id, rule, rule_text, file), interval, bounds_ms, scale, incarnation, history, begin, kept)| Opened {
             id: RolloutId(id),
             rule,
             rule_text,
@@ -122,8 +123,21 @@ fn opened() -> impl Strategy<Value = Opened> {
             incarnation,
             history,
             begin,
+            kept,
         },
     )
+}
+
+fn kept() -> impl Strategy<Value = Kept> {
+    let of = prop_oneof![Just(KeptOf::Requests), text().prop_map(KeptOf::Custom), number().prop_map(KeptOf::Tail)];
+    let scale = (any::<u64>(), number(), number()).prop_map(|(polls, num, den)| KeptScale { polls, num, den });
+    let series = (of, list(scale)).prop_map(|(of, scales)| KeptSeries { of, scales });
+    (any::<i32>(), duration(), number(), list(series)).prop_map(|(since, interval, scale, series)| Kept {
+        since: Timestamp::from_millis(i64::from(since)),
+        interval,
+        scale,
+        series,
+    })
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -245,6 +259,8 @@ fn event() -> impl Strategy<Value = Event> {
         (poll(), missing, text()).prop_map(|(poll, missing, detail)| Event::Poll { poll: Box::new(poll), missing, detail }),
         input().prop_map(|i| Event::Input(Box::new(i))),
         decision().prop_map(|d| Event::Decided(Box::new(d))),
+        text().prop_map(Event::Gap),
+        (any::<u32>(), text()).prop_map(|(incarnation, why)| Event::Restarted { incarnation, why }),
     ]
 }
 
@@ -257,7 +273,14 @@ proptest! {
         let line = encode(&event).unwrap();
         let back = decode(&line).unwrap();
         prop_assert_eq!(format!("{back:?}"), format!("{event:?}"), "{}", line);
-        prop_assert_eq!(encode(&back).unwrap(), line);
+        prop_assert_eq!(encode(&back).unwrap(), line.clone());
+        prop_assert_eq!(line.starts_with(POLL_BEGINS), matches!(event, Event::Poll { .. }), "retention finds polls by this");
+    }
+
+    #[test]
+    fn kept_dispersion_comes_back_bit_for_bit(kept in kept()) {
+        let back = decode_kept(&encode_kept(&kept).unwrap()).unwrap();
+        prop_assert_eq!(format!("{back:?}"), format!("{kept:?}"));
     }
 
     #[test]

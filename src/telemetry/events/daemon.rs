@@ -106,6 +106,41 @@ impl NotRecovered<'_> {
     }
 }
 
+/// The journal of an unfinished rollout has a gap: its evidence begins anew, at half of the level.
+#[derive(Clone, Copy, Debug)]
+pub struct EvidenceLost<'a> {
+    /// Which.
+    pub rollout: &'a RolloutId,
+    /// How often that happened to it.
+    pub incarnation: u32,
+    /// Why.
+    pub why: &'a str,
+}
+
+impl EvidenceLost<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rollout, incarnation, why } = self;
+        tracing::warn!(%rollout, incarnation, why, "the journal has a gap: evidence begins anew, and needs twice as much for a rollback");
+    }
+}
+
+/// What was too old is gone from the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Pruned {
+    /// Whole rollouts.
+    pub rollouts: u64,
+    /// Polls of others.
+    pub polls: u64,
+}
+
+impl Pruned {
+    /// Log line.
+    pub fn emit(self) {
+        tracing::info!(rollouts = self.rollouts, polls = self.polls, "dropped by age (retention_days)");
+    }
+}
+
 /// Decisions in the journal that this build would not make again. The recorded ones stand.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionsDiffer<'a> {

@@ -1,0 +1,63 @@
+//! Coming back over a gap in the journal: inputs are gone, and the decisions made on them stand.
+
+use super::machine::{Course, End, Machine};
+use crate::model::{Action, Decision, Promoting, Reason, State, Timestamp, Waiting, Weight};
+
+impl Machine {
+    /// Is it where this decision left the rollout, as far as weight and course go?
+    pub fn agrees(&self, recorded: &Decision) -> bool {
+        self.state().name() == recorded.state.name() && self.step == recorded.step && self.weight == recorded.weight
+    }
+
+    /// Takes its place from a recorded decision instead of from inputs that are lost. The weight is asked for again with a
+    /// new generation, because nobody knows whether it came to be in force; what it had counted begins anew.
+    pub fn take_up(&mut self, now: Timestamp, recorded: &Decision) -> Decision {
+        self.out.clear();
+        self.course = self.course_of(recorded);
+        (self.step, self.reasons) = (recorded.step, recorded.reasons.clone());
+        self.generation = self.generation.max(recorded.generation);
+        (self.in_force, self.waits) = (None, Default::default());
+        match &recorded.state {
+            State::Paused(pause) => self.pause = Some(pause.clone()),
+            _ => self.end_pause(),
+        }
+        match self.course {
+            Course::Waiting | Course::Over(_) => self.weight = recorded.weight,
+            _ => self.ask_weight(now, recorded.weight),
+        }
+        self.decision(now, Action::Hold)
+    }
+
+    /// The nearest course: a decision in trouble (stuck, paused) tells where it was going by its weight and its reasons.
+    fn course_of(&self, recorded: &Decision) -> Course {
+        let superseded = matches!(recorded.reasons.first(), Some(Reason::Superseded { .. }));
+        match recorded.state {
+            State::Waiting(Waiting::Router) if recorded.generation == 0 => Course::Waiting,
+            State::Succeeded => Course::Over(End::Succeeded),
+            State::RolledBack => Course::Over(End::RolledBack),
+            State::Superseded => Course::Over(End::Superseded),
+            State::RollingBack => Course::RollingBack { superseded },
+            State::Stuck(_) if recorded.weight.is_zero() && !recorded.reasons.is_empty() => Course::RollingBack { superseded },
+            State::Promoting(at @ Promoting::ShiftingBack) if recorded.weight.is_zero() => Course::Promoting { at, since: recorded.at },
+            State::Promoting(at) if at != Promoting::ShiftingBack => Course::Promoting { at, since: recorded.at },
+            State::Progressing { step } | State::Baking { step } if self.weight_of(step) == Some(recorded.weight) => {
+                Course::Climbing { to: step }
+            }
+            _ => self.toward(recorded),
+        }
+    }
+
+    /// To the step of that weight, the one in force first; without one it is on the way to all of the traffic.
+    fn toward(&self, recorded: &Decision) -> Course {
+        let at_or_next = [recorded.step, recorded.step + 1].into_iter().find(|step| self.weight_of(*step) == Some(recorded.weight));
+        match at_or_next {
+            Some(to) => Course::Climbing { to },
+            None if recorded.weight.is_full() => Course::Completing { forced: false },
+            None => Course::Climbing { to: recorded.step },
+        }
+    }
+
+    fn weight_of(&self, step: u32) -> Option<Weight> {
+        self.terms.steps.get(step as usize).map(|s| s.weight)
+    }
+}
