@@ -67,6 +67,7 @@ pub mod series;
 mod setup;
 mod ticks;
 
+pub use crate::stats::dispersion::ScaleSums;
 pub use inspect::Inspection;
 pub use judge::Judge;
 pub use series::SeriesKey;

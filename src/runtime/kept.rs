@@ -2,10 +2,9 @@
 //! that was not rolled back, halved once per week, and used by the next one that has no history either.
 
 use super::parts;
-use crate::analysis::{Judge, JudgeError, KeptSums, SeriesKey};
+use crate::analysis::{Judge, JudgeError, KeptSums, ScaleSums, SeriesKey};
 use crate::model::journal::{Kept, KeptOf, KeptScale, KeptSeries, Opened};
 use crate::model::{MetricKind, Rule, Timestamp};
-use crate::stats::dispersion::ScaleSums;
 use std::time::Duration;
 
 /// The sums count half as much after each of these.

@@ -23,6 +23,7 @@ workloads: { pair: [ { cluster: v1 }, { cluster: v2 } ] }
 telemetry: [ envoy ]
 traffic: none
 promotion: swap
+drain: 100ms
 steps: [ { weight: 50%, for: FOR }, { weight: 100%, bake: 200ms } ]
 metrics:
   error-rate: { tolerate: { relative: 20%, absolute: 0.5% } }
@@ -76,7 +77,7 @@ impl Source for Bursts {
 }
 
 fn known() -> Known {
-    Known { packs: ["envoy".to_owned()].into(), sources: Default::default(), receivers: Default::default() }
+    Known { packs: ["envoy".to_owned()].into(), sources: Default::default(), receivers: Default::default(), without_settings: false }
 }
 
 fn rules(text: &str) -> RuleSet {

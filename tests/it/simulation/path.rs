@@ -174,5 +174,6 @@ pub(super) fn opened(rule_text: String, bounds_ms: &[f64], scale: f64, history: 
         incarnation: 0,
         history,
         begin,
+        kept: None,
     }
 }

@@ -12,7 +12,7 @@ use canaryd::store::{Sqlite, Store};
 pub(super) fn restarts(journal: &[Entry], cuts: &[usize], evidence: u64) -> Result<(), String> {
     for cut in cuts {
         let why = |what: &str| format!("restart after line {cut} of {}: {what}", journal.len());
-        let rebuilt = replay::rebuild(&journal[..*cut], &path::known()).map_err(|e| why(&e))?;
+        let rebuilt = replay::rebuild(&journal[..*cut], &path::known(), canaryd::model::Timestamp::default()).map_err(|e| why(&e))?;
         if !rebuilt.differing.is_empty() {
             return Err(why(&format!("lines {:?} would be decided otherwise", rebuilt.differing)));
         }
@@ -28,7 +28,7 @@ pub(super) fn restarts(journal: &[Entry], cuts: &[usize], evidence: u64) -> Resu
                 }
                 Event::Input(input) => decision = machine.handle(entry.at, input),
                 Event::Decided(was) if **was != decision => return Err(why(&format!("line {}: {was:?} became {decision:?}", entry.seq))),
-                Event::Decided(_) => {}
+                Event::Decided(_) | Event::Gap(_) | Event::Restarted { .. } => {}
             }
         }
         if folded(&out) != evidence {
