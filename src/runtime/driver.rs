@@ -94,9 +94,11 @@ impl Driver {
         self.handle(begin).await;
     }
 
-    /// After a restart: the machine has been led through the journal; what it wants is asked for again (idempotent). If its
-    /// evidence begins anew, that is written first, at the time it was rebuilt for.
-    pub(super) async fn resume(&mut self, last: Decision, lost: Option<Lost>) {
+    /// After a restart: the machine has been led through the journal. If its evidence begins anew, that is written first, at
+    /// the time it was rebuilt for. A weight that was not confirmed is asked for again, because it may have come to it or not;
+    /// so is one that a router in this process has forgotten. One in force is not: if another stands there now, a reading
+    /// shows it, and the rule says whose word counts. In observe mode nothing was asked.
+    pub(super) async fn resume(&mut self, last: Decision, lost: Option<Lost>, forgotten: bool) {
         if let Some(Lost { incarnation, why }) = lost {
             self.parts.memory.push(last.at, Event::Restarted { incarnation, why });
             self.parts.memory.push(last.at, Event::Decided(Box::new(last.clone())));
@@ -104,7 +106,10 @@ impl Driver {
         }
         self.parts.live.set(last.step, last.counts_time);
         self.now = last.at;
-        self.writer.want(last.weight, last.generation);
+        let in_force = forgotten.then_some((last.weight, last.generation));
+        if let Some((weight, generation)) = self.parts.machine.unconfirmed().or(in_force) {
+            self.writer.want(weight, generation);
+        }
         self.last = Some(Arc::new(last));
     }
 

@@ -15,7 +15,7 @@ use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
 use crate::model::journal::{Entry, Opened};
 use crate::model::rule::{Rule, Traffic};
-use crate::model::{Command, Decision, Judgement, RolloutId, Side, State, Timestamp, Weight};
+use crate::model::{Command, Decision, Judgement, Mode, RolloutId, Side, State, Timestamp, Weight};
 use crate::rollout::Machine;
 use crate::router::{Desired, Router};
 use crate::source::Source;
@@ -420,7 +420,7 @@ impl Supervisor {
         let born = Born::of(&opened);
         let from = after.as_ref().and_then(|after| after.last_poll);
         match after {
-            Some(After { decision, lost, .. }) => driver.resume(decision, lost).await,
+            Some(After { decision, lost, .. }) => driver.resume(decision, lost, forgets(&rule)).await,
             None => driver.begin().await,
         }
         self.drivers.spawn(driver.run());
@@ -552,6 +552,11 @@ struct After {
     /// The last tick it has.
     last_poll: Option<Timestamp>,
     lost: Option<Lost>,
+}
+
+/// Does what moves the traffic forget the weight when this process ends?
+fn forgets(rule: &Rule) -> bool {
+    rule.mode == Mode::Enforce && matches!(rule.traffic, Traffic::None | Traffic::Proxy)
 }
 
 /// Rollouts that share a conductor are caught up with from the oldest tick among them.
