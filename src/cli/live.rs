@@ -84,7 +84,7 @@ async fn traffic(rule: &Rule, live: &mut Live) -> Side {
 }
 
 async fn numbers(mut source: Box<dyn Source>, scale: f64, (rule, canary): (&Rule, Side), live: &mut Live) {
-    let wanted = parts::subscription(rule, canary, 1);
+    let wanted = parts::subscription(rule, canary, 1, scale);
     let set_up = match source.set_up(&wanted, runtime::now()).await {
         Ok(set_up) => set_up,
         Err(e) => return live.notes.push(format!("source: {e}")),

@@ -46,8 +46,8 @@ pub fn method(scale: f64) -> Method {
     Method::default().scaled(scale)
 }
 
-/// What the source is asked for in this rollout.
-pub fn subscription(rule: &Rule, canary: Side, key: u64) -> Subscription {
+/// What the source is asked for in this rollout, at this time scale.
+pub fn subscription(rule: &Rule, canary: Side, key: u64, scale: f64) -> Subscription {
     let side = |s: Side| rule.workloads.side(s).clone();
     let has = |f: fn(&MetricKind) -> bool| rule.metrics.iter().any(|m| f(&m.kind));
     Subscription {
@@ -63,6 +63,7 @@ pub fn subscription(rule: &Rule, canary: Side, key: u64) -> Subscription {
             cpu: has(|k| matches!(k, MetricKind::Cpu)),
             memory: has(|k| matches!(k, MetricKind::Memory | MetricKind::Leak)),
         },
+        time_scale: scale,
     }
 }
 

@@ -45,7 +45,7 @@ impl Plan {
         self.refuse_what_cannot_run()?;
         self.refuse_a_version_rolled_back_before().await?;
         let (canary, generation) = self.who_is_the_canary().await?;
-        let wanted = parts::subscription(&self.rule, canary, 0);
+        let wanted = parts::subscription(&self.rule, canary, 0, self.scale);
         let mut source = self.source()?;
         let now = clock::now();
         let set_up = look(&mut *source, &wanted, now).await?;

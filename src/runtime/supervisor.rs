@@ -424,7 +424,7 @@ impl Supervisor {
             None => driver.begin().await,
         }
         self.drivers.spawn(driver.run());
-        let wanted = parts::subscription(&rule, opened.begin.canary, key);
+        let wanted = parts::subscription(&rule, opened.begin.canary, key, opened.scale);
         conductor.join(Port { id: opened.id.clone(), key, slot, live, post: post.clone(), from }, wanted, opened.bounds_ms).await;
         let running = Running { id: opened.id, rule: Arc::clone(&rule), born, version: opened.begin.version, key, slot, post, conductor };
         self.running.insert(rule.name.clone(), running);

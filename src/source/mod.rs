@@ -1,7 +1,8 @@
 //! Where samples come from. A source answers a tick for all rollouts that read it at once; every source gives the same
 //! samples for the same traffic. Counters are differenced here ([`counters`]); arms are paired and judged in `analysis`.
 //!
-//! A source must never turn "could not look" into a number, and never asks for `rate()`.
+//! A source must never turn "could not look" into a number, and never asks for `rate()` of what is judged by counts: it
+//! extrapolates, and that evidence needs integers. CPU is a level, and is asked as the rate it is.
 //!
 //! ```text
 //! rule's telemetry + packs/*.yaml --resolve--> questions --+--> prometheus/ (planner, client, decoder) --rows--+
@@ -9,10 +10,12 @@
 //! recording.rs: files of samples, for replay                                     SourceSample <-- counters <--+
 //! ```
 //!
-//! Read [`counters`] first, then `tracker.rs`, then [`prometheus`].
+//! Read [`counters`] and `levels.rs` first, then `tracker.rs`, then [`prometheus`].
 
 pub mod counters;
+mod levels;
 pub mod packs;
+mod past;
 pub mod prometheus;
 pub mod recording;
 pub mod scrape;
@@ -47,6 +50,8 @@ pub struct Subscription {
     pub custom_gauges: Vec<rule::CustomGauge>,
     /// Which of the built-in quantities the rule needs.
     pub wants: Wants,
+    /// How much faster the method's clock runs (1 in production): windows of packs and of the history shrink with it.
+    pub time_scale: f64,
 }
 
 /// The built-in quantities.

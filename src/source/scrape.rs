@@ -4,9 +4,11 @@
 //!
 //! What was scraped in the last hour is kept, bounded, as the baseline's past for rollouts to come.
 
+mod levels;
 mod text;
 
 use super::packs::grammar::{OneOrMany, Start};
+use super::packs::level::metric;
 use super::packs::resolve::{Asked, Group, Probe, Resolver};
 use super::packs::select::Select;
 use super::tracker::{Place, Tracker, bound_ms};
@@ -184,20 +186,25 @@ impl Scrape {
         let (urls, names) = (self.urls(wanted.iter().copied()), self.names(wanted));
         let (scraped, problems) = self.scrape(urls, &names, at).await;
         self.keep(&scraped);
-        let packs = self.settings.packs.clone();
+        let Self { settings, subscribed, past, .. } = self;
         let words = problems.join("; ");
-        self.subscribed.values_mut().map(|s| s.finish(&packs, &scraped, &words)).collect()
+        // a tick asked for again is not kept twice
+        let mut pages: Vec<&Scraped> = past.iter().filter(|p| p.at < at).collect();
+        pages.push(&scraped);
+        subscribed.values_mut().map(|s| s.finish(&settings.packs, &pages, &words)).collect()
     }
 
     /// The past of a subscription's baseline, from pages kept.
     fn replayed(&self, asked: Vec<Asked>, wanted: &Subscription, span: (Timestamp, Duration, Duration), bounds_ms: &[f64]) -> History {
         let (end, length, interval) = span;
-        let mut history = History::default();
-        let mut tracker = Tracker::new(wanted, asked, bounds_ms.to_vec(), interval);
         let kept: Vec<&Scraped> = self.past.iter().filter(|s| s.at <= end && end.since(s.at) <= length).collect();
+        let mut history = levels::history(&asked, &kept, interval);
+        // levels are read above: here every page alone
+        let counts = asked.into_iter().map(|a| Asked { levels: Vec::new(), ..a }).collect();
+        let mut tracker = Tracker::new(wanted, counts, bounds_ms.to_vec(), interval);
         let mut last: Option<Timestamp> = None;
         for scraped in kept {
-            feed(&mut tracker, scraped);
+            feed(&mut tracker, &[scraped]);
             let arm = tracker.finish(scraped.at, PerArm::default()).arms.baseline;
             let Some(before) = last.replace(scraped.at) else { continue }; // the first only notes
             let missed = (scraped.at.since(before).as_secs_f64() / interval.as_secs_f64()).round() as usize;
@@ -259,6 +266,7 @@ fn pack_names(pack: &super::packs::grammar::Pack) -> Vec<String> {
     for name in names.clone() {
         names.push(format!("{name}_count"));
     }
+    names.extend(pack.gauges.values().filter_map(|g| metric(&g.of)).map(str::to_owned));
     if let Some(Start::Uptime(name) | Start::Epoch(name)) = &pack.start {
         names.push(name.clone());
     }
@@ -274,12 +282,18 @@ fn matches(row: &Row, select: &Select) -> bool {
 }
 
 fn is_arm(row: &Row, asked: &Asked, arm: Arm) -> bool {
-    asked.arm_labels.iter().zip(&asked.arms[arm]).all(|(label, value)| row.label(label) == value)
+    asked.is_arm(arm, |label| row.label(label))
 }
 
-/// Rows of the pages into a tracker.
-fn feed(tracker: &mut Tracker, scraped: &Scraped) {
+fn process_of(row: &Row, asked: &Asked) -> String {
+    asked.identity.iter().map(|l| row.label(l)).filter(|v| !v.is_empty()).collect::<Vec<_>>().join(" @ ")
+}
+
+/// Rows of the newest pages into a tracker. `past`: oldest first.
+fn feed(tracker: &mut Tracker, past: &[&Scraped]) {
+    let Some(scraped) = past.last() else { return };
     let all: Vec<Asked> = tracker.asked().into_iter().cloned().collect();
+    levels::feed(tracker, &all, past);
     for (entry, asked) in all.iter().enumerate() {
         for page in scraped.pages.iter() {
             let start = page_start(page, asked.start.as_ref(), scraped.at);
@@ -295,7 +309,7 @@ fn feed_row(tracker: &mut Tracker, entry: usize, asked: &Asked, row: &Row, (at, 
         let selects = question.selects.iter().enumerate().filter(|(_, (select, _))| matches(row, select));
         for (select_at, _) in selects {
             for arm in Arm::BOTH.into_iter().filter(|arm| is_arm(row, asked, *arm)) {
-                let process = asked.identity.iter().map(|l| row.label(l)).filter(|v| !v.is_empty()).collect::<Vec<_>>().join(" @ ");
+                let process = process_of(row, asked);
                 let kept: Vec<&str> = question.keep.iter().map(|label| row.label(label)).collect();
                 tracker.row(Place { entry, question: question_at, select: select_at, arm }, &process, &kept, row.value);
                 tracker.sampled(entry, arm, &process, at);
@@ -336,11 +350,15 @@ fn resolve(packs: &Packs, wanted: &Subscription, scraped: &Scraped) -> Result<(V
     while let Some(probe) = resolver.next()? {
         resolver.answer(&look_up(scraped, &probe));
     }
-    Ok((resolver.finish()?, resolver.guessed, resolver.warnings))
+    let asked = resolver.finish()?;
+    resolver.warnings.extend(resolver.shares());
+    Ok((asked, resolver.guessed, resolver.warnings))
 }
 
 impl Subscribed {
-    fn finish(&mut self, packs: &Packs, scraped: &Scraped, words: &str) -> SourceSample {
+    /// The newest of the pages is this tick's.
+    fn finish(&mut self, packs: &Packs, pages: &[&Scraped], words: &str) -> SourceSample {
+        let Some(scraped) = pages.last() else { return self.empty().blind(Blind::SourceDown, words) };
         if self.tracker.is_none() || self.guessed {
             match resolve(packs, &self.wanted, scraped) {
                 Ok((asked, guessed, _)) => self.take_in(asked, guessed),
@@ -351,7 +369,7 @@ impl Subscribed {
         if scraped.pages.is_empty() {
             return tracker.blind(Blind::SourceDown, words);
         }
-        feed(tracker, scraped);
+        feed(tracker, pages);
         let not_asked = PerArm::from_fn(|_| Vec::new());
         let mut sample = tracker.finish(scraped.at, not_asked);
         if !words.is_empty() {
@@ -378,6 +396,14 @@ impl Subscribed {
 /// What the pages hold for a subscription.
 fn set_up(asked: &[Asked], scraped: &Scraped, set_up: &mut SetUp) {
     for asked in asked {
+        for level in &asked.levels {
+            let select = &level.level.select;
+            set_up.queries.push(format!("{} on each page", select.with(&asked.arm_matchers([&asked.arms]))));
+            let there = |arm: Arm| rows(scraped).any(|r| matches(r, select) && is_arm(r, asked, arm));
+            for arm in Arm::BOTH.into_iter().filter(|arm| !there(*arm)) {
+                set_up.warnings.push(format!("{}: no series of {} yet", arm.name(), select.name));
+            }
+        }
         for question in &asked.questions {
             let select = &question.selects[0].0;
             set_up.queries.push(format!("{} on each page", select.with(&asked.arm_matchers([&asked.arms]))));

@@ -4,13 +4,18 @@
 //! different phases would never meet in one tick (PACKS 1.2).
 
 use super::counters::{Behaviour, Condition, Counters, Seen, Total};
+use super::levels::{LevelGiven, Levels};
 use super::packs::grammar::{Outcome, Start};
+use super::packs::level::What;
 use super::packs::resolve::{Asked, Group, Meaning, Question};
 use super::{SourceSample, Subscription, Wants};
 use crate::model::{Arm, ArmSample, BOUNDS_MAX, Blind, Buckets, Counts, PerArm, Reading, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// What an operator reads where there are no classic buckets.
+pub(super) const NATIVE_ONLY: &str =
+    "the latency histogram exists in native form only, which is not read: set always_scrape_classic_histograms for its job";
 /// Most silent processes named in a detail.
 const NAMED_MAX: usize = 5;
 
@@ -32,6 +37,7 @@ struct Tracked {
 struct Entry {
     asked: Asked,
     tracked: Vec<Tracked>,
+    levels: Vec<Levels>,
     sampled: PerArm<BTreeMap<String, Timestamp>>,
     starts: BTreeMap<String, Timestamp>,
 }
@@ -66,7 +72,8 @@ impl Tracker {
     pub(super) fn new(wanted: &Subscription, asked: Vec<Asked>, bounds_ms: Vec<f64>, scrape: Duration) -> Self {
         let entry = |asked: Asked| {
             let tracked = asked.questions.iter().map(|q| Tracked::new(q, asked.falls_prove_restart, scrape)).collect();
-            Entry { asked, tracked, sampled: PerArm::default(), starts: BTreeMap::new() }
+            let levels = asked.levels.iter().map(|level| Levels::new(level, scrape)).collect();
+            Entry { asked, tracked, levels, sampled: PerArm::default(), starts: BTreeMap::new() }
         };
         Self {
             key: wanted.key,
@@ -108,6 +115,18 @@ impl Tracker {
         }
     }
 
+    /// The level of this number of an entry.
+    pub(super) fn level(&mut self, entry: usize, level: usize) -> Option<&mut Levels> {
+        self.entries.get_mut(entry)?.levels.get_mut(level)
+    }
+
+    /// The levels of an entry cannot be read at this tick.
+    pub(super) fn refuse_levels(&mut self, entry: usize, why: Blind) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.levels.iter_mut().for_each(|l| l.refuse(why));
+        }
+    }
+
     /// When a process started.
     pub(super) fn started(&mut self, entry: usize, process: &str, at: Timestamp) {
         if let Some(entry) = self.entries.get_mut(entry) {
@@ -127,10 +146,17 @@ impl Tracker {
         wanted
     }
 
-    /// What came in for this entry is void: it will be asked again.
+    /// What came in for this entry's counts is void: it will be asked again.
     pub(super) fn forget(&mut self, entry: usize) {
         if let Some(entry) = self.entries.get_mut(entry) {
-            entry.forget_tick();
+            entry.forget_counts();
+        }
+    }
+
+    /// What came in for this entry's levels is void.
+    pub(super) fn forget_levels(&mut self, entry: usize) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.levels.iter_mut().for_each(Levels::forget);
         }
     }
 
@@ -141,14 +167,24 @@ impl Tracker {
 
     /// The tick is read: differences it, and gives what may be used.
     pub(super) fn finish(&mut self, at: Timestamp, gauges: PerArm<Vec<Reading<f64>>>) -> SourceSample {
-        let given: Vec<Given> = self.entries.iter_mut().flat_map(|e| e.finish(at)).collect();
+        let given: Vec<Given> = self.entries.iter_mut().flat_map(|e| e.finish(at, &self.bounds_ms)).collect();
+        let levels: Vec<(What, PerArm<LevelGiven>)> =
+            self.entries.iter_mut().flat_map(|e| &mut e.levels).map(|l| (l.what, l.finish(at))).collect();
         let mut notes: Vec<String> = Vec::new();
-        for note in given.iter().flat_map(|g| &g.notes) {
+        let of_levels = levels.iter().flat_map(|(_, given)| Arm::BOTH.map(|arm| given[arm].note.as_ref())).flatten();
+        for note in given.iter().flat_map(|g| &g.notes).chain(of_levels) {
             if !notes.contains(note) {
                 notes.push(note.clone());
             }
         }
-        let arms = PerArm::from_fn(|arm| self.sample(arm, at, &given, &gauges[arm]));
+        if self.native_only && self.wants.buckets {
+            notes.push(NATIVE_ONLY.to_owned());
+        }
+        let arms = PerArm::from_fn(|arm| {
+            let mut sample = self.sample(arm, at, &given, &gauges[arm]);
+            with_levels(&mut sample, arm, &levels);
+            sample
+        });
         let missing = arms.as_ref().map(|a| if self.wants.requests { a.requests.err() } else { None });
         SourceSample { key: self.key, arms, missing, detail: notes.join("; ") }
     }
@@ -172,6 +208,9 @@ impl Tracker {
             requests: Err(of(self.wants.requests)),
             abandoned: Err(of(self.wants.requests)),
             buckets: Err(of(self.wants.buckets)),
+            cpu: Err(of(self.wants.cpu)),
+            memory: Err(of(self.wants.memory)),
+            floor: Err(of(self.wants.memory)),
             custom_counts: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_counts).collect(),
             custom_gauges: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_gauges).collect(),
             ..ArmSample::blind(Blind::NotAsked)
@@ -223,6 +262,23 @@ impl Tracker {
             counts.bad = (counts.total - good).max(0.0);
         }
         counts
+    }
+}
+
+/// CPU, memory and the number of pods into a sample. Pods are those of the application: where levels are read, their
+/// processes; a proxy's counters say how many proxies there are.
+fn with_levels(sample: &mut ArmSample, arm: Arm, levels: &[(What, PerArm<LevelGiven>)]) {
+    let mut pods = None;
+    for (what, given) in levels {
+        let given = &given[arm];
+        match what {
+            What::Cpu => sample.cpu = given.value,
+            What::Memory => (sample.memory, sample.floor) = (given.value, given.floor),
+        }
+        pods = pods.or(u32::try_from(given.pods).ok().filter(|n| *n > 0));
+    }
+    if !levels.is_empty() {
+        sample.pods = pods;
     }
 }
 
@@ -282,6 +338,11 @@ impl Tracked {
 
 impl Entry {
     fn forget_tick(&mut self) {
+        self.forget_counts();
+        self.levels.iter_mut().for_each(Levels::forget);
+    }
+
+    fn forget_counts(&mut self) {
         self.sampled = PerArm::default();
         self.starts.clear();
         for tracked in &mut self.tracked {
@@ -289,18 +350,26 @@ impl Entry {
         }
     }
 
-    fn finish(&mut self, at: Timestamp) -> Vec<Given> {
+    fn finish(&mut self, at: Timestamp, bounds_ms: &[f64]) -> Vec<Given> {
         let new_identity = matches!(self.asked.start, Some(Start::NewIdentity(true)));
         let given = self
             .tracked
             .iter_mut()
             .zip(&self.asked.questions)
             .map(|(tracked, question)| {
-                let conditions = tracked.observe(at, &self.sampled, &self.starts, new_identity);
-                tracked.release(at, question.group, conditions)
+                let buckets = question.group == Group::Buckets;
+                let odd = if buckets { Arm::BOTH.into_iter().filter_map(|arm| tracked.not_cumulative(arm)).collect() } else { Vec::new() };
+                let incomplete = PerArm::from_fn(|arm| if buckets { tracked.leave_out_incomplete(arm, bounds_ms) } else { None });
+                let mut conditions = tracked.observe(at, &self.sampled, &self.starts, new_identity);
+                for (arm, words) in Arm::BOTH.into_iter().filter_map(|arm| Some((arm, incomplete[arm].clone()?))) {
+                    conditions[arm] = Condition::Blind(Blind::NoSeries, words);
+                }
+                let mut given = tracked.release(at, question.group, conditions);
+                given.notes.extend(odd);
+                given
             })
             .collect();
-        self.forget_tick();
+        self.forget_counts();
         given
     }
 }
@@ -322,6 +391,27 @@ impl Tracked {
             });
             self.counters[arm].observe(at, seen, |process| elsewhere[arm].contains(process))
         })
+    }
+
+    /// Leaves out processes whose buckets are not all there, and says so: a bound that vanished would make every request
+    /// below it slow. What they count meanwhile comes with the tick at which they are whole again.
+    fn leave_out_incomplete(&mut self, arm: Arm, bounds_ms: &[f64]) -> Option<String> {
+        let bounds: Vec<f64> = bounds_ms.iter().take(BOUNDS_MAX).copied().chain([f64::INFINITY]).collect();
+        let lacks = |classes: &Classes| bounds.iter().find(|b| !classes.contains_key(&b.to_bits())).copied();
+        let said = self.intake[arm].iter().find_map(|(process, classes)| {
+            let bound = lacks(classes)?;
+            let le = if bound.is_finite() { format!("{bound} ms") } else { "+Inf".to_owned() };
+            Some(format!("the histogram of {process} has no bucket for {le}: latency is not read until it has"))
+        });
+        self.intake[arm].retain(|_, classes| lacks(classes).is_none());
+        said
+    }
+
+    /// The first process whose buckets fall from one bound to the next. They are read as non-decreasing all the same.
+    fn not_cumulative(&self, arm: Arm) -> Option<String> {
+        let falls = |classes: &Classes| classes.values().zip(classes.values().skip(1)).any(|(low, high)| high < low);
+        let process = self.intake[arm].iter().find(|(_, classes)| falls(classes))?.0;
+        Some(format!("{}: the buckets of {process} are not cumulative: read as if they did not fall", arm.name()))
     }
 
     /// Processes first seen for this arm now, which the other arm knew at this arm's previous tick.
@@ -377,6 +467,7 @@ mod tests {
             custom_counts: Vec::new(),
             custom_gauges: Vec::new(),
             wants: Wants { requests: true, buckets: true, ..Wants::default() },
+            time_scale: 1.0,
         };
         let asked = Resolver::new(&Packs::builtin(), &wanted).unwrap().finish().unwrap();
         let tracker = Tracker::new(&wanted, asked, vec![5.0, 10.0], SCRAPE);
@@ -475,7 +566,57 @@ mod tests {
         let (_, mut tracker) = envoy();
         tracker.native_only = true;
         rows(&mut tracker, Arm::Baseline, "p", 15, 1.0, 0.0);
-        assert_eq!(tracker.finish(s(15), PerArm::default()).arms.baseline.buckets, Err(Blind::NativeHistogramOnly));
+        let sample = tracker.finish(s(15), PerArm::default());
+        assert_eq!(sample.arms.baseline.buckets, Err(Blind::NativeHistogramOnly));
+        assert!(sample.detail.contains("always_scrape_classic_histograms"), "{}", sample.detail);
+    }
+
+    #[test]
+    fn buckets_that_are_not_all_there_wait_until_they_are() {
+        for gone in ["10", "+Inf"] {
+            let (_, mut tracker) = envoy();
+            let mut ticks = Vec::new();
+            for (tick, n) in [(15, 1.0), (30, 2.0), (45, 3.0), (60, 4.0)] {
+                for (arm, process) in [(Arm::Baseline, "p"), (Arm::Canary, "q")] {
+                    let place = |question| Place { entry: 0, question, select: 0, arm };
+                    tracker.row(place(0), process, &["200"], 100.0 * n);
+                    tracker.row(place(1), process, &[], 0.0);
+                    for (le, value) in [("5", 40.0 * n), ("10", 80.0 * n), ("+Inf", 100.0 * n)] {
+                        if !(arm == Arm::Canary && le == gone && (30..60).contains(&tick)) {
+                            tracker.row(place(2), process, &[le], value);
+                        }
+                    }
+                    tracker.sampled(0, arm, process, s(tick));
+                }
+                ticks.push(tracker.finish(s(tick), PerArm::default()));
+            }
+            for tick in &ticks[1..3] {
+                assert_eq!((tick.arms.canary.buckets.clone(), tick.arms.canary.requests.is_ok()), (Err(Blind::NoSeries), true), "{gone}");
+                assert!(tick.detail.contains("canary: the histogram of q has no bucket for"), "{}", tick.detail);
+            }
+            let bound = if gone == "10" { "10 ms" } else { "+Inf" };
+            assert!(ticks[1].detail.contains(bound), "{}", ticks[1].detail);
+            assert_eq!(ticks[3].arms.canary.buckets.as_ref().unwrap().as_slice(), [120.0, 240.0, 300.0], "{gone}: nothing is lost");
+            assert_eq!(ticks[3].arms.baseline.buckets.as_ref().unwrap().as_slice(), [40.0, 80.0, 100.0]);
+            assert_eq!(ticks[3].detail, "");
+        }
+    }
+
+    #[test]
+    fn buckets_that_fall_are_said_and_read_as_if_they_did_not() {
+        let (_, mut tracker) = envoy();
+        for (tick, n) in [(15, 1.0), (30, 2.0)] {
+            let place = Place { entry: 0, question: 2, select: 0, arm: Arm::Baseline };
+            for (le, value) in [("5", 50.0), ("10", 40.0), ("+Inf", 60.0)] {
+                tracker.row(place, "p", &[le], value * n);
+            }
+            tracker.sampled(0, Arm::Baseline, "p", s(tick));
+            let sample = tracker.finish(s(tick), PerArm::default());
+            assert!(sample.detail.contains("baseline: the buckets of p are not cumulative"), "{}", sample.detail);
+            if tick == 30 {
+                assert_eq!(sample.arms.baseline.buckets.unwrap().as_slice(), [50.0, 50.0, 60.0]);
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod config;
 mod demo_parts;
 mod e2e;
 mod envoy_router;
+mod gauges;
 mod judge;
 mod layers;
 mod plan;

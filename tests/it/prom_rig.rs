@@ -68,7 +68,19 @@ impl PromRig {
 
     /// Writes samples: `(series, [(ms, value)])` with series as `name{label="value",...}`.
     pub(crate) async fn write(&self, series: &[(String, Vec<(i64, f64)>)]) {
-        let body: Vec<u8> = series.iter().flat_map(|(name, samples)| field(1, &time_series(name, samples))).collect();
+        self.send(series.iter().flat_map(|(name, samples)| field(1, &time_series(name, samples))).collect()).await;
+    }
+
+    /// Writes native histograms of one bucket: `(series, [(ms, count)])`.
+    pub(crate) async fn write_native(&self, series: &[(String, Vec<(i64, u64)>)]) {
+        let one = |(name, samples): &(String, Vec<(i64, u64)>)| {
+            let histograms = samples.iter().flat_map(|(at, count)| field(4, &native(*at, *count)));
+            field(1, &time_series(name, &[]).into_iter().chain(histograms).collect::<Vec<_>>())
+        };
+        self.send(series.iter().flat_map(one).collect()).await;
+    }
+
+    async fn send(&self, body: Vec<u8>) {
         let body = snap::raw::Encoder::new().compress_vec(&body).expect("snappy");
         let sent = self
             .http
@@ -109,6 +121,32 @@ fn field(number: u64, body: &[u8]) -> Vec<u8> {
 
 fn label(name: &str, value: &str) -> Vec<u8> {
     field(1, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat())
+}
+
+/// `Histogram { 1: count, 3: sum, 4: schema 0, 5: zero threshold, 6: zero count, 11: span { 1: offset 0, 2: length 1 },
+/// 12: deltas, 15: ms }`.
+fn native(at: i64, count: u64) -> Vec<u8> {
+    let number = |number: u64, value: u64, out: &mut Vec<u8>| {
+        varint(number << 3, out);
+        varint(value, out);
+    };
+    let double = |number: u64, value: f64, out: &mut Vec<u8>| {
+        varint(number << 3 | 1, out);
+        out.extend_from_slice(&value.to_le_bytes());
+    };
+    let (mut out, mut span, mut delta) = (Vec::new(), Vec::new(), Vec::new());
+    number(1, count, &mut out);
+    double(3, count as f64, &mut out);
+    number(4, 0, &mut out);
+    double(5, 1e-128, &mut out);
+    number(6, 0, &mut out);
+    number(1, 0, &mut span);
+    number(2, 1, &mut span);
+    out.extend(field(11, &span));
+    varint(count * 2, &mut delta); // zigzag
+    out.extend(field(12, &delta));
+    number(15, at as u64, &mut out);
+    out
 }
 
 /// `TimeSeries { 1: Label { 1: name, 2: value }, 2: Sample { 1: double, 2: int64 ms } }`, labels sorted by name.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-const TICK: Duration = Duration::from_secs(15);
+pub(crate) const TICK: Duration = Duration::from_secs(15);
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
 }
 
@@ -23,16 +23,16 @@ fn origin() -> Timestamp {
     Timestamp::from_millis(now.as_millis() as i64).floor_to(TICK) - Duration::from_secs(5400)
 }
 
-fn tick(n: u32) -> Timestamp {
+pub(crate) fn tick(n: u32) -> Timestamp {
     origin() + TICK * n
 }
 
-fn target(fields: &[(&str, &str)]) -> rule::Target {
+pub(crate) fn target(fields: &[(&str, &str)]) -> rule::Target {
     rule::Target { fields: fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() }
 }
 
 /// An envoy subscription on two clusters, told apart from other tests' by the `test` label.
-fn envoy(key: u64, test: &str, baseline: &str, canary: &str) -> Subscription {
+pub(crate) fn envoy(key: u64, test: &str, baseline: &str, canary: &str) -> Subscription {
     let extra = Some(format!("test=\"{test}\""));
     Subscription {
         key,
@@ -41,20 +41,21 @@ fn envoy(key: u64, test: &str, baseline: &str, canary: &str) -> Subscription {
         custom_counts: Vec::new(),
         custom_gauges: Vec::new(),
         wants: Wants { requests: true, buckets: true, ..Wants::default() },
+        time_scale: 1.0,
     }
 }
 
 /// Samples gathered before they are written.
 #[derive(Default)]
-struct Samples(BTreeMap<String, Vec<(i64, f64)>>);
+pub(crate) struct Samples(pub(crate) BTreeMap<String, Vec<(i64, f64)>>);
 
 impl Samples {
-    fn add(&mut self, series: &str, at: Timestamp, value: f64) {
+    pub(crate) fn add(&mut self, series: &str, at: Timestamp, value: f64) {
         self.0.entry(series.to_owned()).or_default().push((at.as_millis(), value));
     }
 
     /// What one proxy shows of one cluster at one scrape.
-    fn envoy(&mut self, test: &str, proxy: &str, cluster: &str, at: Timestamp, good: f64, bad: f64) {
+    pub(crate) fn envoy(&mut self, test: &str, proxy: &str, cluster: &str, at: Timestamp, good: f64, bad: f64) {
         let labels = format!("envoy_cluster_name=\"{cluster}\",instance=\"{proxy}\",job=\"envoy\",test=\"{test}\"");
         self.add(&format!("envoy_cluster_upstream_rq{{envoy_response_code=\"200\",{labels}}}"), at, good);
         if bad > 0.0 {
@@ -67,16 +68,16 @@ impl Samples {
         self.add(&format!("envoy_cluster_upstream_rq_time_count{{{labels}}}"), at, good + bad);
     }
 
-    async fn write(self, rig: &PromRig) {
+    pub(crate) async fn write(self, rig: &PromRig) {
         rig.write(&self.0.into_iter().collect::<Vec<_>>()).await;
     }
 }
 
-fn source(url: &str) -> Prometheus {
+pub(crate) fn source(url: &str) -> Prometheus {
     Prometheus::new(PrometheusSettings::new("prom", url)).expect("settings")
 }
 
-fn counts(sample: &SourceSample, arm: Arm) -> Option<(f64, f64)> {
+pub(crate) fn counts(sample: &SourceSample, arm: Arm) -> Option<(f64, f64)> {
     sample.arms[arm].requests.ok().map(|Counts { total, bad }| (total, bad))
 }
 
@@ -560,6 +561,7 @@ fn http(key: u64, test: &str) -> Subscription {
         }],
         custom_gauges: vec![rule::CustomGauge { query: "avg(queue_depth{test=\"g\",{{workload}}})".into(), lower_is_worse: false }],
         wants: Wants { requests: true, buckets: true, cpu: true, ..Wants::default() },
+        time_scale: 1.0,
     }
 }
 
@@ -603,7 +605,8 @@ fn candidates_custom_counts_and_gauges_of_an_application() {
         let set_up = source.set_up(&wanted, tick(9)).await.expect("set-up");
         assert_eq!(set_up.bounds_ms, [300.0, 1000.0]);
         assert!(set_up.warnings.iter().any(|w| w.contains("cannot see: dead-pod")), "{:?}", set_up.warnings);
-        assert!(set_up.warnings.iter().any(|w| w.contains("gives cpu")), "{:?}", set_up.warnings);
+        let no_cpu = "canary: no series of process_cpu_seconds_total yet for version=\"v1.1\"";
+        assert!(set_up.warnings.iter().any(|w| w == no_cpu), "{:?}", set_up.warnings);
         source.subscribe(wanted, set_up.bounds_ms);
         source.tick(tick(9)).await;
         let sample = source.tick(tick(10)).await.remove(0);
@@ -613,7 +616,7 @@ fn candidates_custom_counts_and_gauges_of_an_application() {
         let custom = |arm: Arm| (sample.arms[arm].custom_counts[0], sample.arms[arm].custom_gauges[0]);
         assert_eq!(custom(Arm::Baseline), (Ok(Counts { total: 10.0, bad: 1.0 }), Ok(40.0)));
         assert_eq!(custom(Arm::Canary), (Ok(Counts { total: 10.0, bad: 1.0 }), Ok(8.0)));
-        assert_eq!((sample.arms.canary.abandoned, sample.arms.canary.cpu), (Err(Blind::NotAsked), Err(Blind::NotAsked)));
+        assert_eq!((sample.arms.canary.abandoned, sample.arms.canary.cpu), (Err(Blind::NotAsked), Err(Blind::NoSeries)));
     });
 }
 

@@ -34,6 +34,8 @@ const USERS_MAX: Duration = Duration::from_secs(240);
 pub(super) const ERRORS_HEALTHY: f64 = 0.005;
 /// Median latency of the service, ms.
 const LATENCY_MS: f64 = 20.0;
+/// CPU time of one of its requests, ms.
+const CPU_MS: f64 = 2.0;
 /// Length of a tick.
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks of the recorded past: as much as an hour of 15-s ticks at this time scale.
@@ -73,7 +75,7 @@ impl Stage {
         if let Some(real) = &real {
             real.first_scrapes().await?;
         }
-        let daemon = daemon(args, &folder, proxy.as_ref(), real.as_ref()).await?;
+        let daemon = daemon(args, &folder, proxy.as_ref(), real.as_ref(), backends).await?;
         let client = Client::at(daemon.address)?;
         Ok(Self { daemon, client, users, services, folder, proxy, real })
     }
@@ -116,7 +118,7 @@ impl Stage {
 }
 
 const fn healthy() -> Faults {
-    Faults { error_share: ERRORS_HEALTHY, latency_ms: LATENCY_MS, hang: false }
+    Faults { error_share: ERRORS_HEALTHY, latency_ms: LATENCY_MS, hang: false, cpu_ms: CPU_MS, leak: 0.0 }
 }
 
 fn folder(args: &Args) -> anyhow::Result<PathBuf> {
@@ -137,11 +139,19 @@ fn users(target: SocketAddr) -> anyhow::Result<Load> {
     Load::start(spec).map_err(anyhow::Error::msg)
 }
 
-async fn daemon(args: &Args, folder: &Path, proxy: Option<&Arc<Proxy>>, real: Option<&Real>) -> Result<Daemon, Failure> {
+async fn daemon(
+    args: &Args,
+    folder: &Path,
+    proxy: Option<&Arc<Proxy>>,
+    real: Option<&Real>,
+    backends: [SocketAddr; 2],
+) -> Result<Daemon, Failure> {
     let (traffic, source) = match (real, proxy) {
         (Some(real), _) => (real.traffic(), real.source()),
         (None, Some(proxy)) => {
-            let pages = json!({ "demo": { "scrape": { "urls": [format!("http://{}/metrics", proxy.admin_addr())] } } });
+            let [first, second] = backends;
+            let urls = [proxy.admin_addr(), first, second].map(|at| format!("http://{at}/metrics"));
+            let pages = json!({ "demo": { "scrape": { "urls": urls } } });
             ("proxy".to_owned(), pages)
         }
         (None, None) => return Err(anyhow::anyhow!("no router stands").into()),
@@ -209,5 +219,6 @@ fn subscription() -> Subscription {
         custom_counts: Vec::new(),
         custom_gauges: Vec::new(),
         wants: Wants { requests: true, buckets: true, cpu: false, memory: false },
+        time_scale: 1.0,
     }
 }

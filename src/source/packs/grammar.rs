@@ -264,11 +264,11 @@ pub enum Kind {
     Native,
 }
 
-/// A level.
+/// A level; those named `cpu` and `memory` are read.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gauge {
-    /// Expression with `ARM`.
+    /// Expression with `ARM` where the arm's matchers go, in one of the forms of [`super::level`].
     pub of: String,
     /// Its unit.
     pub unit: String,
@@ -347,6 +347,9 @@ mod tests {
         let http = parse(include_str!("http.yaml")).unwrap();
         assert_eq!(http.params["status"].all().len(), 4);
         assert!(matches!(http.needs, Some(Needs::Any { ref any }) if any.len() == 3));
+        let kubernetes = parse(include_str!("kubernetes.yaml")).unwrap();
+        assert_eq!((kubernetes.gauges["memory"].floor.as_deref(), kubernetes.gauges["cpu"].unit.as_str()), (Some("10m"), "cores"));
+        assert_eq!((kubernetes.denominators.len(), kubernetes.every.as_deref()), (2, Some("30s")));
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! Query packs: which counters give the metrics on a stack, as data (PACKS 6). A new pack is one YAML file and no Rust.
 //! Read `http.yaml` first, then `grammar.rs`; `resolve.rs` turns a pack into questions.
+//!
+//! A rule may name several packs (`telemetry: [ envoy, kubernetes ]`). Of each quantity (requests with those whose client
+//! left, latency, CPU, memory) the first pack that gives it is read; of CPU and memory, which packs declare that an
+//! application need not show, the first whose series exist at set-up. Custom counts and gauges go by the first entry's arms.
 
+pub mod arms;
 pub mod grammar;
+pub mod level;
 pub mod resolve;
 pub mod select;
 
@@ -11,7 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Those compiled in: name and file.
-const BUILTIN: &[(&str, &str)] = &[("envoy", include_str!("envoy.yaml")), ("http", include_str!("http.yaml"))];
+const BUILTIN: &[(&str, &str)] =
+    &[("envoy", include_str!("envoy.yaml")), ("http", include_str!("http.yaml")), ("kubernetes", include_str!("kubernetes.yaml"))];
 
 /// Packs by name. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -92,7 +99,7 @@ mod tests {
     fn a_folder_adds_packs_and_reports_every_broken_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("mine.yaml"), "pack: mine\nidentity: [pod]\narm: { pod: '{pod}' }\n").unwrap();
-        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "http", "mine"]);
+        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "http", "kubernetes", "mine"]);
         std::fs::write(dir.path().join("a.yaml"), "pack: a\n").unwrap();
         std::fs::write(dir.path().join("b.yaml"), "pack: [\n").unwrap();
         let problems = Packs::with_folder(dir.path()).unwrap_err();

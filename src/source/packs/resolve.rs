@@ -1,7 +1,9 @@
 //! From a pack, a rule's telemetry entry and two workloads to questions a source can ask. Sans I/O: where a choice depends
 //! on what exists (`[candidates]`), [`Resolver::next`] says what to look up and [`Resolver::answer`] takes what was found.
 
+use super::arms::{Tells, arm_template};
 use super::grammar::{ArmValue, CountsRule, Form, Kind, Latency, OneOrMany, Outcome, Pack, Role, Start, Vanishes};
+use super::level::{self, Level, LevelAsked, What};
 use super::select::{Matcher, Select, anchored, matchers};
 use crate::model::{Arm, PerArm, rule};
 use crate::source::{Subscription, Wants};
@@ -99,6 +101,8 @@ pub struct Asked {
     pub identity: Vec<String>,
     /// Labels that together name an arm.
     pub arm_labels: Vec<String>,
+    /// How each of them tells.
+    pub tells: Vec<Tells>,
     /// Their values, one set per arm.
     pub arms: PerArm<Vec<String>>,
     /// Further matchers of the rule.
@@ -109,6 +113,8 @@ pub struct Asked {
     pub falls_prove_restart: bool,
     /// The questions.
     pub questions: Vec<Question>,
+    /// CPU and memory.
+    pub levels: Vec<LevelAsked>,
 }
 
 impl Asked {
@@ -120,14 +126,39 @@ impl Asked {
             .map(|q| format!("{:?}|{:?}|{}", q.group, q.keep, q.selects.iter().map(|(s, m)| format!("{s}{m:?};")).collect::<String>()))
             .collect();
         let extra: Vec<String> = self.extra.iter().map(ToString::to_string).collect();
-        format!("{}|{:?}|{:?}|{extra:?}|{questions:?}", self.pack, self.identity, self.arm_labels)
+        format!("{}|{:?}|{:?}|{:?}|{extra:?}|{questions:?}|{:?}", self.pack, self.identity, self.arm_labels, self.tells, self.levels)
     }
 
     /// Matchers of both arms of these entries; more than asked for where label values cross (the caller keeps exact ones).
     pub fn arm_matchers<'a>(&self, arms: impl IntoIterator<Item = &'a PerArm<Vec<String>>>) -> Vec<Matcher> {
-        let arms: Vec<&PerArm<Vec<String>>> = arms.into_iter().collect();
-        let values = |at: usize| arms.iter().flat_map(move |a| Arm::BOTH.map(|arm| a[arm].get(at).map_or("", String::as_str)));
-        self.arm_labels.iter().enumerate().map(|(at, label)| Matcher::any_of(label, &values(at).collect::<Vec<_>>())).collect()
+        let arms: Vec<&Vec<String>> = arms.into_iter().flat_map(|a| [&a.baseline, &a.canary]).collect();
+        self.matchers_of(&arms)
+    }
+
+    /// Matchers of one arm.
+    pub fn matchers_of_arm(&self, arm: Arm) -> Vec<Matcher> {
+        self.matchers_of(&[&self.arms[arm]])
+    }
+
+    fn matchers_of(&self, arms: &[&Vec<String>]) -> Vec<Matcher> {
+        let one = |(at, (label, tells)): (usize, (&String, &Tells))| {
+            let values: Vec<&str> = arms.iter().map(|a| a.get(at).map_or("", String::as_str)).collect();
+            tells.matcher(label, &values)
+        };
+        self.arm_labels.iter().zip(&self.tells).enumerate().map(one).collect()
+    }
+
+    /// Is a row with these labels of this arm?
+    pub fn is_arm<'a>(&self, arm: Arm, label: impl Fn(&str) -> &'a str) -> bool {
+        let labels = self.arm_labels.iter().zip(&self.tells).zip(&self.arms[arm]);
+        labels.into_iter().all(|((name, tells), value)| tells.of(label(name)) == value)
+    }
+
+    /// Labels of a level per process: whose it is, and of which arm.
+    pub fn level_labels(&self) -> Vec<String> {
+        let mut labels = self.identity.clone();
+        labels.extend(self.arm_labels.iter().filter(|l| !self.identity.contains(l)).cloned());
+        labels
     }
 }
 
@@ -177,6 +208,9 @@ pub struct Resolver {
     targets: PerArm<rule::Target>,
     custom_counts: Vec<rule::CustomCounts>,
     entries: Vec<Entry>,
+    /// Positions of the entries that give a level, in order; the first whose series exist is read.
+    levels: BTreeMap<What, Vec<usize>>,
+    scale: f64,
     /// Sentences for the operator.
     pub warnings: Vec<String>,
     /// A choice was made without a series to go by: make it again once there is one.
@@ -191,6 +225,8 @@ impl Resolver {
             targets: wanted.arms.clone(),
             custom_counts: wanted.custom_counts.clone(),
             entries: Vec::new(),
+            levels: BTreeMap::new(),
+            scale: wanted.time_scale,
             warnings: Vec::new(),
             guessed: false,
         };
@@ -202,6 +238,7 @@ impl Resolver {
                     missing.requests &= !entry.wants.requests;
                     missing.buckets &= !entry.wants.buckets;
                     resolver.warnings.extend(entry.remarks());
+                    resolver.offer_levels(&entry, wanted.wants)?;
                     resolver.entries.push(entry);
                 }
                 Err(why) => refused.push(why),
@@ -212,8 +249,47 @@ impl Resolver {
             return Err(refused.join("; "));
         }
         resolver.warnings.append(&mut refused);
+        missing.cpu &= !resolver.levels.contains_key(&What::Cpu);
+        missing.memory &= !resolver.levels.contains_key(&What::Memory);
         resolver.warn_missing(missing);
         Ok(resolver)
+    }
+
+    /// Notes which levels the entry to be added next can give.
+    fn offer_levels(&mut self, entry: &Entry, wants: Wants) -> Result<(), String> {
+        for what in What::ALL {
+            let wanted = if what == What::Cpu { wants.cpu } else { wants.memory };
+            if wanted && entry.pack.gauges.contains_key(what.name()) {
+                if entry.params_settled() {
+                    entry.level(what, 1.0)?; // a level that cannot be read is said at once
+                }
+                self.levels.entry(what).or_default().push(self.entries.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// The level to look for next: several entries offer it.
+    fn open_level(&self) -> Option<(What, usize)> {
+        self.levels.iter().find(|(_, offers)| offers.len() > 1).map(|(what, offers)| (*what, offers[0]))
+    }
+
+    /// Which pack gives which quantity, where the rule names several.
+    pub fn shares(&self) -> Option<String> {
+        if self.entries.len() < 2 {
+            return None;
+        }
+        let of = |at: usize| {
+            let entry = &self.entries[at];
+            let counts = [(entry.wants.requests, "requests"), (entry.wants.buckets, "latency")];
+            let level = |what: &What| self.levels.get(what).is_some_and(|offers| offers[..1] == [at]);
+            let levels = What::ALL.iter().filter(|w| level(w)).map(|w| w.name());
+            let all: Vec<&str> = counts.into_iter().filter(|(there, _)| *there).map(|(_, what)| what).chain(levels).collect();
+            let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
+            format!("{all} from pack {}", entry.pack.pack)
+        };
+        let all: Vec<String> = (0..self.entries.len()).map(of).collect();
+        Some(format!("of each quantity the first pack that gives it is read: {}", all.join("; ")))
     }
 
     fn warn_missing(&mut self, missing: Wants) {
@@ -233,7 +309,10 @@ impl Resolver {
     pub fn next(&self) -> Result<Option<Probe>, String> {
         match self.entries.iter().find_map(|e| e.open.first().map(|open| (e, open))) {
             Some((entry, open)) => entry.probe(open, &self.targets).map(Some),
-            None => Ok(None),
+            None => match self.open_level() {
+                Some((what, at)) => self.entries[at].level_probe(what, &self.targets).map(Some),
+                None => Ok(None),
+            },
         }
     }
 
@@ -242,6 +321,15 @@ impl Resolver {
         if let Some(entry) = self.entries.iter_mut().find(|e| !e.open.is_empty()) {
             let open = entry.open.remove(0);
             self.guessed |= !entry.choose(&open, found);
+        } else if let Some((what, at)) = self.open_level() {
+            let there = self.entries[at].level(what, 1.0).is_ok_and(|asked| found.contains(&asked.level.select.name));
+            if let Some(offers) = self.levels.get_mut(&what) {
+                if there {
+                    offers.truncate(1);
+                } else {
+                    offers.remove(0);
+                }
+            }
         }
     }
 
@@ -253,8 +341,11 @@ impl Resolver {
         let mut all = Vec::new();
         for (at, entry) in self.entries.iter().enumerate() {
             let custom = if at == 0 { self.custom_counts.as_slice() } else { &[] };
-            let asked = entry.asked(&self.targets, custom)?;
-            if !asked.questions.is_empty() {
+            let mut asked = entry.asked(&self.targets, custom)?;
+            for (what, _) in self.levels.iter().filter(|(_, offers)| offers.first() == Some(&at)) {
+                asked.levels.push(entry.level(*what, self.scale)?);
+            }
+            if !asked.questions.is_empty() || !asked.levels.is_empty() {
                 all.push(asked);
             }
         }
@@ -293,8 +384,14 @@ impl Entry {
     /// Arm labels first, for everything else is asked with the arm's matchers; then metrics, then labels of classes.
     fn open_choices(&mut self, params: Vec<String>) -> Result<(), String> {
         let in_arm = |p: &String| self.pack.arm.keys().any(|label| label.contains(&format!("{{{p}}}")));
-        let (arm, other): (Vec<String>, Vec<String>) = params.into_iter().partition(in_arm);
+        let (arm, mut other): (Vec<String>, Vec<String>) = params.into_iter().partition(in_arm);
         self.open.extend(arm.into_iter().map(Open::Param));
+        if self.sources().is_empty() {
+            // parameters of counts that nobody wants from here: nothing to look them up on
+            for param in other.drain(..) {
+                self.choose(&Open::Param(param), &BTreeSet::new());
+            }
+        }
         for (name, from) in self.sources() {
             match from.all() {
                 [one] => {
@@ -323,18 +420,63 @@ impl Entry {
     fn remarks(&self) -> Vec<String> {
         let name = &self.pack.pack;
         let mut out = Vec::new();
-        if !self.pack.blind_to.is_empty() {
+        if !self.pack.blind_to.is_empty() && (self.wants.requests || self.wants.buckets) {
             out.push(format!("pack {name} cannot see: {}", self.pack.blind_to.join(", ")));
         }
         if self.pack.counts.values().any(|c| c.role == Role::Orphans) {
             out.push(format!("pack {name}: orphans are not read by this build: errors the mesh ascribes to no workload are not shown"));
         }
-        let unread =
-            [(!self.pack.gauges.is_empty(), "gauges"), (!self.pack.events.is_empty(), "events"), (!self.pack.states.is_empty(), "states")];
-        for what in unread.into_iter().filter(|(there, _)| *there).map(|(_, what)| what) {
-            out.push(format!("pack {name}: {what} are not read by this build"));
+        if self.tells_by_pod_name() {
+            out.push(format!(
+                "pack {name} knows pods by their names (this build does not watch pods): every pod with a fresh sample counts as ready"
+            ));
+        }
+        let other_gauges = self.pack.gauges.keys().any(|g| What::ALL.iter().all(|w| w.name() != g));
+        let unread = [
+            (other_gauges, "gauges other than cpu and memory"),
+            (!self.pack.denominators.is_empty(), "denominators"),
+            (!self.pack.events.is_empty(), "events"),
+            (!self.pack.states.is_empty(), "states"),
+        ];
+        let unread: Vec<&str> = unread.into_iter().filter(|(there, _)| *there).map(|(_, what)| what).collect();
+        if !unread.is_empty() {
+            out.push(format!("pack {name}: {} are not read by this build", unread.join(", ")));
         }
         out
+    }
+
+    fn tells_by_pod_name(&self) -> bool {
+        self.pack.arm.values().any(|value| matches!(value, ArmValue::Both(v) if arm_template(v).1 == Tells::Pods))
+    }
+
+    fn params_settled(&self) -> bool {
+        self.pack.params.keys().all(|name| self.params.contains_key(name))
+    }
+
+    /// A level with its parameters filled in and the rule's extra matchers; `scale`: how fast the method's clock runs.
+    fn level(&self, what: What, scale: f64) -> Result<LevelAsked, String> {
+        let said = |why: String| format!("pack {}: gauge {}: {why}", self.pack.pack, what.name());
+        let gauge = self.pack.gauges.get(what.name()).ok_or_else(|| said("there is none".to_owned()))?;
+        // ARM is no parameter: it stays for the reader of levels
+        let text = self.fill(&gauge.of.replace("{ARM", "{ ARM"), None)?;
+        let mut level = Level::parse(&text).map_err(said)?.scaled(scale);
+        level.select = level.select.with(&self.extra);
+        let mut labels = self.pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<Vec<_>, _>>()?;
+        labels.extend(self.arm_labels()?);
+        if let Some(dropped) = level.drops(&labels) {
+            let why = format!("its max by ({}) drops the label {dropped:?}, by which pods and arms are told apart", level.each.join(", "));
+            return Err(said(why));
+        }
+        let window = |text: &String| level::duration(text).ok_or_else(|| said(format!("{text:?} is no duration such as 10m")));
+        let floor = gauge.floor.as_ref().map(window).transpose()?.map(|window| level::scaled(window, scale));
+        Ok(LevelAsked { what, level, floor, every: self.pack.every.as_ref().map(window).transpose()? })
+    }
+
+    fn level_probe(&self, what: What, targets: &PerArm<rule::Target>) -> Result<Probe, String> {
+        let select = self.level(what, 1.0)?.level.select;
+        let mut all = select.matchers;
+        all.extend(self.matchers(targets)?);
+        Ok(Probe::Metrics { names: vec![select.name], matchers: all })
     }
 
     fn probe(&self, open: &Open, targets: &PerArm<rule::Target>) -> Result<Probe, String> {
@@ -416,11 +558,25 @@ impl Entry {
     }
 
     fn arm_values(&self, arm: Arm, targets: &PerArm<rule::Target>) -> Result<Vec<String>, String> {
-        let template = |value: &ArmValue| match value {
-            ArmValue::Both(both) => both.clone(),
-            ArmValue::Each { baseline, canary } => PerArm { baseline: baseline.clone(), canary: canary.clone() }[arm].clone(),
+        let value = |value: &ArmValue| {
+            let template = match value {
+                ArmValue::Both(both) => both,
+                ArmValue::Each { baseline, canary } => PerArm { baseline, canary }[arm],
+            };
+            let (template, tells) = arm_template(template);
+            let filled = normalised(&self.fill(template, Some(&targets[arm]))?);
+            tells.check(&filled).map_err(|why| format!("pack {}: {why}", self.pack.pack))?;
+            Ok(filled)
         };
-        self.pack.arm.values().map(|value| self.fill(&template(value), Some(&targets[arm])).map(|v| normalised(&v))).collect()
+        self.pack.arm.values().map(value).collect()
+    }
+
+    fn tells(&self) -> Vec<Tells> {
+        let of = |value: &ArmValue| match value {
+            ArmValue::Both(both) => arm_template(both).1,
+            ArmValue::Each { .. } => Tells::Value,
+        };
+        self.pack.arm.values().map(of).collect()
     }
 
     fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Vec<String>>, String> {
@@ -442,11 +598,13 @@ impl Entry {
             pack: self.telemetry.pack.clone(),
             identity: self.pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<_, _>>()?,
             arm_labels: self.arm_labels()?,
+            tells: self.tells(),
             arms: self.arms(targets)?,
             extra: self.extra.clone(),
             start: self.pack.start.clone(),
             falls_prove_restart: self.pack.vanishes == Vanishes::Never,
             questions: Vec::new(),
+            levels: Vec::new(),
         })
     }
 
@@ -537,16 +695,17 @@ fn variant(pack: &Arc<Pack>, wanted: Option<&str>) -> Result<Arc<Pack>, String> 
 /// What the grammar knows and this build does not carry out.
 fn not_run(pack: &Pack) -> Result<(), String> {
     let name = &pack.pack;
-    let functions = ["pods()", "pod-ips()", "pod-name("];
     let values = pack.arm.iter().flat_map(|(label, value)| match value {
-        ArmValue::Both(v) => vec![(label, v)],
-        ArmValue::Each { baseline, canary } => vec![(label, baseline), (label, canary)],
+        ArmValue::Both(v) => vec![(label, v, arm_template(v).1)],
+        // one template each: functions would have to agree
+        ArmValue::Each { baseline, canary } => vec![(label, baseline, Tells::Value), (label, canary, Tells::Value)],
     });
-    for (label, value) in values {
-        if let Some(function) = functions.iter().find(|f| value.contains(*f)) {
+    let functions = ["pods(", "pod-ips(", "pod-name("];
+    for (label, value, tells) in values {
+        if let Some(function) = functions.iter().find(|f| tells == Tells::Value && value.contains(*f)) {
             return Err(format!(
-                "pack {name} tells the arms apart by {label}: {function}, which this build does not carry out: give the telemetry entry \
-                 an `arm:` with label values, such as arm: {{ version: '{{version}}' }}"
+                "pack {name} tells the arms apart by {label}: {function}), which this build does not carry out here: give the \
+                 telemetry entry an `arm:` with label values, such as arm: {{ version: '{{version}}' }}"
             ));
         }
     }

@@ -1,12 +1,12 @@
-//! The baseline's past: raw counters by `query_range`, one series per process, differenced by the same code as ticks.
+//! The baseline's past: raw counters by `query_range`, one series per process, differenced by the same code as ticks; and
+//! CPU, memory and the rule's own gauges per process, for the A/A series and the load (`past_levels.rs`).
 
-use super::client::{Client, Query};
-use super::planner;
-use super::{SCRAPE_ASSUMED, whole};
+use super::client::{Client, Lease, Query};
+use super::{SCRAPE_ASSUMED, past_levels, planner, whole};
 use crate::model::{Arm, Buckets, Counts, History, PerArm, Reading, Timestamp};
 use crate::source::packs::Packs;
-use crate::source::packs::resolve::{Asked, Question};
-use crate::source::packs::select::Matcher;
+use crate::source::packs::resolve::{Asked, Group, Question};
+use crate::source::past::PastLevels;
 use crate::source::tracker::{Place, Tracker};
 use crate::source::{SourceError, Subscription};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) struct Span {
 
 impl Span {
     /// Steps, without the one that only primes.
-    fn steps(self) -> u32 {
+    pub(super) fn steps(self) -> u32 {
         let interval = self.interval.as_millis().max(1);
         u32::try_from(self.length.as_millis() / interval).unwrap_or(STEPS_MAX).min(STEPS_MAX)
     }
@@ -32,6 +32,19 @@ impl Span {
     /// `query_range` takes whole seconds: the grid ends at the last one.
     fn start(self) -> Timestamp {
         self.end.floor_to(Duration::from_secs(1)) - self.interval * self.steps()
+    }
+
+    /// The step a point belongs to, of those after the one that only primes.
+    pub(super) fn step_of(self, t: f64) -> Option<usize> {
+        let steps = (t - self.start().as_secs_f64()) / self.interval.as_secs_f64();
+        // half a step is nobody's: points lie on the grid
+        (steps > 0.5 && steps < f64::from(self.steps()) + 0.5).then(|| steps.round() as usize - 1)
+    }
+
+    /// One expression over the whole stretch.
+    pub(super) async fn ask(self, client: &Client, query: String) -> Result<Lease<'_>, SourceError> {
+        let query = Query::Range { query, start: self.start(), end: self.end, step: self.interval };
+        client.ask(&query).await.and_then(whole).map_err(|fault| fault.into_error(client.url(), query.text()))
     }
 }
 
@@ -62,17 +75,43 @@ pub(super) async fn read(
             }
         }
     }
-    let scrape = span.interval.max(SCRAPE_ASSUMED);
-    let tracker = Tracker::new(wanted, resolved.asked, bounds_ms.to_vec(), scrape);
-    Ok(differenced(tracker, &mut series, span, bounds_ms.len()))
+    let gauges = past_levels::read(client, wanted, &resolved.asked, span, &processes(&series, span)).await;
+    let counts = differenced(tracker(wanted, resolved.asked, bounds_ms, span), &mut series, span, bounds_ms.len());
+    Ok(History { requests: counts.requests, buckets: counts.buckets, custom_counts: counts.custom_counts, ..gauges })
+}
+
+/// Requests alone, at the steps of another stretch; what the series of `asked` gave.
+pub(super) async fn requests(client: &Client, wanted: &Subscription, asked: &[Asked], span: Span) -> Result<History, SourceError> {
+    let mut series = Vec::new();
+    for (entry, one) in asked.iter().enumerate() {
+        for (at, question) in one.questions.iter().enumerate().filter(|(_, q)| q.group == Group::Requests) {
+            for select in 0..question.selects.len() {
+                let place = Place { entry, question: at, select, arm: Arm::Baseline };
+                series.extend(read_one(client, one, question, place, span).await?);
+            }
+        }
+    }
+    Ok(differenced(tracker(wanted, asked.to_vec(), &[], span), &mut series, span, 0))
+}
+
+fn tracker(wanted: &Subscription, asked: Vec<Asked>, bounds_ms: &[f64], span: Span) -> Tracker {
+    Tracker::new(wanted, asked, bounds_ms.to_vec(), span.interval.max(SCRAPE_ASSUMED))
+}
+
+/// Which processes of the first entry were there at which step.
+fn processes(series: &[Series], span: Span) -> PastLevels {
+    let mut past = PastLevels::new(span.steps() as usize);
+    for one in series.iter().filter(|s| s.place.entry == 0 && s.place.question == 0) {
+        for step in one.points.iter().filter_map(|(t, _)| span.step_of(*t)) {
+            past.set(&one.process, step, 1.0);
+        }
+    }
+    past
 }
 
 async fn read_one(client: &Client, asked: &Asked, question: &Question, place: Place, span: Span) -> Result<Vec<Series>, SourceError> {
-    let baseline: Vec<Matcher> =
-        asked.arm_labels.iter().zip(&asked.arms.baseline).map(|(label, value)| Matcher::any_of(label, &[value])).collect();
-    let text = planner::sum(asked, question, &question.selects[place.select].0.with(&baseline));
-    let query = Query::Range { query: text, start: span.start(), end: span.end, step: span.interval };
-    let rows = client.ask(&query).await.and_then(whole).map_err(|fault| fault.into_error(client.url(), query.text()))?;
+    let text = planner::sum(asked, question, &question.selects[place.select].0.with(&asked.matchers_of_arm(Arm::Baseline)));
+    let rows = span.ask(client, text).await?;
     let one = |row: super::decoder::RowRef<'_>| Series {
         place,
         process: planner::process_name(&asked.identity, &row),

@@ -3,11 +3,13 @@
 
 use super::client::{Client, Lease, Query};
 use super::decoder::Fault;
-use super::planner::{self, Batch, Member};
+use super::planner::{self, Batch};
 use crate::model::{Arm, BOUNDS_MAX, PerArm, Timestamp};
 use crate::source::packs::Packs;
+use crate::source::packs::level::LevelAsked;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question, Resolver};
-use crate::source::tracker::bound_ms;
+use crate::source::packs::select::{Matcher, Select};
+use crate::source::tracker::{NATIVE_ONLY, bound_ms};
 use crate::source::{SetUp, SourceError, Subscription};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,6 +47,7 @@ pub(super) async fn resolve(client: &Client, packs: &Packs, wanted: &Subscriptio
         resolver.answer(&found);
     }
     let asked = resolver.finish().map_err(SourceError::Unusable)?;
+    resolver.warnings.extend(resolver.shares());
     let mut native_only = false;
     for one in &asked {
         native_only |= native(client, one, at).await?;
@@ -77,22 +80,24 @@ pub(super) async fn set_up(
     let resolved = resolve(client, packs, wanted, at).await?;
     let mut set_up = SetUp { warnings: resolved.warnings, ..SetUp::default() };
     if resolved.native_only {
-        set_up.warnings.push(
-            "the latency histogram exists in native form only, which is not read: set always_scrape_classic_histograms for its job"
-                .to_owned(),
-        );
+        set_up.warnings.push(NATIVE_ONLY.to_owned());
     }
     let mut settle = None;
     for (entry, asked) in resolved.asked.iter().enumerate() {
-        let batch = planner::batches([(Member { key: wanted.key, entry }, asked)]);
+        let batch = planner::batches([(wanted.key, entry, asked)], |_| true);
         set_up.queries.extend(batch.iter().flat_map(Batch::queries).map(|(_, text)| text));
         for question in &asked.questions {
             look_at(client, asked, question, at, &mut set_up).await?;
         }
-        if let Some(first) = asked.questions.first() {
-            let measured = measure(client, asked, first, at).await?;
+        let counted = asked.questions.first().map(|q| planner::counted(q, &q.selects[0].0));
+        let levels = asked.levels.first().map(|l| l.level.select.clone());
+        for select in [counted, levels].into_iter().flatten() {
+            let measured = measure(client, asked, &select, at).await?;
             set_up.scrape_interval = set_up.scrape_interval.max(measured.scrape);
             settle = settle.max(measured.settle);
+        }
+        for level in &asked.levels {
+            look_at_level(client, asked, level, at, &mut set_up).await?;
         }
     }
     look_at_gauges(client, &resolved.asked, wanted, at, &mut set_up).await?;
@@ -100,6 +105,51 @@ pub(super) async fn set_up(
         set_up.warnings.push(format!("no scrape interval could be measured: fewer than three samples in {MEASURED}"));
     }
     Ok((set_up, settle))
+}
+
+/// Which arm has series of a level, and whether its window holds enough scrapes.
+async fn look_at_level(client: &Client, asked: &Asked, level: &LevelAsked, at: Timestamp, set_up: &mut SetUp) -> Result<(), SourceError> {
+    let select = level.level.select.with(&asked.arm_matchers([&asked.arms]));
+    warn_of_missing(client, asked, &select, at, &mut set_up.warnings).await?;
+    if let (Some(window), Some(scrape)) = (level.level.rate, set_up.scrape_interval)
+        && window < scrape * 2
+    {
+        let what = level.what.name();
+        set_up.warnings.push(format!("{what} is a rate over {window:?}, and scraped every {scrape:?}: it needs two samples to be seen"));
+    }
+    // where the largest of several series counts, a second job changes nothing
+    if level.level.each.is_empty() { refuse_doubles(client, asked, &select.to_string(), at).await } else { Ok(()) }
+}
+
+/// A sentence for each arm without series.
+async fn warn_of_missing(
+    client: &Client,
+    asked: &Asked,
+    select: &Select,
+    at: Timestamp,
+    warnings: &mut Vec<String>,
+) -> Result<PerArm<bool>, SourceError> {
+    let by = planner::labels(&asked.arm_labels);
+    let rows = ask(client, &Query::Instant(format!("count by ({by}) ({select})"), at)).await?;
+    let there = PerArm::from_fn(|arm| rows.rows().any(|row| asked.is_arm(arm, |label| row.label(label))));
+    for arm in Arm::BOTH.into_iter().filter(|arm| !there[*arm]) {
+        warnings.push(format!("{}: no series of {} yet for {}", arm.name(), select.name, planner::arm_text(asked, arm)));
+    }
+    Ok(there)
+}
+
+/// Counts of the rule's own whose series exist but do not have the labels that tell the arms apart.
+async fn refuse_without_labels(client: &Client, asked: &Asked, select: &Select, at: Timestamp) -> Result<(), SourceError> {
+    let by = planner::labels(&asked.arm_labels);
+    let rows = ask(client, &Query::Instant(format!("group by ({by}) ({select})"), at)).await?;
+    let dropped = asked.arm_labels.iter().find(|label| rows.rows().all(|row| row.label(label).is_empty()));
+    match dropped.filter(|_| rows.rows().next().is_some()) {
+        Some(label) => Err(SourceError::Unusable(format!(
+            "custom counts: {select} has series, but none with the label {label:?}: it cannot be told whose they are; count a metric that \
+             has it, or give the telemetry entry another `arm:`"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Which arm has series, which bounds, and whether a process is scraped twice.
@@ -110,17 +160,10 @@ async fn look_at(client: &Client, asked: &Asked, question: &Question, at: Timest
         set_up.bounds_ms = common(&bounds, &mut set_up.warnings);
     }
     let counted = planner::counted(question, &select);
-    let by = planner::labels(&asked.arm_labels);
-    let query = Query::Instant(format!("count by ({by}) ({counted})"), at);
-    let rows = ask(client, &query).await?;
-    for arm in Arm::BOTH {
-        let there = rows.rows().any(|row| of_arm(asked, arm, |label| row.label(label)));
-        if !there {
-            let name = counted.name.as_str();
-            set_up.warnings.push(format!("{}: no series of {name} yet for {}", arm.name(), planner::arm_text(asked, arm)));
-        }
+    let there = warn_of_missing(client, asked, &counted, at, &mut set_up.warnings).await?;
+    if matches!(question.group, Group::Custom(_)) && !there.baseline && !there.canary {
+        refuse_without_labels(client, asked, &question.selects[0].0, at).await?;
     }
-    drop(rows);
     refuse_doubles(client, asked, &counted.to_string(), at).await
 }
 
@@ -167,17 +210,13 @@ async fn refuse_doubles(client: &Client, asked: &Asked, counted: &str, at: Times
     )))
 }
 
-fn of_arm<'a>(asked: &Asked, arm: Arm, label: impl Fn(&str) -> &'a str) -> bool {
-    asked.arm_labels.iter().zip(&asked.arms[arm]).all(|(name, value)| label(name) == value)
-}
-
 /// Finite bounds of each arm's buckets, ms.
 async fn bounds(client: &Client, asked: &Asked, question: &Question, at: Timestamp) -> Result<PerArm<BTreeSet<u64>>, SourceError> {
     let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
     let by = planner::labels(asked.arm_labels.iter().chain(&question.keep));
     let rows = ask(client, &Query::Instant(format!("group by ({by}) ({select})"), at)).await?;
     Ok(PerArm::from_fn(|arm| {
-        let of_arm = rows.rows().filter(|row| of_arm(asked, arm, |label| row.label(label)));
+        let of_arm = rows.rows().filter(|row| asked.is_arm(arm, |label| row.label(label)));
         let bounds = of_arm.filter_map(|row| bound_ms(row.label("le"), question.unit_ms));
         bounds.filter(|b| b.is_finite() && *b >= 0.0).map(f64::to_bits).collect()
     }))
@@ -206,9 +245,8 @@ struct Measured {
 
 /// The scrape interval of the slowest process, from the times of raw samples; and how long scrapes take, which is how long
 /// after a tick its samples are all there.
-async fn measure(client: &Client, asked: &Asked, question: &Question, at: Timestamp) -> Result<Measured, SourceError> {
-    let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
-    let window = format!("{}[{MEASURED}]", planner::counted(question, &select));
+async fn measure(client: &Client, asked: &Asked, select: &Select, at: Timestamp) -> Result<Measured, SourceError> {
+    let window = format!("{}[{MEASURED}]", select.with(&asked.arm_matchers([&asked.arms])));
     let rows = ask(client, &Query::Instant(window, at)).await?;
     let mut processes: BTreeMap<String, Duration> = BTreeMap::new();
     let mut jobs: BTreeSet<String> = BTreeSet::new();
@@ -223,7 +261,7 @@ async fn measure(client: &Client, asked: &Asked, question: &Question, at: Timest
     let mut measured = Measured { scrape: processes.into_values().max(), settle: None };
     jobs.remove("");
     if !jobs.is_empty() {
-        let job = crate::source::packs::select::Matcher::any_of("job", &jobs.iter().map(String::as_str).collect::<Vec<_>>());
+        let job = Matcher::any_of("job", &jobs.iter().map(String::as_str).collect::<Vec<_>>());
         let query = format!("quantile(0.99, max_over_time(scrape_duration_seconds{{{job}}}[{MEASURED}]))");
         let rows = ask(client, &Query::Instant(query, at)).await?;
         let longest = rows.rows().next().and_then(|row| row.value()).filter(|s| s.is_finite() && *s >= 0.0);

@@ -9,6 +9,7 @@ pub mod client;
 pub mod decoder;
 mod history;
 mod lookup;
+mod past_levels;
 mod planner;
 
 use super::tracker::Tracker;
@@ -17,7 +18,7 @@ use crate::model::{Arm, Blind, History, PerArm, Reading, Timestamp};
 use client::{Client, Lease, Query};
 use decoder::Fault;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use planner::{Batch, Member, Purpose};
+use planner::{Batch, Member, Part, Purpose};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ use std::time::Duration;
 
 /// How long a subscription whose query the server refuses is left out.
 const QUARANTINE: Duration = Duration::from_secs(300);
+/// Anything shorter than a tick: what failed at one is asked again at the next.
+const TICK_LEAST: Duration = Duration::from_millis(1);
 /// Scrape interval assumed until one is measured: the usual one of mesh proxies.
 const SCRAPE_ASSUMED: Duration = Duration::from_secs(15);
 /// Settle delay until one is measured.
@@ -111,6 +114,8 @@ struct Subscribed {
     again: Option<(Timestamp, Duration)>,
     /// Left out until then, and why.
     quarantine: Option<(Timestamp, Trouble)>,
+    /// Levels of these entries are left out until then, and why; their counts are read.
+    level_quarantine: BTreeMap<usize, (Timestamp, Trouble)>,
     /// Of this tick.
     trouble: Option<Trouble>,
     /// Custom gauges of this tick.
@@ -169,9 +174,9 @@ impl Prometheus {
         let live = self.subscribed.iter().filter(|(_, s)| s.askable(at));
         let entries = live.flat_map(|(key, s)| {
             let asked = s.tracker.as_ref().map_or_else(Vec::new, Tracker::asked);
-            asked.into_iter().enumerate().map(|(entry, asked)| (Member { key: *key, entry }, asked))
+            asked.into_iter().enumerate().map(|(entry, asked)| (*key, entry, asked))
         });
-        let mut todo: VecDeque<Batch> = planner::batches(entries).into();
+        let mut todo: VecDeque<Batch> = planner::batches(entries, |member| !self.kept_out(member, at)).into();
         while !todo.is_empty() {
             let round: Vec<Batch> = todo.drain(..).collect();
             for (batch, fault) in self.ask_round(&round, at).await {
@@ -204,7 +209,8 @@ impl Prometheus {
         }
         drop(answers);
         for (which, batch) in round.iter().enumerate() {
-            if faults.contains_key(&which) {
+            // levels need no starts
+            if faults.contains_key(&which) || batch.part() == Part::Levels {
                 continue;
             }
             if let Err(fault) = read_starts(client, batch, subscribed, at).await {
@@ -214,10 +220,19 @@ impl Prometheus {
         faults.into_iter().map(|(which, fault)| (round[which].clone(), fault)).collect()
     }
 
+    /// Levels that were refused lately; counts in quarantine keep their whole subscription out.
+    fn kept_out(&self, member: Member, at: Timestamp) -> bool {
+        let kept = |s: &Subscribed| s.level_quarantine.get(&member.entry).is_some_and(|(until, _)| at < *until);
+        member.part == Part::Levels && self.subscribed.get(&member.key).is_some_and(kept)
+    }
+
     fn forget(&mut self, batch: &Batch) {
         for member in &batch.members {
             if let Some(tracker) = self.subscribed.get_mut(&member.key).and_then(|s| s.tracker.as_mut()) {
-                tracker.forget(member.entry);
+                match member.part {
+                    Part::Counts => tracker.forget(member.entry),
+                    Part::Levels => tracker.forget_levels(member.entry),
+                }
             }
         }
     }
@@ -226,11 +241,20 @@ impl Prometheus {
         for member in &batch.members {
             let Some(subscribed) = self.subscribed.get_mut(&member.key) else { continue };
             let trouble = Trouble::of(fault);
-            if matches!(fault, Fault::Rejected(_) | Fault::TooLarge(_)) {
+            let keep_out = matches!(fault, Fault::Rejected(_) | Fault::TooLarge(_)).then_some(at + QUARANTINE);
+            if keep_out.is_some() {
                 tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query left out for {QUARANTINE:?}");
-                subscribed.quarantine = Some((at + QUARANTINE, trouble.clone()));
             }
-            subscribed.trouble = Some(trouble);
+            match member.part {
+                Part::Counts => {
+                    subscribed.quarantine = keep_out.map(|until| (until, trouble.clone())).or(subscribed.quarantine.take());
+                    subscribed.trouble = Some(trouble);
+                }
+                Part::Levels => {
+                    // this tick at least
+                    subscribed.level_quarantine.insert(member.entry, (keep_out.unwrap_or(at + TICK_LEAST), trouble));
+                }
+            }
         }
     }
 
@@ -308,6 +332,15 @@ fn route(batch: &Batch, purpose: Purpose, rows: &Lease<'_>, subscribed: &mut BTr
                         tracker.sampled(place.entry, *arm, &process, sampled);
                     }
                 }
+                Purpose::Level(at) | Purpose::Floor(at) | Purpose::LevelSampled(at) => {
+                    let Some(levels) = tracker.level(place.entry, at) else { continue };
+                    match (purpose, Timestamp::from_secs_f64(value)) {
+                        (Purpose::Floor(_), _) => levels.floor(*arm, &process, value),
+                        (Purpose::LevelSampled(_), Some(sampled)) => levels.sampled(*arm, &process, sampled),
+                        (Purpose::LevelSampled(_), None) => {}
+                        _ => levels.value(*arm, &process, value),
+                    }
+                }
             }
         }
     }
@@ -316,7 +349,7 @@ fn route(batch: &Batch, purpose: Purpose, rows: &Lease<'_>, subscribed: &mut BTr
 /// Asks the starts of processes that fell or are new, and only of those.
 async fn read_starts(client: &Client, batch: &Batch, subscribed: &mut BTreeMap<u64, Subscribed>, at: Timestamp) -> Result<(), Fault> {
     let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for Member { key, entry } in &batch.members {
+    for Member { key, entry, .. } in &batch.members {
         if let Some(tracker) = subscribed.get(key).and_then(|s| s.tracker.as_ref()) {
             wanted.extend(tracker.wants_start(*entry).into_iter().map(|p| (p.to_owned(), planner::process_labels(p))));
         }
@@ -326,7 +359,7 @@ async fn read_starts(client: &Client, batch: &Batch, subscribed: &mut BTreeMap<u
     for row in rows.rows() {
         let process = batch.process(&row);
         let Some(start) = row.value().and_then(Timestamp::from_secs_f64) else { continue };
-        for Member { key, entry } in &batch.members {
+        for Member { key, entry, .. } in &batch.members {
             if let Some(tracker) = subscribed.get_mut(key).and_then(|s| s.tracker.as_mut()) {
                 tracker.started(*entry, &process, start);
             }
@@ -376,11 +409,14 @@ impl Subscribed {
         let quarantined = self.quarantine.as_ref().filter(|(until, _)| at < *until).map(|(_, trouble)| trouble.clone());
         let trouble = self.trouble.take().or(quarantined).or_else(|| clock.cloned());
         let gauges = std::mem::take(&mut self.gauges);
+        self.level_quarantine.retain(|_, (until, _)| at < *until);
         match (&mut self.tracker, trouble) {
             (Some(tracker), None) => {
+                self.level_quarantine.iter().for_each(|(entry, (_, trouble))| tracker.refuse_levels(*entry, trouble.why));
                 let mut sample = tracker.finish(at, gauges);
-                let words = [std::mem::take(&mut sample.detail), self.gauge_words.take().unwrap_or_default()];
-                sample.detail = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
+                let of_levels = self.level_quarantine.values().map(|(_, trouble)| trouble.words.clone());
+                let words = [std::mem::take(&mut sample.detail)].into_iter().chain(of_levels).chain(self.gauge_words.take());
+                sample.detail = words.filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
                 sample
             }
             (Some(tracker), Some(trouble)) => tracker.blind(trouble.why, &trouble.words),
@@ -426,6 +462,7 @@ impl Source for Prometheus {
             tracker: None,
             again: None,
             quarantine: None,
+            level_quarantine: BTreeMap::new(),
             trouble: None,
             gauges: PerArm::default(),
             gauge_words: None,

@@ -8,7 +8,7 @@ use super::decoder::RowRef;
 use crate::model::{Arm, PerArm};
 use crate::source::packs::grammar::Start;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question};
-use crate::source::packs::select::{Matcher, Select, label_name, quoted};
+use crate::source::packs::select::{Matcher, Select, label_name};
 use crate::source::tracker::Place;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,6 +25,17 @@ pub(super) struct Member {
     pub(super) key: u64,
     /// Its entry.
     pub(super) entry: usize,
+    /// Its levels, or its counts: one that is refused must not blind the other.
+    pub(super) part: Part,
+}
+
+/// Which half of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// Counters and histograms.
+    Counts,
+    /// CPU and memory.
+    Levels,
 }
 
 /// What a query of a batch is for.
@@ -34,6 +45,12 @@ pub(super) enum Purpose {
     Rows(usize, usize),
     /// Times of the newest samples.
     Sampled,
+    /// A level.
+    Level(usize),
+    /// A level's minimum.
+    Floor(usize),
+    /// Times of a level's newest samples.
+    LevelSampled(usize),
 }
 
 /// Entries that are asked together.
@@ -41,6 +58,7 @@ pub(super) enum Purpose {
 pub(super) struct Batch {
     /// Whose.
     pub(super) members: Vec<Member>,
+    part: Part,
     /// What they all ask; its own arms mean nothing.
     asked: Asked,
     arms: Vec<PerArm<Vec<String>>>,
@@ -48,11 +66,15 @@ pub(super) struct Batch {
     owners: HashMap<String, Vec<(usize, Arm)>>,
 }
 
-/// Batches of all entries: alike together, at most [`BATCH_MAX`] in each.
-pub(super) fn batches<'a>(all: impl IntoIterator<Item = (Member, &'a Asked)>) -> Vec<Batch> {
-    let mut groups: BTreeMap<String, Vec<(Member, &Asked)>> = BTreeMap::new();
-    for (member, asked) in all {
-        groups.entry(asked.key()).or_default().push((member, asked));
+/// Batches of all entries: alike together, at most [`BATCH_MAX`] in each. `all`: subscription, entry, what it asks.
+pub(super) fn batches<'a>(all: impl IntoIterator<Item = (u64, usize, &'a Asked)>, wanted: impl Fn(Member) -> bool) -> Vec<Batch> {
+    let mut groups: BTreeMap<(String, Part), Vec<(Member, &Asked)>> = BTreeMap::new();
+    for (key, entry, asked) in all {
+        let parts = [(Part::Counts, !asked.questions.is_empty()), (Part::Levels, !asked.levels.is_empty())];
+        let members = parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| Member { key, entry, part });
+        for member in members.filter(|member| wanted(*member)) {
+            groups.entry((asked.key(), member.part)).or_default().push((member, asked));
+        }
     }
     groups.values().flat_map(|group| group.chunks(BATCH_MAX)).map(Batch::new).collect()
 }
@@ -71,7 +93,13 @@ impl Batch {
                 owners.entry(values[arm].join("\u{1f}")).or_default().push((at, arm));
             }
         }
-        Self { members, asked, arms, owners }
+        let part = members.first().map_or(Part::Counts, |m| m.part);
+        Self { members, part, asked, arms, owners }
+    }
+
+    /// Which half of its entries it asks.
+    pub(super) fn part(&self) -> Part {
+        self.part
     }
 
     /// Two halves; `None` for a batch of one.
@@ -86,13 +114,31 @@ impl Batch {
     /// The queries of a tick.
     pub(super) fn queries(&self) -> Vec<(Purpose, String)> {
         let matchers = self.asked.arm_matchers(&self.arms);
+        match self.part {
+            Part::Counts => self.count_queries(&matchers),
+            Part::Levels => self.level_queries(&matchers),
+        }
+    }
+
+    fn count_queries(&self, matchers: &[Matcher]) -> Vec<(Purpose, String)> {
         let mut out = Vec::new();
         for (at, question) in self.asked.questions.iter().enumerate() {
             for (select_at, (select, _)) in question.selects.iter().enumerate() {
-                out.push((Purpose::Rows(at, select_at), sum(&self.asked, question, &select.with(&matchers))));
+                out.push((Purpose::Rows(at, select_at), sum(&self.asked, question, &select.with(matchers))));
             }
         }
-        out.push((Purpose::Sampled, sampled(&self.asked, &matchers)));
+        out.push((Purpose::Sampled, sampled(&self.asked, matchers)));
+        out
+    }
+
+    fn level_queries(&self, matchers: &[Matcher]) -> Vec<(Purpose, String)> {
+        let by = labels(&self.asked.level_labels());
+        let mut out = Vec::new();
+        for (at, asked) in self.asked.levels.iter().enumerate() {
+            out.push((Purpose::Level(at), asked.level.value(&by, matchers)));
+            out.extend(asked.floor.map(|window| (Purpose::Floor(at), asked.level.floor(&by, matchers, window))));
+            out.push((Purpose::LevelSampled(at), asked.level.sampled(&by, matchers)));
+        }
         out
     }
 
@@ -120,11 +166,11 @@ impl Batch {
     /// The question and whose row this is; empty for the cross product of two label matchers.
     pub(super) fn owners(&self, row: &RowRef<'_>, scratch: &mut String) -> &[(usize, Arm)] {
         scratch.clear();
-        for (at, label) in self.asked.arm_labels.iter().enumerate() {
+        for (at, (label, tells)) in self.asked.arm_labels.iter().zip(&self.asked.tells).enumerate() {
             if at > 0 {
                 scratch.push('\u{1f}');
             }
-            scratch.push_str(row.label(label));
+            scratch.push_str(tells.of(row.label(label)));
         }
         self.owners.get(scratch.as_str()).map_or(&[], Vec::as_slice)
     }
@@ -141,7 +187,7 @@ impl Batch {
 
     /// Where a row goes in its tracker.
     pub(super) fn place(&self, member: usize, question: usize, select: usize, arm: Arm) -> (u64, Place) {
-        let Member { key, entry } = self.members[member];
+        let Member { key, entry, .. } = self.members[member];
         (key, Place { entry, question, select, arm })
     }
 }
@@ -213,8 +259,7 @@ pub(super) fn found<'a>(probe: &Probe, rows: impl Iterator<Item = RowRef<'a>>) -
 
 /// The matchers of one arm as text, for a rule's own queries.
 pub(super) fn arm_text(asked: &Asked, arm: Arm) -> String {
-    let pairs = asked.arm_labels.iter().zip(&asked.arms[arm]);
-    pairs.map(|(label, value)| format!("{}={}", label_name(label), quoted(value))).collect::<Vec<_>>().join(",")
+    asked.matchers_of_arm(arm).iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A gauge's query for this arm.
@@ -242,13 +287,14 @@ mod tests {
             custom_counts: Vec::new(),
             custom_gauges: Vec::new(),
             wants: Wants { requests: true, buckets: true, ..Wants::default() },
+            time_scale: 1.0,
         };
         Resolver::new(&Packs::builtin(), &wanted).unwrap().finish().unwrap().remove(0)
     }
 
     fn batch(all: &[Asked]) -> Batch {
-        let members = (1u64..).zip(all).map(|(key, asked)| (Member { key, entry: 0 }, asked));
-        let mut batches = batches(members);
+        let members = (1u64..).zip(all).map(|(key, asked)| (key, 0, asked));
+        let mut batches = batches(members, |_| true);
         assert_eq!(batches.len(), 1);
         batches.remove(0)
     }
@@ -289,8 +335,8 @@ mod tests {
     #[test]
     fn batches_are_bounded_and_split_in_halves() {
         let all: Vec<Asked> = (0..120).map(|i| asked(i, &[("w", &format!("b{i}"), &format!("c{i}"))])).collect();
-        let members = (0u64..).zip(&all).map(|(key, asked)| (Member { key, entry: 0 }, asked));
-        let batches = batches(members);
+        let members = (0u64..).zip(&all).map(|(key, asked)| (key, 0, asked));
+        let batches = batches(members, |_| true);
         assert_eq!(batches.iter().map(|b| b.members.len()).collect::<Vec<_>>(), [50, 50, 20]);
         let halves = batches[2].split().unwrap();
         assert_eq!(halves.each_ref().map(|b| b.members.len()), [10, 10]);

@@ -13,6 +13,7 @@ fn subscription(telemetry: rule::Telemetry, baseline: &[(&str, &str)], canary: &
         custom_counts: Vec::new(),
         custom_gauges: Vec::new(),
         wants: Wants { requests: true, buckets: true, ..Wants::default() },
+        time_scale: 1.0,
     }
 }
 
@@ -79,9 +80,91 @@ fn without_a_series_to_go_by_the_first_candidate_is_a_guess() {
 
 #[test]
 fn what_this_build_does_not_carry_out_is_said_with_the_way_out() {
-    let http = rule::Telemetry { pack: "http".into(), ..rule::Telemetry::default() };
-    let why = Resolver::new(&Packs::builtin(), &subscription(http, &[("namespace", "a")], &[("namespace", "b")])).unwrap_err();
-    assert!(why.contains("pods()") && why.contains("arm:"), "{why}");
+    let mut by_ip = envoy();
+    by_ip.arm = BTreeMap::from([("instance".to_owned(), "pod-ips()".to_owned())]);
+    let why = Resolver::new(&Packs::builtin(), &subscription(by_ip, &[("cluster", "a")], &[("cluster", "b")])).unwrap_err();
+    assert!(why.contains("pod-ips()") && why.contains("arm:"), "{why}");
+}
+
+const PODS: [&[(&str, &str)]; 2] =
+    [&[("namespace", "prod"), ("deployment", "shop-v1")], &[("namespace", "prod"), ("deployment", "shop-v2")]];
+
+fn pack(name: &str) -> rule::Telemetry {
+    rule::Telemetry { pack: name.into(), ..rule::Telemetry::default() }
+}
+
+/// Requests, latency, CPU and memory from these packs.
+fn all_of(telemetry: Vec<rule::Telemetry>) -> Subscription {
+    let wants = Wants { requests: true, buckets: true, cpu: true, memory: true };
+    Subscription { telemetry, wants, time_scale: 30.0, ..subscription(envoy(), PODS[0], PODS[1]) }
+}
+
+/// Every choice made; metrics in `there` exist.
+fn made(wanted: &Subscription, there: &[&str]) -> Resolver {
+    let mut resolver = Resolver::new(&Packs::builtin(), wanted).unwrap();
+    while let Some(probe) = resolver.next().unwrap() {
+        let Probe::Metrics { names, .. } = probe else {
+            resolver.answer(&BTreeSet::from(["code".to_owned()]));
+            continue;
+        };
+        resolver.answer(&names.into_iter().filter(|n| there.contains(&n.as_str())).collect());
+    }
+    resolver
+}
+
+fn levels(resolver: &Resolver) -> Vec<(String, What)> {
+    let asked = resolver.finish().unwrap();
+    asked.iter().flat_map(|a| a.levels.iter().map(|l| (a.pack.clone(), l.what))).collect()
+}
+
+#[test]
+fn of_each_quantity_the_first_pack_that_gives_it_is_read() {
+    let wanted = all_of(vec![pack("http"), pack("kubernetes")]);
+    let of = |pack: &str| [What::Cpu, What::Memory].map(|what| (pack.to_owned(), what)).to_vec();
+    let counts = ["http_requests_total", "http_request_duration_seconds_bucket"];
+    let process = ["process_cpu_seconds_total", "process_resident_memory_bytes"];
+    let resolver = made(&wanted, &[counts, process].concat());
+    assert_eq!(levels(&resolver), of("http"));
+    assert!(!resolver.guessed);
+    // the application shows none of its process
+    let resolver = made(&wanted, &counts);
+    assert_eq!(levels(&resolver), of("kubernetes"));
+    let said = resolver.shares().unwrap();
+    assert!(said.ends_with("requests, latency from pack http; cpu, memory from pack kubernetes"), "{said}");
+    // in the other order kubernetes is read if it is there
+    let resolver = made(&all_of(vec![pack("kubernetes"), pack("http")]), &[&counts[..], &["container_cpu_usage_seconds_total"]].concat());
+    assert_eq!(levels(&resolver), [("kubernetes".to_owned(), What::Cpu), ("http".to_owned(), What::Memory)]);
+    assert_eq!(made(&all_of(vec![pack("http")]), &counts).shares(), None);
+}
+
+#[test]
+fn pods_are_told_by_their_names_and_windows_follow_the_scale() {
+    let resolver = made(&all_of(vec![pack("kubernetes")]), &[]);
+    let asked = resolver.finish().unwrap().remove(0);
+    assert_eq!((asked.tells.clone(), asked.arms.canary.clone()), (vec![Tells::Value, Tells::Pods], vec!["prod".into(), "shop-v2".into()]));
+    assert!(asked.is_arm(Arm::Canary, |label| if label == "pod" { "shop-v2-5d4f8-x7k2p" } else { "prod" }));
+    assert!(!asked.is_arm(Arm::Canary, |label| if label == "pod" { "shop-v2-5d4f8-x7k2p" } else { "test" }));
+    let cpu = &asked.levels[0];
+    assert_eq!(
+        (cpu.level.rate, asked.levels[1].floor),
+        (Some(std::time::Duration::from_secs(4)), Some(std::time::Duration::from_secs(20)))
+    );
+    assert_eq!(cpu.level.select.to_string(), r#"container_cpu_usage_seconds_total{image!="",container!="",container!="POD"}"#);
+    let said = resolver.warnings.join("\n");
+    assert!(said.contains("knows pods by their names") && said.contains("denominators, events, states are not read"), "{said}");
+    assert!(said.contains("no pack of the rule's telemetry gives request counts"), "{said}");
+}
+
+#[test]
+fn a_level_that_drops_what_tells_the_arms_apart_is_refused() {
+    let mut by_version = pack("kubernetes");
+    by_version.arm = BTreeMap::from([("version".to_owned(), "{deployment}".to_owned())]);
+    let why = Resolver::new(&Packs::builtin(), &all_of(vec![by_version])).unwrap_err();
+    assert!(why.contains("gauge cpu") && why.contains("drops the label \"version\""), "{why}");
+    let long = "x".repeat(47);
+    let mut wanted = all_of(vec![pack("kubernetes")]);
+    wanted.arms.canary = target(&[("namespace", "prod"), ("deployment", &long)]);
+    assert!(Resolver::new(&Packs::builtin(), &wanted).unwrap_err().contains("more than 46 characters"));
 }
 
 #[test]
@@ -89,7 +172,7 @@ fn a_rule_that_does_not_fit_its_pack_is_told_why() {
     let packs = Packs::builtin();
     let sub = |t: rule::Telemetry, b: &str, c: &str| subscription(t, &[("cluster", b)], &[("cluster", c)]);
     let no_pack = rule::Telemetry { pack: "envo".into(), ..rule::Telemetry::default() };
-    assert!(Resolver::new(&packs, &sub(no_pack, "a", "b")).unwrap_err().contains("there are envoy, http"));
+    assert!(Resolver::new(&packs, &sub(no_pack, "a", "b")).unwrap_err().contains("there are envoy, http, kubernetes"));
     let why = Resolver::new(&packs, &subscription(envoy(), &[("service", "a")], &[("service", "b")])).unwrap_err();
     assert!(why.contains("\"cluster\"") && why.contains("workload \"a\""), "{why}");
     assert!(Resolver::new(&packs, &sub(envoy(), "a", "a")).unwrap_err().contains("cannot be told apart"));
