@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// For everything that must happen soon.
 const SOON: Duration = Duration::from_secs(20);
-const QUICK: Faults = Faults { error_share: 0.0, latency_ms: 0.0, hang: false };
+const QUICK: Faults = Faults { error_share: 0.0, latency_ms: 0.0, hang: false, cpu_ms: 2.0, leak: 0.0 };
 
 fn client() -> reqwest::Client {
     patient(SOON)
@@ -76,12 +76,35 @@ async fn a_service_counts_what_its_users_saw() {
 }
 
 #[tokio::test]
+async fn a_service_says_what_it_uses() {
+    let service = Service::start("v3", Faults { cpu_ms: 500.0, ..QUICK }).await.unwrap();
+    let of = |text: &str, name: &str| value(text, &format!("{name}{{version=\"v3\"}}")).unwrap();
+    let before = metrics(service.addr()).await;
+    for _ in 0..4 {
+        client().get(format!("http://{}/", service.addr())).send().await.unwrap();
+    }
+    let after = metrics(service.addr()).await;
+    let cpu = of(&after, "process_cpu_seconds_total") - of(&before, "process_cpu_seconds_total");
+    // 4 times half a second, and what it uses at rest: 2 % of a core for less than a minute
+    assert!((2.0..3.2).contains(&cpu), "{cpu}");
+    service.set_faults(Faults { leak: 1e12, ..QUICK });
+    let began = Instant::now();
+    while of(&metrics(service.addr()).await, "process_resident_memory_bytes") < 1e10 {
+        assert!(began.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    service.set_faults(QUICK);
+    let [lost, still] = [metrics(service.addr()).await, metrics(service.addr()).await].map(|m| of(&m, "process_resident_memory_bytes"));
+    assert!(lost >= 1e10 && still == lost, "what is lost stays lost, and no more: {lost} {still}");
+}
+
+#[tokio::test]
 async fn faults_are_turned_over_http_and_by_hand() {
     let service = Service::start("v1", QUICK).await.unwrap();
     let url = format!("http://{}", service.addr());
     let turn = client().post(format!("{url}/fault?err=1&lat=30")).send().await.unwrap();
     assert_eq!((turn.status(), turn.headers()["x-version"].as_bytes()), (StatusCode::OK, b"v1".as_slice()));
-    assert_eq!(service.faults(), Faults { error_share: 1.0, latency_ms: 30.0, hang: false });
+    assert_eq!(service.faults(), Faults { error_share: 1.0, latency_ms: 30.0, ..QUICK });
     assert_eq!(client().get(&url).send().await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
     // a lognormal with median 30 ms and sigma 0.5 is above 5 ms but once in 6,000
     assert_eq!(value(&metrics(service.addr()).await, "http_request_duration_seconds_bucket{version=\"v1\",le=\"0.005\"}"), Some(0.0));

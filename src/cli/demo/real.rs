@@ -60,7 +60,7 @@ impl Real {
         std::fs::create_dir_all(folder.join("routes"))?;
         std::fs::write(&routes, route_file().to_string())?;
         write(folder, "envoy.json", &envoy_file(users, admin, &routes, backends))?;
-        write(folder, "prometheus.yml", &prometheus_file(admin))?;
+        write(folder, "prometheus.yml", &prometheus_file(admin, backends))?;
         let mut real = Self { users, admin, prometheus, routes, children: Vec::new() };
         let envoy_args = ["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warn", "-c"].map(str::to_owned);
         real.spawn(&found.envoy, folder, "envoy", envoy_args.into_iter().chain([shown(&folder.join("envoy.json"))]))?;
@@ -167,13 +167,16 @@ async fn ready(at: SocketAddr, path: &str, folder: &Path, name: &str) -> Result<
     anyhow::bail!("{name} is not ready after {} s; its last words: {}", READY_MAX.as_secs(), last.join(" | "))
 }
 
-fn prometheus_file(admin: SocketAddr) -> Value {
+fn prometheus_file(admin: SocketAddr, backends: [SocketAddr; 2]) -> Value {
     json!({
         "global": { "scrape_interval": "1s", "scrape_timeout": "900ms" },
         "scrape_configs": [{
             "job_name": "envoy",
             "metrics_path": "/stats/prometheus",
             "static_configs": [{ "targets": [admin.to_string()] }],
+        }, {
+            "job_name": "service",
+            "static_configs": [{ "targets": backends.map(|at| at.to_string()) }],
         }],
     })
 }
