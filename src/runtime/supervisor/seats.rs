@@ -1,0 +1,212 @@
+//! A rollout's place: its slot in the engine, its driver, its conductor; for a new one and for one taken up again.
+
+use super::{Running, Supervisor};
+use crate::analysis::Judge;
+use crate::engine::{Engine, Slot};
+use crate::model::journal::Opened;
+use crate::model::rule::{Rule, Traffic};
+use crate::model::{Decision, Judgement, Mode, RolloutId, State, Timestamp};
+use crate::rollout::Machine;
+use crate::router::Router;
+use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
+use crate::runtime::driver::{Driver, MAIL_MAX, Parts};
+use crate::runtime::handle::{Refusal, RolloutView};
+use crate::runtime::kept::Born;
+use crate::runtime::memory::Memory;
+use crate::runtime::parts;
+use crate::runtime::replay::{Lost, Rebuilt};
+use crate::runtime::start::Prepared;
+use crate::telemetry::events;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+impl Supervisor {
+    pub(super) async fn launch(&mut self, prepared: Prepared) -> Result<RolloutId, Refusal> {
+        let Prepared { rule, mut opened, judge, router, warnings } = prepared;
+        let at = crate::runtime::clock::now();
+        opened.id = self.store.open(at, opened.clone()).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
+        let machine = Machine::new(&rule, &parts::method(opened.scale));
+        let view = first_view(&rule, &opened, at, warnings);
+        let id = opened.id.clone();
+        let seat = Seat { rule, opened, judge, machine, router, view, after: None, first: None };
+        self.seat(seat).await.map(|()| id)
+    }
+
+    pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
+        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, lost, differing } = rebuilt;
+        if !differing.is_empty() {
+            events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
+        }
+        if let Some(Lost { incarnation, why }) = &lost {
+            events::EvidenceLost { rollout: &opened.id, incarnation: *incarnation, why }.emit();
+        }
+        let router = match self.router(&rule).await {
+            Ok(router) => router,
+            Err(why) => return events::NotRecovered { rollout: &opened.id, why: &why }.emit(),
+        };
+        let mut view = first_view(&rule, &opened, decision.at, warnings);
+        view.state = decision.state.clone();
+        view.judgement = judgement.map(Arc::new);
+        view.decision = Arc::new(decision.clone());
+        let id = opened.id.clone();
+        let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { decision, last_poll, lost }), first };
+        if let Err(refusal) = self.seat(seat).await {
+            events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
+        }
+    }
+
+    /// Gives a rollout its slot, its driver and its place in a conductor.
+    async fn seat(&mut self, seat: Seat) -> Result<(), Refusal> {
+        let Seat { rule, opened, judge, machine, router, view, after, first } = seat;
+        let conductor = self.conductor(&rule, opened.interval, first).map_err(|why| Refusal::new("source", why))?;
+        let slot = self.take_slot();
+        self.engine.open(slot, Box::new(judge)).map_err(|e| Refusal::new("unavailable", e.to_string()))?;
+        self.keys += 1;
+        let key = self.keys;
+        let (post, mailbox) = mpsc::channel(MAIL_MAX);
+        let live = Arc::new(Live::new(0, true));
+        let cell = self.registry.add(view);
+        self.registry.set_rule_rollout(&rule.name, &opened.id);
+        let mut driver = Driver::new(Parts {
+            id: opened.id.clone(),
+            rule: rule.name.clone(),
+            machine,
+            memory: Memory::new(opened.id.clone(), Arc::clone(&self.store), self.metrics.clone()),
+            router,
+            begin: opened.begin.clone(),
+            live: Arc::clone(&live),
+            cell,
+            registry: self.registry.clone(),
+            metrics: self.metrics.clone(),
+            back: post.downgrade(),
+            mailbox,
+            over: self.over.0.clone(),
+        });
+        events::RolloutOpened {
+            rule: &rule.name,
+            rollout: &opened.id,
+            version: &opened.begin.version,
+            by: &opened.begin.by,
+            mode: rule.mode,
+            again: after.is_some(),
+        }
+        .emit(&self.metrics);
+        let born = Born::of(&opened);
+        let from = after.as_ref().and_then(|after| after.last_poll);
+        match after {
+            Some(After { decision, lost, .. }) => driver.resume(decision, lost, forgets(&rule)).await,
+            None => driver.begin().await,
+        }
+        self.drivers.spawn(driver.run());
+        let wanted = parts::subscription(&rule, opened.begin.canary, key, opened.scale);
+        conductor.join(Port { id: opened.id.clone(), key, slot, live, post: post.clone(), from }, wanted, opened.bounds_ms).await;
+        let running = Running { id: opened.id, rule: Arc::clone(&rule), born, version: opened.begin.version, key, slot, post, conductor };
+        self.running.insert(rule.name.clone(), running);
+        Ok(())
+    }
+
+    fn conductor(&mut self, rule: &Rule, interval: Duration, first: Option<Timestamp>) -> Result<ConductorHandle, String> {
+        let name = rule.source.clone().unwrap_or_default();
+        if let Some(conductor) = self.conductors.get(&(name.clone(), interval)) {
+            return Ok(conductor.clone());
+        }
+        let source = (self.setting.source)(rule, Some(interval))?;
+        self.registry.set_source(source.name(), None);
+        let engine = Arc::clone(&self.engine);
+        let conductor =
+            Conductor::start(source, interval, engine, (self.registry.clone(), self.metrics.clone()), first, self.shutdown.clone());
+        self.conductors.insert((name, interval), conductor.clone());
+        Ok(conductor)
+    }
+
+    fn take_slot(&mut self) -> Slot {
+        let free = self.slots.iter().position(|taken| !taken).unwrap_or(self.slots.len());
+        if free == self.slots.len() {
+            self.slots.push(true);
+        } else {
+            self.slots[free] = true;
+        }
+        Engine::<Judge>::slot(free as u32)
+    }
+}
+
+/// What `seat` needs.
+struct Seat {
+    rule: Arc<Rule>,
+    opened: Opened,
+    judge: Judge,
+    machine: Machine,
+    router: Arc<dyn Router>,
+    view: RolloutView,
+    after: Option<After>,
+    /// The first tick its conductor asks for, if it is the first to need it.
+    first: Option<Timestamp>,
+}
+
+/// What a restart found.
+struct After {
+    decision: Decision,
+    /// The last tick it has.
+    last_poll: Option<Timestamp>,
+    lost: Option<Lost>,
+}
+
+/// Does what moves the traffic forget the weight when this process ends?
+fn forgets(rule: &Rule) -> bool {
+    rule.mode == Mode::Enforce && matches!(rule.traffic, Traffic::None | Traffic::Proxy)
+}
+
+/// Rollouts that share a conductor are caught up with from the oldest tick among them.
+pub(super) fn with_first_ticks(rebuilt: Vec<Rebuilt>) -> Vec<(Rebuilt, Option<Timestamp>)> {
+    let key = |r: &Rebuilt| (r.rule.source.clone(), r.opened.interval);
+    let mut first: BTreeMap<_, Timestamp> = BTreeMap::new();
+    for r in &rebuilt {
+        if let Some(at) = r.last_poll {
+            first.entry(key(r)).and_modify(|f| *f = at.min(*f)).or_insert(at);
+        }
+    }
+    rebuilt
+        .into_iter()
+        .map(|r| {
+            let f = first.get(&key(&r)).copied();
+            (r, f)
+        })
+        .collect()
+}
+
+pub(in crate::runtime) fn first_view(rule: &Rule, opened: &Opened, at: Timestamp, warnings: Vec<String>) -> RolloutView {
+    let canary = opened.begin.canary;
+    let waiting = State::Waiting(crate::model::Waiting::Router);
+    RolloutView {
+        id: opened.id.clone(),
+        rule: rule.name.clone(),
+        baseline: rule.workloads.side(canary.other()).name().to_owned(),
+        canary: rule.workloads.side(canary).name().to_owned(),
+        canary_side: canary,
+        version: opened.begin.version.clone(),
+        opened: at,
+        mode: rule.mode,
+        steps: rule.steps.iter().map(|s| (s.weight, s.lasts.as_millis() as u64)).collect(),
+        metrics: rule.metrics.iter().map(|m| m.name.clone()).collect(),
+        state: waiting.clone(),
+        decision: Arc::new(Decision {
+            at,
+            action: crate::model::Action::Hold,
+            state: waiting,
+            weight: opened.begin.weight,
+            generation: 0,
+            step: 0,
+            counts_time: true,
+            reasons: Vec::new(),
+            holds: Vec::new(),
+            effects: Vec::new(),
+            wake_at: None,
+        }),
+        weight_seen: None,
+        judgement: None::<Arc<Judgement>>,
+        stuck: None,
+        warnings,
+    }
+}

@@ -1,0 +1,112 @@
+//! Starting a rollout: may it, on which router, and what was prepared beside the loop.
+
+use super::{News, Supervisor};
+use crate::model::rule::{Rule, Traffic};
+use crate::model::{RolloutId, Side, State, Weight};
+use crate::router::{Desired, Router};
+use crate::runtime::driver::Mail;
+use crate::runtime::handle::{Refusal, StartArgs};
+use crate::runtime::start::{self, Plan};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+impl Supervisor {
+    pub(super) async fn start(&mut self, rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
+        match self.may_start(&rule, &args) {
+            Ok(true) => self.prepare(rule, args, answer).await,
+            Ok(false) => {
+                let version = args.version.clone();
+                if let Some((_, older)) = self.next.insert(rule.clone(), (args, answer)) {
+                    drop(older.send(Err(Refusal::new("superseded", format!("version {version} was started after this one")))));
+                }
+                self.supersede(&rule, version).await;
+            }
+            Err(refusal) => drop(answer.send(Err(refusal))),
+        }
+    }
+
+    /// `Ok(false)`: after the running rollout was superseded.
+    fn may_start(&self, rule: &str, args: &StartArgs) -> Result<bool, Refusal> {
+        if !self.rules.rules.contains_key(rule) {
+            let names: Vec<_> = self.rules.rules.keys().map(String::as_str).collect();
+            return Err(Refusal::new("unknown-rule", format!("no rule is called {rule:?}; there are: {}", names.join(", "))));
+        }
+        if self.preparing.contains_key(rule) {
+            return Err(Refusal::new("already-starting", format!("a rollout of {rule} is being started")));
+        }
+        match self.running.get(rule) {
+            None => Ok(true),
+            Some(run) if args.version.is_empty() || args.version == run.version => Err(Refusal::new(
+                "already-running",
+                format!("{} is running: roll it back or let it finish, or start another version with --version to supersede it", run.id),
+            )),
+            Some(_) => Ok(false),
+        }
+    }
+
+    async fn supersede(&mut self, rule: &str, version: String) {
+        if let Some(run) = self.running.get(rule) {
+            // a driver that is gone reports itself over
+            let _ = run.post.send(Mail::Supersede { version }).await;
+        }
+    }
+
+    pub(super) async fn prepare(&mut self, name: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
+        let (Some(rule), Some(rule_text)) = (self.rules.rules.get(&name).cloned(), self.rules.texts.get(&name).cloned()) else {
+            drop(answer.send(Err(Refusal::new("unknown-rule", format!("no rule is called {name:?} any more")))));
+            return;
+        };
+        let router = match self.router(&rule).await {
+            Ok(router) => router,
+            Err(why) => return drop(answer.send(Err(Refusal::new("router", why)))),
+        };
+        self.preparing.insert(name.clone(), ());
+        let plan =
+            Plan { rule, rule_text, args, router, store: Arc::clone(&self.store), makers: Arc::clone(&self.setting), scale: self.scale };
+        let news = self.news.0.clone();
+        tokio::spawn(async move {
+            let late = || Refusal::new("source", format!("the start was not prepared within {} s", start::TIMEOUT.as_secs()));
+            let result = tokio::time::timeout(start::TIMEOUT, plan.prepare()).await.unwrap_or_else(|_| Err(late()));
+            let _ = news.send(News::Prepared { rule: name, result: result.map(Box::new), answer }).await;
+        });
+    }
+
+    /// One router per rule, kept between rollouts: `none` has nothing but its memory. After a restart that memory is the
+    /// last rollout's end.
+    pub(super) async fn router(&mut self, rule: &Rule) -> Result<Arc<dyn Router>, String> {
+        if let Some((traffic, router)) = self.routers.get(&rule.name)
+            && *traffic == rule.traffic
+        {
+            return Ok(Arc::clone(router));
+        }
+        let router = (self.setting.router)(rule)?;
+        if rule.traffic == Traffic::None
+            && let Some(canary) = self.last_promoted(&rule.name).await
+        {
+            let all = Desired { canary, weight: Weight::FULL, generation: 0 };
+            router.write(all).await.map_err(|e| e.to_string())?;
+        }
+        self.routers.insert(rule.name.clone(), (rule.traffic.clone(), Arc::clone(&router)));
+        Ok(router)
+    }
+
+    async fn last_promoted(&self, rule: &str) -> Option<Side> {
+        let earlier = self.store.list(Some(rule), 100).await.ok()?;
+        let last = earlier.iter().find(|l| l.state == State::Succeeded)?;
+        let entries = self.store.load(&last.id).await.ok()?;
+        entries.first().and_then(|e| match &e.event {
+            crate::model::journal::Event::Opened(o) => Some(o.begin.canary),
+            _ => None,
+        })
+    }
+
+    pub(super) async fn hear(&mut self, news: News) {
+        let News::Prepared { rule, result, answer } = news;
+        self.preparing.remove(&rule);
+        let result = match result {
+            Ok(prepared) => self.launch(*prepared).await,
+            Err(refusal) => Err(refusal),
+        };
+        drop(answer.send(result));
+    }
+}
