@@ -48,6 +48,7 @@ fn a_total_outage_is_rolled_back_within_two_scrapes() {
     assert!(zero - tick < 5_000, "{} ms from the tick that saw the second bad scrape to the weight", zero - tick);
     stage.wait_for_end(&id, "rolled-back");
     stage.assert_second_gets_nothing();
+    stage.close();
 }
 
 #[test]
@@ -62,6 +63,7 @@ fn an_outage_during_the_bake_is_rolled_back() {
     stage.wait_for_end(&id, "rolled-back");
     assert_eq!(stage.routed(), 0);
     stage.assert_second_gets_nothing();
+    stage.close();
 }
 
 /// A service that always fails a little, as services do: how soon an incident is seen to be over depends on it, because the
@@ -91,6 +93,7 @@ fn a_shared_incident_is_not_the_canarys_fault_and_what_comes_after_it_is() {
     assert_eq!(stage.routed(), 500);
     stage.second.behave(errors(0.4));
     stage.wait_for_end(&id, "rolled-back");
+    stage.close();
 }
 
 /// Nothing of the canary is left to count or be scraped: only the proxy sees that connections are refused.
@@ -104,6 +107,7 @@ fn a_canary_whose_process_is_killed_is_rolled_back() {
     stage.wait_for_end(&id, "rolled-back");
     assert_eq!(stage.routed(), 0);
     assert!(stage.load.counts().by_status.contains_key(&503), "{:?}", stage.load.counts());
+    stage.close();
 }
 
 /// Users leave before anything is counted: no error and no latency ever shows.
@@ -119,4 +123,5 @@ fn a_canary_that_hangs_is_rolled_back_and_never_promoted() {
     assert_eq!(stage.actions(&id), ["advance", "roll-back", "finish"]);
     assert!(["vanished", "abandoned"].contains(&reasons(&view)[0].as_str()), "{view:#}");
     assert_eq!(stage.load.counts().by_status.keys().copied().collect::<Vec<_>>(), [200], "no error was ever answered");
+    stage.close();
 }

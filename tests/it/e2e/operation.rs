@@ -33,6 +33,7 @@ fn a_bad_rule_on_reload_leaves_the_old_ones_in_force() {
     stage.wait_for_end(&id, "succeeded");
     stage.daemon.put_rule(&good);
     assert!(poll(PATIENT, || (reload_problems(&stage) == "[]").then_some(())).is_some(), "{}", reload_problems(&stage));
+    stage.close();
 }
 
 /// Looks at the route file all the time; gives every share it saw, in order.
@@ -84,9 +85,11 @@ fn a_restart_in_mid_rollout_changes_nothing() {
     assert_eq!(stage.view(&id)["weight-permille"], 500);
     stage.wait_for_end(&id, "succeeded");
     assert_eq!(watch.seen(), [0, 100, 500, 1000]);
+    assert!(!stage.daemon.process().log().contains("decided differently"), "{}", stage.daemon.process().log());
     let (_, polled) = stage.polled_requests(&id);
     let answered = stage.answers_of("v2") as f64;
     assert!(polled <= answered && polled >= answered - 300.0, "polls tell of {polled} of the canary's {answered} requests");
+    stage.close();
 }
 
 #[test]
@@ -102,6 +105,7 @@ fn a_fault_that_comes_while_the_daemon_is_dead_is_found_when_it_is_back() {
     stage.daemon.restart();
     stage.wait_for_end(&id, "rolled-back");
     assert_eq!(watch.seen(), [0, 100, 0], "the weight never rose");
+    stage.close();
 }
 
 #[test]
@@ -147,6 +151,7 @@ fn a_person_steers_a_rollout_with_the_command_line() {
     done(&stage.daemon.client(&["promote", &retried, "--why", "hotfix"]));
     stage.wait_for_end(&retried, "succeeded");
     assert_eq!(stage.routed(), 1000);
+    stage.close();
 }
 
 /// Standard output of a client that was obeyed.

@@ -24,6 +24,7 @@ fn a_healthy_version_gets_all_the_traffic_and_the_next_release_goes_the_other_wa
     stage.wait_for_end(&next, "succeeded");
     assert_eq!(stage.routed(), 0);
     assert_eq!(stage.load.counts().by_status.keys().copied().collect::<Vec<_>>(), [200], "no user saw an error");
+    stage.close();
 }
 
 #[test]
@@ -36,6 +37,7 @@ fn a_version_with_two_percent_errors_is_rolled_back() {
     assert_eq!(super::stage::reasons(&view), ["comparison"]);
     assert_eq!(stage.routed(), 0);
     stage.assert_second_gets_nothing();
+    stage.close();
 }
 
 #[test]
@@ -53,6 +55,7 @@ fn a_quiet_service_is_released_on_schedule_and_called_unproven() {
     });
     let texts: Vec<String> = stage.journal(&id).iter().filter(|e| e["action"] == "advance").map(|e| e["text"].to_string()).collect();
     assert!(texts.iter().any(|text| text.contains("not shown to be no worse: error-rate")), "{texts:?}");
+    stage.close();
 }
 
 /// Evidence is the same however often one looks: a tick shorter than the scrape interval is made as long.
@@ -72,4 +75,20 @@ fn a_tick_is_never_shorter_than_a_scrape() {
     let next = stage.start("3.0.0");
     let view = stage.wait_for_end(&next, "rolled-back");
     assert_eq!((&view["canary"], stage.routed()), (&"v1".into(), 1000));
+    stage.close();
+}
+
+#[test]
+fn a_newer_version_takes_the_place_of_the_one_on_trial() {
+    let Some(stage) = Stage::up(Scene::default()) else { return };
+    let old = stage.start("2.0.0");
+    stage.wait_for_weight(&old, 100);
+    let new = stage.start("2.0.1");
+    assert_eq!(stage.view(&old)["state"], "superseded");
+    let weights: Vec<String> = stage.journal(&old).iter().filter(|e| e["kind"] == "decided").map(|e| e["text"].to_string()).collect();
+    assert!(weights.iter().any(|text| text.contains("2.0.1")), "{weights:?}");
+    stage.wait_for_weight(&new, 100);
+    stage.wait_for_end(&new, "succeeded");
+    assert_eq!(stage.routed(), 1000);
+    stage.close();
 }

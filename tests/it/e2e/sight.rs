@@ -1,6 +1,7 @@
 //! What the daemon can see: sources that go away, counters that begin anew. Not seeing is neither good nor bad news.
 
 use super::stage::{PATIENT, Scene, Stage, hold, reasons};
+use rustix::process::Signal;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -30,6 +31,28 @@ fn without_prometheus_it_holds_and_afterwards_it_has_missed_nothing() {
     assert!(polled <= answered && polled >= answered - 300.0, "polls tell of {polled} of the canary's {answered} requests");
     let most = stage.journal(&id).iter().filter_map(|e| e["arms"]["baseline"]["requests"].as_f64()).fold(0.0, f64::max);
     assert!(most > 800.0, "the first poll afterwards carries the time between: {most}");
+    stage.close();
+}
+
+/// Its connections stand and nothing is answered: each tick must give up in time to be asked again.
+#[test]
+fn a_prometheus_that_hangs_is_waited_for() {
+    let steps = "[ { weight: 20%, for: 12s }, { weight: 100%, bake: 5s } ]";
+    let Some(mut stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 200);
+    stage.wait_counted(&id, 4.0);
+    stage.prometheus.process().signal(Signal::STOP);
+    let text = stage.wait_for_hold(&id, "blind");
+    assert!(text.contains("source-down"), "{text}");
+    sleep(Duration::from_secs(5));
+    assert_eq!(stage.view(&id)["weight-permille"], 200);
+    stage.prometheus.process().signal(Signal::CONT);
+    stage.wait_for_end(&id, "succeeded");
+    let (_, polled) = stage.polled_requests(&id);
+    let answered = stage.answers_of("v2") as f64;
+    assert!(polled <= answered && polled >= answered - 300.0, "polls tell of {polled} of the canary's {answered} requests");
+    stage.close();
 }
 
 #[test]
@@ -48,4 +71,5 @@ fn counters_that_begin_anew_are_no_evidence() {
     assert!(polled <= answered, "polls tell of {polled} requests, the canary answered {answered}");
     assert!(polled >= 0.7 * answered, "polls tell of {polled} of {answered} requests");
     assert_eq!(reasons(&stage.view(&id)), [""; 0]);
+    stage.close();
 }

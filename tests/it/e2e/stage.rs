@@ -214,6 +214,25 @@ impl Stage {
         (at.unwrap_or_else(|| panic!("no {selector} in Prometheus")) * 1e3) as i64
     }
 
+    /// Ends the daemon as an operator would, and decides every rollout of its journal again: the same journal gives the same
+    /// decisions (invariant 1), whatever happened in between.
+    ///
+    /// # Panics
+    /// If it does not end well, complained of itself, or a decision is not made again.
+    pub(super) fn close(mut self) {
+        let rollouts = self.daemon.get("/api/v1/rollouts");
+        assert!(self.daemon.stop().success());
+        let log = self.daemon.process().log();
+        // a reload that was refused is an error of the operator, and the scenario's own
+        let bad = |line: &&str| line.contains("panicked") || (line.contains(" ERROR ") && !line.contains("rule"));
+        assert_eq!(log.lines().find(bad), None, "{log}");
+        for rollout in rollouts["rollouts"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let id = rollout["id"].as_str().expect("a name");
+            let replayed = self.daemon.client(&["replay", id, "--data", &self.daemon.data().display().to_string()]);
+            assert!(replayed.status.success(), "{replayed:?}");
+        }
+    }
+
     /// No answer of the second version reaches a user while they get 200.
     pub(super) fn assert_second_gets_nothing(&self) {
         assert_eq!(self.share_of_second(200), 0.0, "requests of the canary after its rollback");

@@ -17,6 +17,7 @@ fn a_weight_moved_by_another_hand_is_told_and_written_again() {
     stage.wait_for_weight(&id, 100);
     stage.assert_share_of_second(0.1);
     stage.wait_for_end(&id, "succeeded");
+    stage.close();
 }
 
 #[test]
@@ -33,6 +34,7 @@ fn a_weight_moved_by_another_hand_is_yielded_to_where_the_rule_says_so() {
     stage.daemon.post(&format!("/api/v1/rollouts/{id}/resume"), &serde_json::json!({ "why": "it is ours" }));
     stage.wait_routed(100);
     stage.wait_for_end(&id, "succeeded");
+    stage.close();
 }
 
 #[test]
@@ -47,4 +49,5 @@ fn traffic_that_ignores_the_weight_holds() {
     // it obeys: the rollout goes on by itself
     stage.envoy.shift_deaf(500);
     stage.wait_for(&id, PATIENT, "it goes on to 100%", |view| view["weight-permille"] == 1000);
+    stage.close();
 }

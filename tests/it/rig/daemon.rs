@@ -74,6 +74,11 @@ impl Daemon {
         fs::read_to_string(self.folder.join("rule.yaml")).expect("the rule can be read")
     }
 
+    /// The folder of its journal.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// The real binary as the operator's client: what it is asked, with address and token.
     pub(crate) fn client(&self, arguments: &[&str]) -> Output {
         let token = self.folder.join("token");
