@@ -20,19 +20,17 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
     if past.requests.is_none() && !learns {
         out.push("no history: burstiness as kept from an earlier rollout".to_owned());
     } else if past.requests.is_none() {
-        let have = past.usable as f64 * dt_s / 60.0;
+        let (have, unit) = in_unit([past.usable as f64 * dt_s, spec.method.history_min_s]);
         out.push(format!(
-            "burstiness unknown: {have:.0} min of history, {:.0} min are needed; learned from the live baseline, comparison starts after {:.0} s",
-            spec.method.history_min_s / 60.0,
-            spec.method.burn_in_s
+            "burstiness unknown: {:.0} {unit} of history, {:.0} {unit} are needed; learned from the live baseline, comparison starts after {:.0} s",
+            have[0], have[1], spec.method.burn_in_s
         ));
     }
     for (from, to) in runs(&past.left_out) {
-        let before_end = |i: usize| (past.length - i) as f64 * dt_s / 60.0;
+        let (before, unit) = in_unit([from, to].map(|i| (past.length - i) as f64 * dt_s));
         out.push(format!(
-            "history from {:.0} to {:.0} min before the start left out of the comparison: it looks like an incident",
-            before_end(from),
-            before_end(to)
+            "history from {:.0} to {:.0} {unit} before the start left out of the comparison: it looks like an incident",
+            before[0], before[1]
         ));
     }
     for s in series.iter().filter(|s| s.key == SeriesKey::Requests && s.phi.base > UNSTEADY) {
@@ -54,6 +52,11 @@ pub(super) fn of_history(spec: &JudgeSpec, past: &Past, series: &[Series], metri
         }
         out.extend(coarse(&s.name, m));
     }
+}
+
+/// Two stretches of seconds in the unit that suits the longer: below ten minutes the seconds matter.
+fn in_unit(seconds: [f64; 2]) -> ([f64; 2], &'static str) {
+    if seconds[0].max(seconds[1]) < 600.0 { (seconds, "s") } else { (seconds.map(|s| s / 60.0), "min") }
 }
 
 /// The smallest of a few multiples of the error rate that the comparison finds within the steps with 90 % power (STATISTICS 9):

@@ -205,7 +205,7 @@ pub const fn blind(why: Blind) -> &'static str {
         Blind::QueryRejected => "the source refused the query",
         Blind::NoSeries => "the source has no such series",
         Blind::Stale => "there is no new sample",
-        Blind::NotANumber => "the value is not a number",
+        Blind::NotANumber => "the value is not a number, or a gauge's that is not above zero",
         Blind::NativeHistogramOnly => "the histogram exists only in native form, which canaryd does not read",
         Blind::Clock => "the clocks of source and daemon differ by more than a tick",
         Blind::Alternating => "values jump between two processes behind one address",

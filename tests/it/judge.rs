@@ -428,6 +428,10 @@ fn the_report_says_what_the_history_was_good_for() {
     }
     let judge = Judge::new(&errors(vec![step(50, 60.0)]), &incident).expect("a judge");
     assert_eq!(judge.warnings(), ["history from 40 to 30 min before the start left out of the comparison: it looks like an incident"]);
+    let mut hurried = errors(vec![step(50, 60.0)]);
+    hurried.method = hurried.method.scaled(30.0);
+    let none = Judge::new(&hurried, &History::default()).expect("a judge");
+    assert!(none.warnings()[0].starts_with("burstiness unknown: 0 s of history, 60 s are needed"), "{:?}", none.warnings());
 }
 
 #[test]

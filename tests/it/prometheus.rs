@@ -621,6 +621,34 @@ fn candidates_custom_counts_and_gauges_of_an_application() {
 }
 
 #[test]
+fn what_is_odd_about_a_rules_own_query_is_said_before_it_starts() {
+    runtime().block_on(async {
+        let Some(rig) = PromRig::start("what_is_odd_about_a_rules_own_query").await else { return };
+        http_samples("g", &["app"]).write(&rig).await;
+        let own = ["queue_depth{{{workload}}}", "0 * queue_depth{{{workload}}} / 0", "no_such{{{workload}}}"];
+        let own = own.into_iter().chain(["{__name__=~\"queue_depth|cache_hits_total\",{{workload}}}"]);
+        let gauge = |query: &str| rule::CustomGauge { query: query.to_owned(), lower_is_worse: false };
+        let wanted = Subscription { custom_gauges: own.map(gauge).collect(), ..http(1, "g") };
+        let mut source = source(&rig.url);
+        let set_up = source.set_up(&wanted, tick(9)).await.expect("set-up");
+        let said: Vec<&str> = set_up.warnings.iter().filter_map(|w| w.strip_prefix("baseline: ")).collect();
+        let v1 = "version=\"v1.0\"";
+        let expected = [
+            format!("NaN, which is no number to compare, for 0 * queue_depth{{{v1}}} / 0"),
+            format!("no series yet for no_such{{{v1}}}"),
+            format!("the mean of 2 rows is taken for {{__name__=~\"queue_depth|cache_hits_total\",{v1}}}"),
+        ];
+        assert_eq!(said, expected);
+        source.subscribe(wanted, set_up.bounds_ms);
+        source.tick(tick(9)).await;
+        let sample = source.tick(tick(10)).await.remove(0);
+        let seen = &sample.arms.baseline.custom_gauges;
+        assert_eq!(seen[..], [Ok(40.0), Err(Blind::NotANumber), Err(Blind::NoSeries), Ok((40.0 + 90.0) / 2.0)]);
+        assert_eq!(counts(&sample, Arm::Baseline), Some((81.0, 1.0)), "nothing else is touched");
+    });
+}
+
+#[test]
 fn a_pod_scraped_by_two_jobs_is_refused() {
     runtime().block_on(async {
         let Some(rig) = PromRig::start("a_pod_scraped_by_two_jobs").await else { return };

@@ -180,15 +180,25 @@ async fn look_at_gauges(
         for arm in Arm::BOTH {
             let text = planner::gauge_text(&gauge.query, asked, arm);
             let rows = ask(client, &Query::Instant(text.clone(), at)).await?;
-            if rows.rows().next().is_none() {
-                set_up.warnings.push(format!("{}: no series yet for {text}", arm.name()));
-            }
+            let said = said_of_rows(&rows.rows().filter_map(|row| row.value()).collect::<Vec<_>>());
+            set_up.warnings.extend(said.map(|said| format!("{}: {said} for {text}", arm.name())));
             if !set_up.queries.contains(&text) {
                 set_up.queries.push(text);
             }
         }
     }
     Ok(())
+}
+
+/// What is odd about the rows of a gauge; one number is not.
+fn said_of_rows(values: &[f64]) -> Option<String> {
+    match values {
+        [] => Some("no series yet".to_owned()),
+        [value] if value.is_finite() => None,
+        [value] => Some(format!("{value}, which is no number to compare,")),
+        _ if values.iter().any(|v| !v.is_finite()) => Some(format!("{} rows, not all of them numbers,", values.len())),
+        _ => Some(format!("the mean of {} rows is taken", values.len())),
+    }
 }
 
 /// The same process scraped by two jobs counts everything twice, and evidence with it (PACKS 1.5).

@@ -122,6 +122,8 @@ struct Subscribed {
     gauges: PerArm<Vec<Reading<f64>>>,
     /// What the server said about a gauge's query it did not answer.
     gauge_words: Option<String>,
+    /// The last of these words that went to the log: nothing but a gauge may wait for them, and then no hold shows them.
+    gauge_words_logged: Option<String>,
 }
 
 /// A Prometheus server as a source.
@@ -272,6 +274,10 @@ impl Prometheus {
                     }
                     subscribed.gauges[arm].push(level(answer));
                 }
+            }
+            if let Some(words) = subscribed.gauge_words.as_ref().filter(|words| Some(*words) != subscribed.gauge_words_logged.as_ref()) {
+                tracing::warn!(source = %self.settings.name, key = subscribed.wanted.key, %words, "the rule's own query is not answered");
+                subscribed.gauge_words_logged = Some(words.clone());
             }
         }
     }
@@ -466,6 +472,7 @@ impl Source for Prometheus {
             trouble: None,
             gauges: PerArm::default(),
             gauge_words: None,
+            gauge_words_logged: None,
         };
         self.subscribed.insert(subscribed.wanted.key, subscribed);
     }

@@ -5,6 +5,7 @@
 //! file to read: `stage.rs`.
 
 mod faults;
+mod metrics;
 mod operation;
 mod releases;
 mod sight;

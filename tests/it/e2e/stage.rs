@@ -33,8 +33,12 @@ pub(super) struct Scene {
     pub(super) interval: &'static str,
     /// The rule's steps, as a YAML flow list.
     pub(super) steps: &'static str,
-    /// Further lines of the rule.
+    /// The rule's `latency-p95`, as a YAML flow mapping.
+    pub(super) latency: &'static str,
+    /// Further lines of the rule; those that begin with two spaces are further metrics.
     pub(super) more: &'static str,
+    /// How both versions behave at first.
+    pub(super) usual: Behaviour,
     /// How much faster the method's clock runs.
     pub(super) time_scale: u32,
     /// The users come in by the listener that does not follow the daemon's route file.
@@ -49,7 +53,9 @@ impl Default for Scene {
             scrape: Duration::from_secs(1),
             interval: "1s",
             steps: "[ { weight: 10%, for: 6s }, { weight: 50%, for: 6s }, { weight: 100%, bake: 5s } ]",
+            latency: "{ tolerate: { relative: 30% } }",
             more: "",
+            usual: Behaviour::default(),
             time_scale: 30,
             deaf: false,
         }
@@ -75,6 +81,7 @@ impl Stage {
         let room = Room::take();
         let folder = tempfile::tempdir().expect("a folder");
         let (first, second) = (Service::start("v1"), Service::start("v2"));
+        [&first, &second].into_iter().for_each(|service| service.behave(scene.usual));
         let settings = envoy::Settings { deaf_listener: scene.deaf, ..envoy::Settings::new(first.port, second.port) };
         let envoy = Envoy::start(&folder.path().join("envoy"), settings)?;
         let jobs = [Job::new("envoy", envoy.admin, "/stats/prometheus", &[])];
@@ -268,11 +275,12 @@ fn rule(scene: &Scene, envoy: &Envoy) -> String {
          drain: 1s\n\
          promotion: swap\n\
          metrics:\n  error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }}, rollback-above: 5% }}\n  \
-         latency-p95: {{ tolerate: {{ relative: 30% }} }}\n{}\n",
+         latency-p95: {}\n{}\n",
         scene.interval,
         envoy.admin,
         envoy.route_file().display(),
         scene.steps,
+        scene.latency,
         scene.more
     )
 }
