@@ -3,10 +3,11 @@
 
 use crate::model::journal::Event;
 use crate::model::{Effect, RolloutId, Timestamp};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// Longest a driver waits for the store before it calls it down.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +24,7 @@ pub(super) struct Memory {
     metrics: Metrics,
     lines: Vec<(Timestamp, Event)>,
     withheld: Vec<Effect>,
+    under_way: Option<UnderWay>,
     down: Option<(String, Instant)>,
     dropped: u64,
     /// Polls dropped since the last save; the first left a gap in its place.
@@ -31,7 +33,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(id: RolloutId, store: Arc<dyn Store>, metrics: Metrics) -> Self {
-        Self { id, store, metrics, lines: Vec::new(), withheld: Vec::new(), down: None, dropped: 0, gap: 0 }
+        Self { id, store, metrics, lines: Vec::new(), withheld: Vec::new(), under_way: None, down: None, dropped: 0, gap: 0 }
     }
 
     pub(super) fn push(&mut self, at: Timestamp, event: Event) {
@@ -80,32 +82,44 @@ impl Memory {
         }
     }
 
-    /// Stores every line in one transaction. Answers the effects that may go out now: all that waited, or none.
+    /// Stores every line, in order, those there are now in one transaction. Answers the effects that may go out: all that
+    /// waited, or none. A write that is not answered in time is not sent again, it may still be done: the next call waits on.
     pub(super) async fn save(&mut self) -> Vec<Effect> {
-        let Some((at, _)) = self.lines.last() else { return Vec::new() };
-        let (at, began) = (*at, Instant::now());
-        let events: Vec<Event> = self.lines.iter().map(|(_, e)| e.clone()).collect();
-        let stored = tokio::time::timeout(SAVE_TIMEOUT, self.store.append(&self.id, at, events)).await;
-        let error = match stored {
-            Ok(Ok(_)) => None,
-            Ok(Err(e)) => Some(e.to_string()),
-            Err(_) => Some(format!("no answer within {} s", SAVE_TIMEOUT.as_secs())),
-        };
-        match &error {
-            None => events::StoreAppended { took: began.elapsed(), lines: self.lines.len() }.emit(&self.metrics),
-            Some(error) => events::StoreFailed { what: &self.id.0, error }.emit(&self.metrics),
-        }
-        match error {
-            None => {
-                self.lines.clear();
-                self.gap = 0;
-                self.down = None;
-                std::mem::take(&mut self.withheld)
-            }
-            Some(why) => {
+        while !self.lines.is_empty() {
+            if let Err(why) = self.save_once().await {
+                events::StoreFailed { what: &self.id.0, error: &why }.emit(&self.metrics);
                 self.down = Some((why, Instant::now()));
-                Vec::new()
+                return Vec::new();
+            }
+        }
+        self.gap = 0;
+        self.down = None;
+        std::mem::take(&mut self.withheld)
+    }
+
+    async fn save_once(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        let (count, mut write) = self.under_way.take().unwrap_or_else(|| self.send());
+        match tokio::time::timeout(SAVE_TIMEOUT, &mut write).await {
+            Ok(Ok(Ok(_))) => {
+                self.lines.drain(..count);
+                events::StoreAppended { took: began.elapsed(), lines: count }.emit(&self.metrics);
+                Ok(())
+            }
+            Ok(Ok(Err(e))) => Err(e.to_string()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(_) => {
+                self.under_way = Some((count, write));
+                Err(format!("no answer within {} s", SAVE_TIMEOUT.as_secs()))
             }
         }
     }
+
+    fn send(&self) -> UnderWay {
+        let (store, id, lines) = (Arc::clone(&self.store), self.id.clone(), self.lines.clone());
+        (lines.len(), tokio::spawn(async move { store.write(&id, lines).await }))
+    }
 }
+
+/// Lines that were sent to the store, and its answer.
+type UnderWay = (usize, JoinHandle<Result<u64, StoreError>>);

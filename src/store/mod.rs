@@ -63,7 +63,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn open(&self, at: Timestamp, opened: crate::model::journal::Opened) -> Answer<'_, RolloutId>;
 
     /// These lines, in order, in one durable transaction; the sequence number of the last.
-    fn append(&self, id: &RolloutId, at: Timestamp, events: Vec<Event>) -> Answer<'_, u64>;
+    fn write(&self, id: &RolloutId, lines: Vec<(Timestamp, Event)>) -> Answer<'_, u64>;
+
+    /// The same for lines of one instant.
+    fn append(&self, id: &RolloutId, at: Timestamp, events: Vec<Event>) -> Answer<'_, u64> {
+        self.write(id, events.into_iter().map(|event| (at, event)).collect())
+    }
 
     /// All lines of a rollout.
     fn load(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>>;

@@ -38,7 +38,7 @@ enum Job {
 #[derive(Debug)]
 enum Write {
     Open { at: Timestamp, opened: Box<Opened>, reply: Reply<RolloutId> },
-    Append { id: RolloutId, at: Timestamp, events: Vec<Event>, reply: Reply<u64> },
+    Append { id: RolloutId, lines: Vec<(Timestamp, Event)>, reply: Reply<u64> },
     Keep { rule: String, kept: Kept, reply: Reply<()> },
     Prune { ages: Ages, reply: Reply<Pruned> },
 }
@@ -121,8 +121,8 @@ impl Store for Sqlite {
         self.ask(|reply| Job::Write(Write::Open { at, opened: Box::new(opened), reply }))
     }
 
-    fn append(&self, id: &RolloutId, at: Timestamp, events: Vec<Event>) -> Answer<'_, u64> {
-        self.ask(|reply| Job::Write(Write::Append { id: id.clone(), at, events, reply }))
+    fn write(&self, id: &RolloutId, lines: Vec<(Timestamp, Event)>) -> Answer<'_, u64> {
+        self.ask(|reply| Job::Write(Write::Append { id: id.clone(), lines, reply }))
     }
 
     fn load(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>> {
@@ -259,7 +259,7 @@ impl Write {
     fn tried(self, tx: &mut Transaction<'_>) -> Tried {
         match self {
             Write::Open { at, opened, reply } => Tried::Opened(alone(tx, |c| tables::open(c, at, *opened)), reply),
-            Write::Append { id, at, events, reply } => Tried::Appended(alone(tx, |c| tables::append(c, &id, at, &events)), reply),
+            Write::Append { id, lines, reply } => Tried::Appended(alone(tx, |c| tables::append(c, &id, &lines)), reply),
             Write::Keep { rule, kept, reply } => Tried::Kept(alone(tx, |c| tables::keep(c, &rule, &kept)), reply),
             Write::Prune { ages, reply } => Tried::Pruned(alone(tx, |c| tables::prune(c, ages)), reply),
         }
@@ -326,7 +326,8 @@ mod tests {
 
     fn append(id: &RolloutId, events: Vec<Event>) -> (Write, oneshot::Receiver<Result<u64, StoreError>>) {
         let (reply, answer) = oneshot::channel();
-        (Write::Append { id: id.clone(), at: AT, events, reply }, answer)
+        let lines = events.into_iter().map(|event| (AT, event)).collect();
+        (Write::Append { id: id.clone(), lines, reply }, answer)
     }
 
     /// Writes these together; what each was told.

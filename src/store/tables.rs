@@ -43,17 +43,17 @@ pub(super) fn open(tx: &Connection, at: Timestamp, mut opened: Opened) -> Result
 }
 
 /// Lines after the last one; the number of the last.
-pub(super) fn append(tx: &Connection, id: &RolloutId, at: Timestamp, events: &[Event]) -> Result<u64, StoreError> {
+pub(super) fn append(tx: &Connection, id: &RolloutId, lines: &[(Timestamp, Event)]) -> Result<u64, StoreError> {
     let mut find = tx.prepare_cached("SELECT key, last_seq FROM rollout WHERE id = :id")?;
     let found = find.query_row(named_params! {":id": id.0}, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let (key, mut seq): (i64, i64) = found.ok_or_else(|| StoreError::Unknown(id.0.clone()))?;
-    for event in events {
+    for (at, event) in lines {
         seq += 1;
-        insert_line(tx, (id, key), seq, at, event)?;
+        insert_line(tx, (id, key), seq, *at, event)?;
     }
     let mut update = tx.prepare_cached("UPDATE rollout SET last_seq = :seq WHERE key = :key")?;
     update.execute(named_params! {":seq": seq, ":key": key})?;
-    if let Some(state) = last_state(events) {
+    if let Some((at, state)) = last_state(lines) {
         let mut update = tx.prepare_cached("UPDATE rollout SET state = :state, over = :over, ended_ms = :ended WHERE key = :key")?;
         let text = state_text(id, seq, state)?;
         let ended = state.is_over().then_some(at.as_millis());
@@ -62,9 +62,9 @@ pub(super) fn append(tx: &Connection, id: &RolloutId, at: Timestamp, events: &[E
     Ok(seq.unsigned_abs())
 }
 
-fn last_state(events: &[Event]) -> Option<&State> {
-    events.iter().rev().find_map(|event| match event {
-        Event::Decided(decision) => Some(&decision.state),
+fn last_state(lines: &[(Timestamp, Event)]) -> Option<(Timestamp, &State)> {
+    lines.iter().rev().find_map(|(at, event)| match event {
+        Event::Decided(decision) => Some((*at, &decision.state)),
         _ => None,
     })
 }
