@@ -581,7 +581,7 @@ mod tests {
                     let place = |question| Place { entry: 0, question, select: 0, arm };
                     tracker.row(place(0), process, &["200"], 100.0 * n);
                     tracker.row(place(1), process, &[], 0.0);
-                    for (le, value) in [("5", 40.0 * n), ("10", 80.0 * n), ("+Inf", 100.0 * n)] {
+                    for (le, value) in [("5", 4.0 * n), ("10", 8.0 * n), ("+Inf", 100.0 * n)] {
                         if !(arm == Arm::Canary && le == gone && (30..60).contains(&tick)) {
                             tracker.row(place(2), process, &[le], value);
                         }
@@ -596,8 +596,8 @@ mod tests {
             }
             let bound = if gone == "10" { "10 ms" } else { "+Inf" };
             assert!(ticks[1].detail.contains(bound), "{}", ticks[1].detail);
-            assert_eq!(ticks[3].arms.canary.buckets.as_ref().unwrap().as_slice(), [120.0, 240.0, 300.0], "{gone}: nothing is lost");
-            assert_eq!(ticks[3].arms.baseline.buckets.as_ref().unwrap().as_slice(), [40.0, 80.0, 100.0]);
+            assert_eq!(ticks[3].arms.canary.buckets.as_ref().unwrap().as_slice(), [12.0, 24.0, 300.0], "{gone}: nothing is lost");
+            assert_eq!(ticks[3].arms.baseline.buckets.as_ref().unwrap().as_slice(), [4.0, 8.0, 100.0]);
             assert_eq!(ticks[3].detail, "");
         }
     }
