@@ -628,7 +628,8 @@ fn what_is_odd_about_a_rules_own_query_is_said_before_it_starts() {
         let own = ["queue_depth{{{workload}}}", "0 * queue_depth{{{workload}}} / 0", "no_such{{{workload}}}"];
         let own = own.into_iter().chain(["{__name__=~\"queue_depth|cache_hits_total\",{{workload}}}"]);
         let gauge = |query: &str| rule::CustomGauge { query: query.to_owned(), lower_is_worse: false };
-        let wanted = Subscription { custom_gauges: own.map(gauge).collect(), ..http(1, "g") };
+        let wants = Wants { requests: true, ..Wants::default() };
+        let wanted = Subscription { custom_gauges: own.map(gauge).collect(), wants, ..http(1, "g") };
         let mut source = source(&rig.url);
         let set_up = source.set_up(&wanted, tick(9)).await.expect("set-up");
         let said: Vec<&str> = set_up.warnings.iter().filter_map(|w| w.strip_prefix("baseline: ")).collect();

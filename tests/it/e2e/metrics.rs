@@ -38,6 +38,7 @@ fn a_version_twice_as_slow_is_rolled_back_for_its_latency() {
     assert!(reason(&view).contains("latency-p95"), "{view:#}");
     assert_eq!(stage.load.counts().by_status.keys().copied().collect::<Vec<_>>(), [200], "it was slow and nothing else");
     stage.assert_second_gets_nothing();
+    stage.close();
 }
 
 /// Envoy's bounds nearest to 220 ms are 100 and 250. P95 is 174 ms in the baseline, 406 ms in the canary.
@@ -54,6 +55,7 @@ fn a_latency_limit_between_two_bounds_says_what_it_can_prove_and_rolls_back_beyo
     let view = stage.wait_for_end(&id, "rolled-back");
     assert_eq!(reasons(&view), ["limit"], "{view:#}");
     assert!(reason(&view).contains("latency-p95") && reason(&view).contains("rollback-above"), "{view:#}");
+    stage.close();
 }
 
 /// What the first version's proxy would have counted before it was first scraped: one sample a second, the last of them a
@@ -103,6 +105,7 @@ fn an_incident_before_the_release_is_left_out_and_a_fault_is_found_as_ever() {
     let view = stage.wait_for_end(&id, "rolled-back");
     assert_eq!(reasons(&view), ["comparison"], "{view:#}");
     assert!(reason(&view).contains("error-rate"), "{view:#}");
+    stage.close();
 }
 
 /// The first means the mean of its rows; the others are each wrong in their own way. The last forgets the workload on its right
@@ -135,4 +138,5 @@ fn a_query_that_makes_no_sense_says_why_and_the_rollout_goes_on_by_the_others() 
     let (_, polled) = stage.polled_requests(&id);
     let answered = stage.answers_of("v2") as f64;
     assert!(polled <= answered && polled >= answered - 300.0, "polls tell of {polled} of the canary's {answered} requests");
+    stage.close();
 }
