@@ -152,6 +152,17 @@ pub fn known(settings: &Settings, packs: &Packs) -> Known {
 /// # Errors
 /// There is none of that name, or it cannot be used.
 pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Result<Box<dyn Source>, String> {
+    source_with(settings, packs, rule, interval, None)
+}
+
+/// The same; pages of the settings that are scraped directly have this past.
+fn source_with(
+    settings: &Settings,
+    packs: &Packs,
+    rule: &Rule,
+    interval: Option<Duration>,
+    past: Option<&History>,
+) -> Result<Box<dyn Source>, String> {
     let wanted = rule.source.as_deref();
     let found = settings.sources.iter().find(|s| wanted.is_none_or(|name| s.name == name));
     let scrape_only =
@@ -171,7 +182,11 @@ pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<
         SourceKind::Scrape { urls, timeout } => {
             let base = ScrapeSettings::new(settings.name.clone(), urls.clone());
             let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), ..base };
-            Ok(Box::new(Scrape::new(settings).map_err(|e| e.to_string())?))
+            let scrape = Scrape::new(settings).map_err(|e| e.to_string())?;
+            Ok(Box::new(match past.filter(|_| !scrapes) {
+                Some(past) => scrape.with_history(past.clone()),
+                None => scrape,
+            }))
         }
     }
 }
@@ -200,23 +215,10 @@ fn makers(settings: &Arc<Settings>, extras: &Extras) -> anyhow::Result<Makers> {
     let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
     let (proxy, history, rules_may) = (extras.proxy.clone(), extras.history.clone(), known.clone());
     Ok(Makers {
-        source: Box::new(move |rule, interval| match (&history, scrape_with_past(&for_sources, &packs, rule, interval)) {
-            (Some(past), Some(scrape)) => Ok(Box::new(scrape?.with_history(past.clone()))),
-            _ => source(&for_sources, &packs, rule, interval),
-        }),
+        source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, history.as_ref())),
         router: Box::new(move |rule| router::open(&rule.traffic, proxy.as_ref()).map_err(|e| e.to_string())),
         rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may)),
         known,
-    })
-}
-
-/// The demo's source: pages scraped directly, with a recorded past.
-fn scrape_with_past(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Option<Result<Scrape, String>> {
-    let SourceSettings { name, kind: SourceKind::Scrape { urls, timeout } } = settings.sources.first()? else { return None };
-    rule.telemetry.iter().all(|t| t.scrape.is_empty()).then(|| {
-        let timeout = interval.map_or(*timeout, |i| (*timeout).min(i.mul_f64(TIMEOUT_SHARE)));
-        let all = ScrapeSettings { timeout, packs: packs.clone(), ..ScrapeSettings::new(name.clone(), urls.clone()) };
-        Scrape::new(all).map_err(|e| e.to_string())
     })
 }
 

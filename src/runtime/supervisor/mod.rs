@@ -24,7 +24,7 @@ use crate::router::Router;
 use crate::source::Source;
 use crate::store::Store;
 use crate::telemetry::{Metrics, events};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -102,7 +102,7 @@ pub struct Supervisor {
     running: BTreeMap<String, Running>,
     /// Starts that wait for the rollout they supersede.
     next: BTreeMap<String, (StartArgs, oneshot::Sender<Result<RolloutId, Refusal>>)>,
-    preparing: BTreeMap<String, ()>,
+    preparing: BTreeSet<String>,
     slots: Vec<bool>,
     keys: u64,
     requests: mpsc::Receiver<Request>,
@@ -132,7 +132,7 @@ impl Supervisor {
             routers: BTreeMap::new(),
             running: BTreeMap::new(),
             next: BTreeMap::new(),
-            preparing: BTreeMap::new(),
+            preparing: BTreeSet::new(),
             slots: Vec::new(),
             keys: 0,
             requests,
@@ -233,7 +233,8 @@ impl Supervisor {
     }
 
     fn put_in_force(&mut self, rules: RuleSet) {
-        let last = |name: &str| self.registry.views().rules.get(name).and_then(|v| v.rollout.clone());
+        let views = self.registry.views();
+        let last = |name: &str| views.rules.get(name).and_then(|v| v.rollout.clone());
         let view = |rule: &Arc<Rule>| RuleView {
             name: rule.name.clone(),
             file: rule.file.display().to_string(),

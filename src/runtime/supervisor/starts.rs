@@ -31,7 +31,7 @@ impl Supervisor {
             let names: Vec<_> = self.rules.rules.keys().map(String::as_str).collect();
             return Err(Refusal::new("unknown-rule", format!("no rule is called {rule:?}; there are: {}", names.join(", "))));
         }
-        if self.preparing.contains_key(rule) {
+        if self.preparing.contains(rule) {
             return Err(Refusal::new("already-starting", format!("a rollout of {rule} is being started")));
         }
         match self.running.get(rule) {
@@ -60,7 +60,7 @@ impl Supervisor {
             Ok(router) => router,
             Err(why) => return drop(answer.send(Err(Refusal::new("router", why)))),
         };
-        self.preparing.insert(name.clone(), ());
+        self.preparing.insert(name.clone());
         let plan =
             Plan { rule, rule_text, args, router, store: Arc::clone(&self.store), makers: Arc::clone(&self.setting), scale: self.scale };
         let news = self.news.0.clone();
