@@ -77,6 +77,7 @@ fn opened(args: &Args, rule: &Rule, rule_text: String, recording: &Recording) ->
         id: RolloutId("replay".to_owned()),
         rule: rule.name.clone(),
         rule_text,
+        attached: rule.attached.clone(),
         file: rule.file.display().to_string(),
         interval: recording.header.interval,
         bounds_ms: recording.header.bounds_ms.clone(),

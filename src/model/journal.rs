@@ -2,6 +2,7 @@
 //! same decisions (invariant 1); `store` keeps it, `runtime` writes it before it acts.
 
 use super::{Begin, Blind, Decision, History, Input, PerArm, Poll, RolloutId, Timestamp};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a rollout was opened with: enough to build its judge and its machine again.
@@ -13,6 +14,8 @@ pub struct Opened {
     pub rule: String,
     /// The rule's file, whole: a later edit does not change a running rollout.
     pub rule_text: String,
+    /// Texts of other files it refers to, by the name it uses ([`super::Rule::attached`]).
+    pub attached: BTreeMap<String, String>,
     /// Where that text was read from.
     pub file: String,
     /// Length of a tick.

@@ -2,9 +2,11 @@
 //! Read [`rollout`] first, then [`judgement`] and [`sample`].
 
 mod arm;
+pub mod calendar;
 pub mod journal;
 mod judge;
 pub mod judgement;
+mod notice;
 pub mod rollout;
 pub mod rule;
 pub mod sample;
@@ -16,9 +18,10 @@ pub use judge::{Advance, Budget, JudgeSpec, Limits, Margin, Method, MetricKind, 
 pub use judgement::{
     BakeJudgement, Breach, Interval, Judgement, Keep, Labels, LimitJudgement, LimitKind, MetricJudgement, Outlook, StepClock, Verdict,
 };
+pub use notice::{Alert, Level, Notice, Phase, Severity, Topic};
 pub use rollout::{
-    Action, Begin, Command, Decision, Effect, Hold, HoldWhy, Input, Level, Outcome, Paused, Promoting, Reason, Retry, RolloutId, State,
-    Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting,
+    Action, Begin, Command, Decision, Effect, Hold, HoldWhy, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Reason, Retry,
+    RolloutId, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,
 };
 pub use rule::{Mode, Rule};
 pub use sample::{ArmSample, BOUNDS_MAX, Blind, Buckets, CUSTOM_MAX, Counts, History, LoadHistory, METRICS_MAX, Poll, Reading};

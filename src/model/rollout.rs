@@ -1,6 +1,6 @@
 //! One rollout's life in words: states, what comes in, what goes out. The machine itself is in `rollout`.
 
-use super::{Blind, Breach, Judgement, Keep, PerArm, Side, Timestamp, Weight};
+use super::{Alert, Blind, Breach, Judgement, Keep, Notice, PerArm, Side, Timestamp, Weight};
 use std::time::Duration;
 
 /// Identity of one rollout: `<rule>-<number>`, the number rising per rule.
@@ -227,6 +227,75 @@ pub enum Input {
     Wake,
     /// A newer version of the canary is out.
     Supersede { version: String },
+    /// A hook was called once, and answered or did not: the answer to [`Effect::CallHook`] of the same attempt.
+    Hook { hook: HookPoint, attempt: u32, answer: HookAnswer },
+    /// Alerts of an Alertmanager that concern this rollout: all of one message at once, so that none is judged without its
+    /// twin on the other arm.
+    Alerts(Vec<Alert>),
+    /// The action on a workload of this number ended: the answer to [`Effect::Workload`].
+    Workload { number: u64, outcome: Outcome },
+}
+
+/// Where in a rollout a hook stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HookPoint {
+    /// Before the first weight.
+    BeforeStart,
+    /// Before every step up but the first.
+    BeforeStep,
+    /// After the last step, before the promotion.
+    BeforePromotion,
+    /// When it has succeeded: told, never waited for.
+    AfterPromotion,
+    /// When it was rolled back: told, never waited for.
+    AfterRollback,
+}
+
+impl HookPoint {
+    /// As in a rule.
+    pub const fn name(self) -> &'static str {
+        match self {
+            HookPoint::BeforeStart => "before-start",
+            HookPoint::BeforeStep => "before-step",
+            HookPoint::BeforePromotion => "before-promotion",
+            HookPoint::AfterPromotion => "after-promotion",
+            HookPoint::AfterRollback => "after-rollback",
+        }
+    }
+}
+
+/// What one call of a hook brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookAnswer {
+    /// Any 2xx: it lets the rollout pass.
+    Passed,
+    /// It said no, or nothing; `again` where another call may be answered otherwise (not reached, 429, 5xx).
+    Failed { text: String, again: bool },
+}
+
+/// What shall be so with a workload (DESIGN 6.2, 6.4). Level-triggered like a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadAction {
+    /// Stable runs the canary's pod template and is ready at the replicas noted at the start.
+    Copy,
+    /// The canary runs the template it had before this rollout again.
+    Undo,
+    /// The canary has no replicas (or the rule's idle ones).
+    ScaleCanaryDown,
+    /// The baseline has the replicas noted at the start again.
+    RestoreBaseline,
+}
+
+impl WorkloadAction {
+    /// The word used in the journal, in metrics and on the page.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WorkloadAction::Copy => "copy",
+            WorkloadAction::Undo => "undo",
+            WorkloadAction::ScaleCanaryDown => "scale-canary-down",
+            WorkloadAction::RestoreBaseline => "restore-baseline",
+        }
+    }
 }
 
 /// A judged poll, with what the gate needs besides evidence.
@@ -314,6 +383,12 @@ pub enum Reason {
     Policy { which: String, after: Duration },
     /// A newer version is out.
     Superseded { version: String },
+    /// A critical alert of somebody else names the canary, and its like does not fire for the baseline.
+    Alert { name: String, text: String },
+    /// A hook did not let it pass, and the rule says roll back.
+    Hook { hook: HookPoint, text: String },
+    /// The maintenance window ended, and the rule says roll back.
+    WindowClosed { words: String },
 }
 
 /// How it shows that the canary's requests do not come back.
@@ -365,6 +440,8 @@ pub enum HoldWhy {
     Approval,
     /// A hook has not answered.
     Hook,
+    /// An alert of somebody else.
+    Alert,
     /// Not enough ready pods.
     Capacity,
     /// Draining after the traffic left.
@@ -390,6 +467,7 @@ impl HoldWhy {
             HoldWhy::Window => "window",
             HoldWhy::Approval => "approval",
             HoldWhy::Hook => "hook",
+            HoldWhy::Alert => "alert",
             HoldWhy::Capacity => "capacity",
             HoldWhy::Drain => "drain",
             HoldWhy::Promotion => "promotion",
@@ -405,18 +483,12 @@ pub enum Effect {
     /// The router shall give the canary this weight; done when it reads back so.
     SetWeight { weight: Weight, generation: u64 },
     /// Somebody shall be told.
-    Notify { level: Level, text: String },
-}
-
-/// How loud.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// For the record.
-    Info,
-    /// Look at it in working hours.
-    Warning,
-    /// Wake somebody.
-    Page,
+    Notify(Notice),
+    /// The rule's hook shall be called once; the answer comes as [`Input::Hook`] of the same attempt (none is awaited for the
+    /// two that only tell). `attempt` grows over the whole rollout, so that a repeated call can be told from a new one.
+    CallHook { hook: HookPoint, attempt: u32 },
+    /// A workload shall be so; the outcome comes as [`Input::Workload`] of the same number.
+    Workload { action: WorkloadAction, number: u64 },
 }
 
 /// The machine's answer to one input: a value, stored before any of its effects is applied.

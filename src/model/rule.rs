@@ -1,7 +1,8 @@
 //! A rule: how one service's canaries are judged and moved. Built only by `config`, which has checked everything; the
 //! rest of the daemon trusts it.
 
-use super::{Advance, Budget, MetricSpec, Side, Weight};
+use super::calendar::Windows;
+use super::{Advance, Budget, HookPoint, MetricSpec, Side, Weight};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,11 +54,62 @@ pub struct Rule {
     pub drain: Duration,
     /// First rollout without a baseline.
     pub first: First,
+    /// What begins a rollout, and who must agree.
+    pub start: Start,
+    /// Called on the way, at most one for each point.
+    pub hooks: Vec<Hook>,
+    /// When it may start and go up; `None` = at any time.
+    pub windows: Option<Windows>,
+    /// Which alerts of an Alertmanager concern it; empty = those that name one of its workloads.
+    pub alerts: Vec<AlertMatch>,
     /// Names of receivers.
     pub notify: Vec<String>,
+    /// Texts of other files the rule refers to (`dates: holidays.txt`), by the name it uses: kept with it, so that an old
+    /// rollout is led through its journal with the texts it had.
+    pub attached: BTreeMap<String, String>,
     /// Keys the grammar knows, and this build does not carry out: path in the file and what is missing. `run` refuses the
     /// rule with these sentences, `check` shows them.
     pub not_run: Vec<NotRun>,
+}
+
+/// What begins a rollout, and who must agree.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Start {
+    /// A new pod template starts one; else only a person, CI or a webhook does.
+    pub on_new_template: bool,
+    /// Roles that must approve, each by another person.
+    pub approvals: Vec<String>,
+}
+
+/// A hook: POSTed to, any 2xx lets the rollout pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Where it stands.
+    pub at: HookPoint,
+    /// The address.
+    pub url: String,
+    /// How long the rollout waits for its yes, over all calls.
+    pub timeout: Duration,
+    /// What a no does, or none in time.
+    pub on_fail: OnHookFail,
+}
+
+/// What a hook's no does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnHookFail {
+    /// Roll back.
+    RollBack,
+    /// Go on waiting and calling.
+    Hold,
+    /// Pause and notify.
+    Ask,
+}
+
+/// Selects alerts: all labels must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertMatch {
+    /// Label to value, exact.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A part of a rule this build cannot carry out.
@@ -141,6 +193,10 @@ pub enum Traffic {
     None,
     /// Envoy's route file or runtime keys.
     Envoy(EnvoyRoute),
+    /// HAProxy's server weights through its runtime socket.
+    Haproxy(HaproxyServers),
+    /// A user's own endpoint.
+    Webhook(WebhookRouter),
     /// The demo's in-process proxy: its address is known to the composition root only.
     Proxy,
     /// Named by the grammar, not carried out by this build (there is an entry in `Rule::not_run`).
@@ -176,6 +232,28 @@ pub enum EnvoyWrite {
         /// `runtime_key_prefix` of the weighted clusters.
         prefix: String,
     },
+}
+
+/// HAProxy's object: one backend whose servers are the two workloads, or one server in each of two backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaproxyServers {
+    /// The runtime socket: a path, or `host:port`.
+    pub socket: String,
+    /// Both servers as `backend/server`, in the order of the workloads.
+    pub servers: [String; 2],
+}
+
+/// A user's endpoint that takes weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookRouter {
+    /// POSTed to with the weight wanted.
+    pub url: String,
+    /// GET answers the weight in force; `None` = the same address.
+    pub read_url: Option<String>,
+    /// Bearer token, read at each call.
+    pub token_file: Option<PathBuf>,
+    /// Of each call.
+    pub timeout: Duration,
 }
 
 /// One step.

@@ -26,6 +26,7 @@ const fn rank(why: HoldWhy) -> u8 {
         HoldWhy::Window => 14,
         HoldWhy::Approval => 15,
         HoldWhy::Hook => 16,
+        HoldWhy::Alert => 7,
         HoldWhy::Shifting => 17,
         HoldWhy::Drain => 18,
         HoldWhy::Promotion => 19,

@@ -34,7 +34,7 @@ pub fn check(before: &Decision, input: &Input, after: &Decision) -> Result<(), S
 fn asked(d: &Decision) -> impl Iterator<Item = (crate::model::Weight, u64)> + '_ {
     d.effects.iter().filter_map(|e| match e {
         Effect::SetWeight { weight, generation } => Some((*weight, *generation)),
-        Effect::Notify { .. } => None,
+        Effect::Notify(_) | Effect::CallHook { .. } | Effect::Workload { .. } => None,
     })
 }
 
@@ -48,7 +48,7 @@ fn rises_with_leave(before: &Decision, input: &Input, after: &Decision) -> bool 
             Input::Begin(_) => true,
             Input::Tick(tick) => tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty(),
             Input::Command(c) => matches!(c.verb, Verb::Advance | Verb::Promote | Verb::BreakGlassPromote),
-            Input::Traffic(_) | Input::Effect { .. } | Input::Wake | Input::Supersede { .. } => false,
+            _ => false,
         }
 }
 

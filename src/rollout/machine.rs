@@ -6,8 +6,8 @@ use super::share::ShareWatch;
 use super::vanished::VanishedWatch;
 use crate::model::rule::{BakeJudge, First, Policies, Promotion, Step};
 use crate::model::{
-    Action, Advance, Arm, Begin, Decision, Effect, Input, Level, LimitKind, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck,
-    Tick, Timestamp, Waiting, Weight,
+    Action, Advance, Arm, Begin, Decision, Effect, Input, Level, LimitKind, Method, Mode, Notice, Paused, Phase, Promoting, Reason, Rule,
+    State, Stuck, Tick, Timestamp, Topic, Waiting, Weight,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -164,6 +164,7 @@ impl Machine {
             Input::Effect { generation, outcome } => self.on_outcome(now, *generation, outcome),
             Input::Wake => self.on_wake(now),
             Input::Supersede { version } => self.on_supersede(now, version),
+            Input::Hook { .. } | Input::Alerts(_) | Input::Workload { .. } => Action::Hold,
         };
         self.decision(now, action)
     }
@@ -373,7 +374,7 @@ impl Machine {
     }
 
     pub(super) fn notify(&mut self, level: Level, text: String) {
-        self.out.push(Effect::Notify { level, text });
+        self.out.push(Effect::Notify(Notice { level, topic: Topic::Progress, phase: Phase::Event, text }));
     }
 
     /// Tells somebody when something begins to hold, and not again until it has ended.

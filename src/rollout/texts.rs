@@ -17,6 +17,10 @@ pub fn reason_text(reason: &Reason, metrics: &[String]) -> String {
         Reason::Policy { which, after } => format!("policy {which}, after {}", duration(*after)),
         Reason::Superseded { version } if version.is_empty() => "a newer version is out".to_owned(),
         Reason::Superseded { version } => format!("a newer version is out: {version}"),
+        Reason::Alert { name, text } if text.is_empty() => format!("alert {name} names the canary"),
+        Reason::Alert { name, text } => format!("alert {name} names the canary: {text}"),
+        Reason::Hook { hook, text } => format!("hook {} did not let it pass: {text}", hook.name()),
+        Reason::WindowClosed { words } => format!("the maintenance window is over ({words})"),
     }
 }
 

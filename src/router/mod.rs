@@ -103,6 +103,10 @@ pub fn open(traffic: &Traffic, proxy: Option<&Arc<Proxy>>) -> Result<Arc<dyn Rou
             what: "traffic: proxy".to_owned(),
             why: "there is no such proxy outside `canaryd demo`: name the router that moves your traffic".to_owned(),
         }),
+        Traffic::Haproxy(_) | Traffic::Webhook(_) => Err(RouterError::Object {
+            what: "traffic".to_owned(),
+            why: "this build has no such router: use envoy, or none and move the traffic yourself".to_owned(),
+        }),
         Traffic::Other(word) => Err(RouterError::Object {
             what: format!("traffic: {word}"),
             why: "this build has no such router: use envoy, or none and move the traffic yourself".to_owned(),

@@ -228,7 +228,8 @@ impl Driver {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::SetWeight { weight, generation } => self.writer.want(weight, generation),
-            Effect::Notify { level, text } => self.notify(level, &text),
+            Effect::Notify(notice) => self.notify(notice.level, &notice.text),
+            Effect::CallHook { .. } | Effect::Workload { .. } => {}
         }
     }
 

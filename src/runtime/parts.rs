@@ -97,7 +97,12 @@ pub(super) mod tests {
             mode: Mode::Enforce,
             drain: Duration::ZERO,
             first: First::Refuse,
+            start: Start::default(),
+            hooks: vec![],
+            windows: None,
+            alerts: vec![],
             notify: vec![],
+            attached: Default::default(),
             not_run: vec![],
         }
     }

@@ -218,7 +218,7 @@ impl Rehearsal {
         for _ in 0..8 {
             let wish = self.decision.effects.iter().rev().find_map(|e| match e {
                 Effect::SetWeight { weight, generation } => Some((*weight, *generation)),
-                Effect::Notify { .. } => None,
+                Effect::Notify(_) | Effect::CallHook { .. } | Effect::Workload { .. } => None,
             });
             let due = self.decision.wake_at.is_some_and(|wake| wake <= at);
             self.decision = match wish {

@@ -148,6 +148,7 @@ impl Plan {
             id: RolloutId(String::new()),
             rule: self.rule.name.clone(),
             rule_text: self.rule_text.to_string(),
+            attached: self.rule.attached.clone(),
             file: self.rule.file.display().to_string(),
             interval,
             bounds_ms,

@@ -309,6 +309,7 @@ mod tests {
             id: RolloutId(String::new()),
             rule: "r".to_owned(),
             rule_text: String::new(),
+            attached: std::collections::BTreeMap::new(),
             file: String::new(),
             interval: Duration::from_secs(15),
             bounds_ms: Vec::new(),

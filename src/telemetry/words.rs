@@ -7,8 +7,8 @@ mod values;
 pub use values::{duration, estimate, in_unit, percent, time, unit, value};
 
 use crate::model::{
-    Action, Advance, Arm, Blind, Breach, Decision, Hold, HoldWhy, Input, Judgement, Keep, MetricJudgement, MetricKind, Mode, Outcome,
-    Outlook, Promoting, Reason, State, Unproven, Vanished, Verdict, Waiting,
+    Action, Advance, Alert, Arm, Blind, Breach, Decision, Hold, HoldWhy, HookAnswer, Input, Judgement, Keep, MetricJudgement, MetricKind,
+    Mode, Outcome, Outlook, Promoting, Reason, State, Unproven, Vanished, Verdict, Waiting,
 };
 
 /// The word of a mode on every wire.
@@ -102,6 +102,9 @@ pub const fn reason_kind(reason: &Reason) -> &'static str {
         Reason::Person { .. } => "person",
         Reason::Policy { .. } => "policy",
         Reason::Superseded { .. } => "superseded",
+        Reason::Alert { .. } => "alert",
+        Reason::Hook { .. } => "hook",
+        Reason::WindowClosed { .. } => "window-closed",
     }
 }
 
@@ -117,6 +120,9 @@ pub fn reason(reason: &Reason, names: &[String], judgement: Option<&Judgement>) 
         Reason::Policy { which, after } => format!("policy {which}: nothing changed for {}", duration(*after)),
         Reason::Superseded { version } if version.is_empty() => "a newer version is out".to_owned(),
         Reason::Superseded { version } => format!("version {version} is out"),
+        Reason::Alert { name, text } => sentence(&format!("alert {name} names the canary"), text),
+        Reason::Hook { hook, text } => sentence(&format!("hook {} did not let it pass", hook.name()), text),
+        Reason::WindowClosed { words } => format!("the maintenance window is over ({words})"),
     }
 }
 
@@ -176,6 +182,7 @@ pub const fn hold_why(why: HoldWhy) -> &'static str {
         HoldWhy::Window => "outside its maintenance window, or in a freeze",
         HoldWhy::Approval => "approvals are missing",
         HoldWhy::Hook => "a hook has not answered",
+        HoldWhy::Alert => "an alert of an Alertmanager holds it",
         HoldWhy::Capacity => "too few canary pods are ready for the next step",
         HoldWhy::Drain => "requests under way are given time to end",
         HoldWhy::Promotion => "the promotion waits for somebody else",
@@ -293,7 +300,20 @@ pub fn input(input: &Input) -> String {
         }
         Input::Wake => "a time it waited for has come".to_owned(),
         Input::Supersede { version } => format!("version {version} is out"),
+        Input::Hook { hook, answer: HookAnswer::Passed, .. } => format!("hook {} lets it pass", hook.name()),
+        Input::Hook { hook, answer: HookAnswer::Failed { text, .. }, .. } => format!("hook {} did not let it pass: {text}", hook.name()),
+        Input::Alerts(alerts) => alerts.iter().map(alert).collect::<Vec<_>>().join("; "),
+        Input::Workload { number, outcome: Outcome::Done } => format!("action number {number} on a workload is done"),
+        Input::Workload { number, outcome: Outcome::Failed { text, .. } } => {
+            format!("action number {number} on a workload failed: {text}")
+        }
     }
+}
+
+fn alert(alert: &Alert) -> String {
+    let state = if alert.firing { "fires" } else { "is resolved" };
+    let whom = alert.names.map(|arm| format!(" for the {}", arm.name())).unwrap_or_default();
+    sentence(&format!("alert {} {state}{whom}", alert.name), &alert.text)
 }
 
 /// The same text on one line and without control characters: words of servers and people reach logs and terminals, which

@@ -24,6 +24,7 @@ fn opened(rule: &str) -> Opened {
         id: RolloutId("ignored".to_owned()),
         rule: rule.to_owned(),
         rule_text: "rule: x\n".to_owned(),
+        attached: Default::default(),
         file: "rules/x.yaml".to_owned(),
         interval: Duration::from_secs(15),
         bounds_ms: vec![5.0, 10.0],

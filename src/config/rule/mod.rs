@@ -129,7 +129,12 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
         mode: mode.unwrap_or(Mode::Enforce),
         drain: drain.unwrap_or(DRAIN),
         first,
+        start: crate::model::rule::Start::default(),
+        hooks: Vec::new(),
+        windows: None,
+        alerts: Vec::new(),
         notify,
+        attached: std::collections::BTreeMap::new(),
         not_run: Vec::new(),
     })
 }

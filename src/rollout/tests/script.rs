@@ -9,11 +9,11 @@
 //! compared whole, `~ words` must occur in some hold, message or refusal, `no X` must not be a fact.
 
 use crate::model::rule::{
-    BakeJudge, First, HoldThen, OnForeign, OnShared, Policies, Promotion, Step, Target, Then, Traffic, WorkloadForm, Workloads,
+    BakeJudge, First, HoldThen, OnForeign, OnShared, Policies, Promotion, Start, Step, Target, Then, Traffic, WorkloadForm, Workloads,
 };
 use crate::model::{
     Action, Advance, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, Input, Judgement, Keep, Level, LimitJudgement,
-    LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Outcome, PerArm, Retry, Rule, Side, StepClock, Tick,
+    LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Retry, Rule, Side, StepClock, Tick,
     Timestamp, TrafficReading, Verb, Verdict, Weight,
 };
 use crate::rollout::{Machine, invariants};
@@ -74,7 +74,12 @@ pub(crate) fn rule(text: &str) -> Rule {
         mode: Mode::Enforce,
         drain: duration("60s"),
         first: First::Promote,
+        start: Start::default(),
+        hooks: Vec::new(),
+        windows: None,
+        alerts: Vec::new(),
         notify: Vec::new(),
+        attached: BTreeMap::new(),
         not_run: Vec::new(),
     };
     parts.filter(|p| !p.is_empty()).for_each(|p| set(&mut rule, p));
@@ -325,9 +330,11 @@ fn facts(d: &Decision) -> Vec<String> {
     facts.push(d.wake_at.map_or_else(|| "no wake".to_owned(), |at| format!("wake {}s", at.as_millis() / 1000)));
     facts.extend(d.effects.iter().map(|e| match e {
         Effect::SetWeight { weight, generation } => format!("set {weight} #{generation}"),
-        Effect::Notify { level: Level::Page, .. } => "page".to_owned(),
-        Effect::Notify { level: Level::Warning, .. } => "warning".to_owned(),
-        Effect::Notify { level: Level::Info, .. } => "info".to_owned(),
+        Effect::Notify(Notice { level: Level::Page, .. }) => "page".to_owned(),
+        Effect::Notify(Notice { level: Level::Warning, .. }) => "warning".to_owned(),
+        Effect::Notify(Notice { level: Level::Info, .. }) => "info".to_owned(),
+        Effect::CallHook { hook, attempt } => format!("call {} #{attempt}", hook.name()),
+        Effect::Workload { action, number } => format!("{} #{number}", action.name()),
     }));
     facts
 }
@@ -336,8 +343,8 @@ fn facts(d: &Decision) -> Vec<String> {
 fn sentences(d: &Decision) -> Vec<String> {
     let holds = d.holds.iter().flat_map(|h| [h.text.clone(), h.ends.clone()]);
     let messages = d.effects.iter().filter_map(|e| match e {
-        Effect::Notify { text, .. } => Some(text.clone()),
-        Effect::SetWeight { .. } => None,
+        Effect::Notify(notice) => Some(notice.text.clone()),
+        Effect::SetWeight { .. } | Effect::CallHook { .. } | Effect::Workload { .. } => None,
     });
     let refusal = match &d.action {
         Action::Refuse(text) => Some(text.clone()),

@@ -3,10 +3,12 @@
 use super::atoms::{Wire, described, wire};
 use crate::model::journal::{Event, Kept, KeptOf, KeptScale, KeptSeries, Opened};
 use crate::model::{
-    Action, Begin, Blind, Breach, Command, Decision, Effect, History, Hold, HoldWhy, Input, Keep, Level, Outcome, Paused, PerArm, Poll,
-    Promoting, Reason, Retry, RolloutId, Side, State, Stuck, Tick, Timestamp, TrafficReading, Unproven, Vanished, Verb, Waiting, Weight,
+    Action, Alert, Arm, Begin, Blind, Breach, Command, Decision, Effect, History, Hold, HoldWhy, HookAnswer, HookPoint, Input, Keep, Level,
+    Notice, Outcome, Paused, PerArm, Phase, Poll, Promoting, Reason, Retry, RolloutId, Severity, Side, State, Stuck, Tick, Timestamp,
+    Topic, TrafficReading, Unproven, Vanished, Verb, Waiting, Weight, WorkloadAction,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 described! {
@@ -16,7 +18,9 @@ described! {
     Decision as DecisionOnWire, Action as ActionOnWire, Unproven as UnprovenOnWire, State as StateOnWire, Waiting as WaitingOnWire,
     Promoting as PromotingOnWire, Paused as PausedOnWire, Stuck as StuckOnWire, Reason as ReasonOnWire, Breach as BreachOnWire,
     Vanished as VanishedOnWire, Hold as HoldOnWire, HoldWhy as HoldWhyOnWire, Keep as KeepOnWire, Effect as EffectOnWire,
-    Level as LevelOnWire,
+    Level as LevelOnWire, Notice as NoticeOnWire, Topic as TopicOnWire, Phase as PhaseOnWire, Alert as AlertOnWire,
+    Arm as ArmOnWire,
+    Severity as SeverityOnWire, HookPoint as HookPointOnWire, HookAnswer as HookAnswerOnWire, WorkloadAction as WorkloadActionOnWire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +50,9 @@ struct OpenedOnWire {
     id: RolloutId,
     rule: String,
     rule_text: String,
+    // journals before it have none
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    attached: BTreeMap<String, String>,
     file: String,
     #[serde(with = "wire")]
     interval: Duration,
@@ -142,6 +149,75 @@ enum InputOnWire {
     Supersede {
         version: String,
     },
+    Hook {
+        #[serde(with = "wire")]
+        hook: HookPoint,
+        attempt: u32,
+        #[serde(with = "wire")]
+        answer: HookAnswer,
+    },
+    Alerts(#[serde(with = "wire")] Vec<Alert>),
+    Workload {
+        number: u64,
+        #[serde(with = "wire")]
+        outcome: Outcome,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HookPoint", rename_all = "kebab-case")]
+enum HookPointOnWire {
+    BeforeStart,
+    BeforeStep,
+    BeforePromotion,
+    AfterPromotion,
+    AfterRollback,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HookAnswer", rename_all = "kebab-case")]
+enum HookAnswerOnWire {
+    Passed,
+    Failed { text: String, again: bool },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WorkloadAction", rename_all = "kebab-case")]
+enum WorkloadActionOnWire {
+    Copy,
+    Undo,
+    ScaleCanaryDown,
+    RestoreBaseline,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Arm", rename_all = "kebab-case")]
+enum ArmOnWire {
+    Baseline,
+    Canary,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Severity", rename_all = "kebab-case")]
+enum SeverityOnWire {
+    Info,
+    Warning,
+    Critical,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Alert", rename_all = "kebab-case")]
+struct AlertOnWire {
+    fingerprint: String,
+    name: String,
+    firing: bool,
+    #[serde(with = "wire")]
+    severity: Severity,
+    #[serde(with = "wire")]
+    names: Option<Arm>,
+    #[serde(with = "wire")]
+    since: Timestamp,
+    text: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -356,6 +432,18 @@ enum ReasonOnWire {
     Superseded {
         version: String,
     },
+    Alert {
+        name: String,
+        text: String,
+    },
+    Hook {
+        #[serde(with = "wire")]
+        hook: HookPoint,
+        text: String,
+    },
+    WindowClosed {
+        words: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -401,6 +489,7 @@ enum HoldWhyOnWire {
     Window,
     Approval,
     Hook,
+    Alert,
     Capacity,
     Drain,
     Promotion,
@@ -429,11 +518,70 @@ enum EffectOnWire {
         weight: Weight,
         generation: u64,
     },
-    Notify {
+    Notify(#[serde(with = "wire")] Notice),
+    CallHook {
         #[serde(with = "wire")]
-        level: Level,
-        text: String,
+        hook: HookPoint,
+        attempt: u32,
     },
+    Workload {
+        #[serde(with = "wire")]
+        action: WorkloadAction,
+        number: u64,
+    },
+}
+
+// topic and phase: journals before them told everything as something that happened
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Notice", rename_all = "kebab-case")]
+struct NoticeOnWire {
+    #[serde(with = "wire")]
+    level: Level,
+    #[serde(with = "wire", default = "progress")]
+    topic: Topic,
+    #[serde(with = "wire", default = "event")]
+    phase: Phase,
+    text: String,
+}
+
+fn progress() -> Topic {
+    Topic::Progress
+}
+
+fn event() -> Phase {
+    Phase::Event
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Topic", rename_all = "kebab-case")]
+enum TopicOnWire {
+    Progress,
+    RolledBack,
+    Paused,
+    Stuck,
+    Breach,
+    Shared,
+    TrafficShare,
+    Vanished,
+    NoRequests,
+    RouterUnreadable,
+    Foreign,
+    Limit {
+        metric: String,
+        limit: String,
+        #[serde(with = "wire")]
+        arm: Arm,
+    },
+    Gate,
+    Alert,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Phase", rename_all = "kebab-case")]
+enum PhaseOnWire {
+    Event,
+    Firing,
+    Resolved,
 }
 
 #[derive(Serialize, Deserialize)]

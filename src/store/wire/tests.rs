@@ -116,6 +116,7 @@ fn opened() -> impl Strategy<Value = Opened> {
             id: RolloutId(id),
             rule,
             rule_text,
+            attached: std::collections::BTreeMap::from([("holidays.txt".to_owned(), "2026-12-25".to_owned())]),
             file,
             interval,
             bounds_ms,
@@ -164,6 +165,9 @@ fn input() -> impl Strategy<Value = Input> {
         (any::<u64>(), outcome).prop_map(|(generation, outcome)| Input::Effect { generation, outcome }),
         Just(Input::Wake),
         text().prop_map(|version| Input::Supersede { version }),
+        (hook_point(), any::<u32>(), hook_answer()).prop_map(|(hook, attempt, answer)| Input::Hook { hook, attempt, answer }),
+        list(alert()).prop_map(Input::Alerts),
+        any::<u64>().prop_map(|number| Input::Workload { number, outcome: Outcome::Done }),
     ]
 }
 
@@ -197,6 +201,35 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+fn hook_point() -> impl Strategy<Value = HookPoint> {
+    use HookPoint::*;
+    proptest::sample::select(vec![BeforeStart, BeforeStep, BeforePromotion, AfterPromotion, AfterRollback])
+}
+
+fn hook_answer() -> impl Strategy<Value = HookAnswer> {
+    prop_oneof![Just(HookAnswer::Passed), (text(), any::<bool>()).prop_map(|(text, again)| HookAnswer::Failed { text, again })]
+}
+
+fn which_arm() -> impl Strategy<Value = Arm> {
+    proptest::sample::select(vec![Arm::Baseline, Arm::Canary])
+}
+
+fn alert() -> impl Strategy<Value = Alert> {
+    let severity = proptest::sample::select(vec![Severity::Info, Severity::Warning, Severity::Critical]);
+    (text(), text(), any::<bool>(), severity, of(which_arm()), at(), text()).prop_map(
+        |(fingerprint, name, firing, severity, names, since, text)| Alert { fingerprint, name, firing, severity, names, since, text },
+    )
+}
+
+fn notice() -> impl Strategy<Value = Notice> {
+    let level = proptest::sample::select(vec![Level::Info, Level::Warning, Level::Page]);
+    let phase = proptest::sample::select(vec![Phase::Event, Phase::Firing, Phase::Resolved]);
+    let topics = vec![Topic::Progress, Topic::RolledBack, Topic::Paused, Topic::Stuck, Topic::Breach, Topic::Shared, Topic::Foreign];
+    let limit = (text(), text(), which_arm()).prop_map(|(metric, limit, arm)| Topic::Limit { metric, limit, arm });
+    let topic = prop_oneof![proptest::sample::select(topics), limit];
+    (level, topic, phase, text()).prop_map(|(level, topic, phase, text)| Notice { level, topic, phase, text })
+}
+
 fn reason() -> impl Strategy<Value = Reason> {
     let breach = prop_oneof![
         any::<u8>().prop_map(Breach::Metric),
@@ -218,17 +251,18 @@ fn reason() -> impl Strategy<Value = Reason> {
 fn hold() -> impl Strategy<Value = Hold> {
     use HoldWhy as W;
     let mut whys = vec![W::Shifting, W::TrafficShare, W::NoRequests, W::Vanished, W::Foreign, W::Paused, W::Router, W::Window];
-    whys.extend([W::Approval, W::Hook, W::Capacity, W::Drain, W::Promotion, W::Frozen]);
+    whys.extend([W::Approval, W::Hook, W::Alert, W::Capacity, W::Drain, W::Promotion, W::Frozen]);
     let keeps = [Keep::Blind, Keep::Shared, Keep::Suspicious, Keep::Limit, Keep::Harm, Keep::FewRequests, Keep::Time];
     whys.extend(keeps.into_iter().chain([Keep::NotProven, Keep::PromoteBelow]).map(W::Judge));
     (proptest::sample::select(whys), text(), text(), of(at())).prop_map(|(why, text, ends, until)| Hold { why, text, ends, until })
 }
 
 fn effect() -> impl Strategy<Value = Effect> {
-    let level = proptest::sample::select(vec![Level::Info, Level::Warning, Level::Page]);
     prop_oneof![
         (weight(), any::<u64>()).prop_map(|(weight, generation)| Effect::SetWeight { weight, generation }),
-        (level, text()).prop_map(|(level, text)| Effect::Notify { level, text }),
+        notice().prop_map(Effect::Notify),
+        (hook_point(), any::<u32>()).prop_map(|(hook, attempt)| Effect::CallHook { hook, attempt }),
+        any::<u64>().prop_map(|number| Effect::Workload { action: WorkloadAction::Copy, number }),
     ]
 }
 

@@ -167,6 +167,7 @@ pub(super) fn opened(rule_text: String, bounds_ms: &[f64], scale: f64, history: 
         id: RolloutId("sim-1".to_owned()),
         rule: "sim".to_owned(),
         rule_text,
+        attached: Default::default(),
         file: "sim.yaml".to_owned(),
         interval: TICK,
         bounds_ms: bounds_ms.to_vec(),
