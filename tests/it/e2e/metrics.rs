@@ -1,6 +1,6 @@
 //! Metrics other than errors, limits between bounds, a past with an incident in it, and queries that make no sense.
 
-use super::stage::{Scene, Stage, hold, reasons};
+use super::stage::{PATIENT, Scene, Stage, hold, reasons};
 use crate::rig::prometheus::{Row, Series};
 use crate::rig::service::Behaviour;
 use serde_json::Value;
@@ -105,6 +105,82 @@ fn an_incident_before_the_release_is_left_out_and_a_fault_is_found_as_ever() {
     let view = stage.wait_for_end(&id, "rolled-back");
     assert_eq!(reasons(&view), ["comparison"], "{view:#}");
     assert!(reason(&view).contains("error-rate"), "{view:#}");
+    stage.close();
+}
+
+/// Requests and latency by Envoy, CPU and memory by the processes themselves.
+const BOTH: &str = "[ envoy, { pack: http, arm: { cluster: '{cluster}' } } ]";
+
+/// Two processes of the first version and one of the second, so that at a third of the traffic each gets as much as the
+/// others; the first version's two differed by some hundredths in the past, as processes do.
+fn three_processes(steps: &'static str, more: &'static str) -> Option<Stage> {
+    let scene = Scene { rate_per_s: 300, usual: slow(5), steps, more, telemetry: BOTH, twin: true, ..Scene::default() };
+    let stage = Stage::up(scene)?;
+    let wobble = |process: u64, before: i64| {
+        let mut x = (before.unsigned_abs() * 2 + process).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x ^= x >> 31;
+        1.0 + 0.12 * ((x >> 40) as f64 / (1u64 << 24) as f64 - 0.5)
+    };
+    write_levels(&stage, 150, |process, before| (0.5 * wobble(process, before), 200e6 * wobble(process + 7, before)));
+    Some(stage)
+}
+
+/// What the first version's processes would have shown before they were first scraped, one sample a second: cores and bytes
+/// of a process in a second, by how many seconds that lies before its first scrape.
+fn write_levels(stage: &Stage, seconds: i64, level: impl Fn(u64, i64) -> (f64, f64)) {
+    let mut past = Vec::new();
+    for (process, row) in (0..).zip(stage.prometheus.instant(r#"process_cpu_seconds_total{cluster="v1"}"#, None)) {
+        let labels: Vec<(&str, &str)> = row.labels.iter().filter(|(n, _)| *n != "__name__").map(|(n, v)| (&**n, &**v)).collect();
+        let first_ms = stage.first_scraped(&format!("process_cpu_seconds_total{{instance={:?}}}", row.labels["instance"]));
+        let (mut cpu, mut memory) =
+            (Series::new("process_cpu_seconds_total", &labels), Series::new("process_resident_memory_bytes", &labels));
+        let mut used = 0.0;
+        for before in (1..=seconds).rev() {
+            let (cores, bytes) = level(process, before);
+            used += cores;
+            cpu = cpu.at(first_ms - 1000 * before, used);
+            memory = memory.at(first_ms - 1000 * before, bytes);
+        }
+        past.extend([cpu, memory]);
+    }
+    assert_eq!(past.len(), 4, "two processes");
+    stage.prometheus.write(&past);
+}
+
+#[test]
+fn a_third_more_cpu_is_found_where_the_load_is_comparable_and_skipped_with_its_reason_where_not() {
+    let steps = "[ { weight: 10%, for: 12s }, { weight: 33.3%, for: 50s }, { weight: 100%, bake: 60s } ]";
+    let Some(stage) = three_processes(steps, "  cpu: { tolerate: { relative: 10% } }") else { return };
+    stage.second.behave(Behaviour { more_cpu: 0.3, ..slow(5) });
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 100);
+    // a third of the baseline's requests per process: more or less CPU would say nothing
+    stage.wait_for(&id, PATIENT, "CPU is skipped, and it says why", |view| {
+        assert_eq!(view["over"], false, "{view:#}");
+        let mut metrics = view["metrics"].as_array().into_iter().flatten();
+        metrics.any(|m| m["name"] == "cpu" && m["blind"] == "load-too-different")
+    });
+    stage.wait_for_weight(&id, 333);
+    let view = stage.wait_for_end(&id, "rolled-back");
+    assert_eq!(reasons(&view), ["comparison"], "{view:#}");
+    assert!(reason(&view).contains("cpu"), "{view:#}");
+    assert_eq!(stage.actions(&id)[..2], ["advance", "advance"], "it was not found at 10 %, where it could not be");
+    stage.close();
+}
+
+/// One part in a hundred of the memory per minute of the method, which is two seconds here; the level may rise as it likes.
+#[test]
+fn a_leak_is_found_by_its_slope() {
+    let steps = "[ { weight: 33.3%, for: 110s }, { weight: 100%, bake: 60s } ]";
+    let Some(stage) = three_processes(steps, "  memory: { tolerate: { relative: 900% }, leak: true }") else { return };
+    stage.second.behave(Behaviour { leak: 0.01, ..slow(5) });
+    let id = stage.start("2.0.0");
+    let view = stage.wait_for(&id, Duration::from_secs(120), "it is rolled back", |view| {
+        assert!(view["over"] == false || view["state"] == "rolled-back", "{view:#}");
+        view["over"] == true
+    });
+    assert_eq!(reasons(&view), ["comparison"], "{view:#}");
+    assert!(reason(&view).contains("memory-leak"), "{view:#}");
     stage.close();
 }
 

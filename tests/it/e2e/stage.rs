@@ -35,6 +35,10 @@ pub(super) struct Scene {
     pub(super) steps: &'static str,
     /// The rule's `latency-p95`, as a YAML flow mapping.
     pub(super) latency: &'static str,
+    /// The rule's `telemetry`, as a YAML flow list.
+    pub(super) telemetry: &'static str,
+    /// The first version has a second process, and Prometheus scrapes all three too.
+    pub(super) twin: bool,
     /// Further lines of the rule; those that begin with two spaces are further metrics.
     pub(super) more: &'static str,
     /// How both versions behave at first.
@@ -54,6 +58,8 @@ impl Default for Scene {
             interval: "1s",
             steps: "[ { weight: 10%, for: 6s }, { weight: 50%, for: 6s }, { weight: 100%, bake: 5s } ]",
             latency: "{ tolerate: { relative: 30% } }",
+            telemetry: "[ envoy ]",
+            twin: false,
             more: "",
             usual: Behaviour::default(),
             time_scale: 30,
@@ -70,6 +76,7 @@ pub(super) struct Stage {
     pub(super) envoy: Envoy,
     pub(super) first: Service,
     pub(super) second: Service,
+    _twin: Option<Service>,
     _folder: TempDir,
     _room: Room,
 }
@@ -81,17 +88,23 @@ impl Stage {
         let room = Room::take();
         let folder = tempfile::tempdir().expect("a folder");
         let (first, second) = (Service::start("v1"), Service::start("v2"));
-        [&first, &second].into_iter().for_each(|service| service.behave(scene.usual));
-        let settings = envoy::Settings { deaf_listener: scene.deaf, ..envoy::Settings::new(first.port, second.port) };
+        let twin = scene.twin.then(|| Service::start("v1"));
+        [&first, &second].into_iter().chain(&twin).for_each(|service| service.behave(scene.usual));
+        let twin_port = twin.as_ref().map(|t| t.port);
+        let settings = envoy::Settings { deaf_listener: scene.deaf, twin: twin_port, ..envoy::Settings::new(first.port, second.port) };
         let envoy = Envoy::start(&folder.path().join("envoy"), settings)?;
-        let jobs = [Job::new("envoy", envoy.admin, "/stats/prometheus", &[])];
+        let mut jobs = vec![Job::new("envoy", envoy.admin, "/stats/prometheus", &[])];
+        if let Some(twin) = &twin {
+            let processes = [("app-1", &first, "v1"), ("app-2", twin, "v1"), ("app-3", &second, "v2")];
+            jobs.extend(processes.map(|(job, of, version)| Job::new(job, of.port, "/metrics", &[("cluster", version)])));
+        }
         let prometheus = Prometheus::start_every(&folder.path().join("prometheus"), scene.scrape, &jobs)?;
         let port = envoy.deaf.unwrap_or(envoy.listener);
         let load = Load::start(load::Settings { port, rate_per_s: scene.rate_per_s, timeout: scene.patience, lasts: SCENARIO_MAX });
-        await_scrapes(&prometheus);
+        await_scrapes(&prometheus, jobs.len());
         let told = daemon::Settings { source: prometheus.url(), time_scale: scene.time_scale, rule: rule(&scene, &envoy) };
         let daemon = Daemon::start(&folder.path().join("canaryd"), &told);
-        Some(Self { daemon, load, prometheus, envoy, first, second, _folder: folder, _room: room })
+        Some(Self { daemon, load, prometheus, envoy, first, second, _twin: twin, _folder: folder, _room: room })
     }
 
     /// Starts a rollout and gives its name.
@@ -255,7 +268,9 @@ pub(super) fn routed(file: &std::path::Path) -> u64 {
     second.and_then(|c| c["weight"].as_u64()).unwrap_or_else(|| panic!("no weight of v2 in {file:#}"))
 }
 
-fn await_scrapes(prometheus: &Prometheus) {
+fn await_scrapes(prometheus: &Prometheus, jobs: usize) {
+    let all = poll(Duration::from_secs(30), || prometheus.value("count(count_over_time(up[1m]) >= 4)").filter(|n| *n >= jobs as f64));
+    assert!(all.is_some(), "Prometheus does not scrape all of {jobs} jobs");
     let seen = poll(Duration::from_secs(30), || {
         prometheus.value(r#"count_over_time(envoy_cluster_upstream_rq_completed{envoy_cluster_name="v1"}[1m])"#).filter(|n| *n >= 4.0)
     });
@@ -268,7 +283,7 @@ fn rule(scene: &Scene, envoy: &Envoy) -> String {
     format!(
         "rule: {RULE}\n\
          workloads: {{ pair: [ {{ cluster: v1 }}, {{ cluster: v2 }} ] }}\n\
-         telemetry: [ envoy ]\n\
+         telemetry: {}\n\
          interval: {}\n\
          traffic: {{ envoy: {{ admin: 'http://127.0.0.1:{}', route-file: {{ path: '{}', stat-prefix: edge, route: shop }} }} }}\n\
          steps: {}\n\
@@ -276,6 +291,7 @@ fn rule(scene: &Scene, envoy: &Envoy) -> String {
          promotion: swap\n\
          metrics:\n  error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }}, rollback-above: 5% }}\n  \
          latency-p95: {}\n{}\n",
+        scene.telemetry,
         scene.interval,
         envoy.admin,
         envoy.route_file().display(),

@@ -15,6 +15,8 @@ const TYPES: &str = "type.googleapis.com/envoy";
 pub(crate) struct Settings {
     /// Names and ports of the two clusters: the stable version's first.
     pub(crate) clusters: [(String, u16); 2],
+    /// Port of a second process of the first cluster.
+    pub(crate) twin: Option<u16>,
     /// `stat_prefix` of the first listener's connection manager.
     pub(crate) stat_prefix: String,
     /// Name of its route configuration.
@@ -32,6 +34,7 @@ impl Settings {
     pub(crate) fn new(v1: u16, v2: u16) -> Self {
         Self {
             clusters: [("v1".to_owned(), v1), ("v2".to_owned(), v2)],
+            twin: None,
             stat_prefix: "edge".to_owned(),
             route: "shop".to_owned(),
             route_timeout: Duration::from_secs(15),
@@ -163,7 +166,9 @@ fn address(port: u16) -> Value {
 fn bootstrap(folder: &Path, settings: &Settings, admin: u16, port: u16, deaf: Option<u16>) -> Value {
     let mut listeners = vec![listener(folder, port, &settings.stat_prefix, &settings.route, "route.json")];
     listeners.extend(deaf.map(|port| listener(folder, port, "users", "users", "users.json")));
-    let clusters: Vec<Value> = settings.clusters.iter().map(|(name, port)| cluster(name, *port, settings.connect_timeout)).collect();
+    let [(first, a), (second, b)] = &settings.clusters;
+    let ports: Vec<u16> = [*a].into_iter().chain(settings.twin).collect();
+    let clusters = [cluster(first, &ports, settings.connect_timeout), cluster(second, &[*b], settings.connect_timeout)];
     json!({
         "node": { "id": "rig", "cluster": "rig" },
         "admin": { "address": address(admin) },
@@ -190,12 +195,12 @@ fn listener(folder: &Path, port: u16, stat_prefix: &str, route: &str, file: &str
     json!({ "name": stat_prefix, "address": address(port), "filter_chains": [{ "filters": [filter] }] })
 }
 
-fn cluster(name: &str, port: u16, connect_timeout: Duration) -> Value {
-    let endpoint = json!({ "endpoint": { "address": address(port) } });
+fn cluster(name: &str, ports: &[u16], connect_timeout: Duration) -> Value {
+    let endpoints: Vec<Value> = ports.iter().map(|port| json!({ "endpoint": { "address": address(*port) } })).collect();
     json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(connect_timeout),
-        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
     })
 }

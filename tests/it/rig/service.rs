@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -22,6 +22,10 @@ use tokio::sync::Semaphore;
 const CONNECTIONS_MAX: usize = 512;
 /// How long a hanging request hangs: longer than any client here waits.
 const HANG: Duration = Duration::from_secs(60);
+/// What a process is said to use: cores when idle, CPU seconds a request, bytes.
+const IDLE_CORES: f64 = 0.1;
+const CPU_S: f64 = 0.002;
+const MEMORY: f64 = 200e6;
 /// Bounds of the duration histogram, seconds.
 const BOUNDS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
@@ -34,6 +38,10 @@ pub(crate) struct Behaviour {
     pub(crate) hangs: f64,
     /// Mean latency; each request's is uniform between a half and one and a half times it.
     pub(crate) latency: Duration,
+    /// CPU used beyond the usual, as a share of it: 0.3 uses 1.3 times as much.
+    pub(crate) more_cpu: f64,
+    /// Memory lost, as a share of the usual per second.
+    pub(crate) leak: f64,
 }
 
 /// Requests by what became of them; each is counted at its end.
@@ -61,6 +69,24 @@ struct Life {
     tally: Mutex<Tally>,
     arrived: AtomicU64,
     started: SystemTime,
+    used: Mutex<Used>,
+}
+
+/// What the process is said to have used until an instant: it shares one with the whole test.
+struct Used {
+    cpu_s: f64,
+    memory: f64,
+    until: Instant,
+}
+
+impl Used {
+    /// Goes on to now.
+    fn advance(&mut self, behaviour: Behaviour) {
+        let passed = self.until.elapsed().as_secs_f64();
+        self.until = Instant::now();
+        self.cpu_s += IDLE_CORES * (1.0 + behaviour.more_cpu) * passed;
+        self.memory += MEMORY * behaviour.leak * passed;
+    }
 }
 
 #[derive(Default)]
@@ -80,7 +106,9 @@ impl Service {
 
     /// Changes what it does, from the next request on.
     pub(crate) fn behave(&self, behaviour: Behaviour) {
-        *self.life.behaviour.lock() = behaviour;
+        let mut now = self.life.behaviour.lock();
+        self.life.used.lock().advance(*now);
+        *now = behaviour;
     }
 
     /// Requests of this life so far.
@@ -118,6 +146,7 @@ impl Life {
             tally: Mutex::default(),
             arrived: AtomicU64::new(0),
             started: SystemTime::now(),
+            used: Mutex::new(Used { cpu_s: 0.0, memory: MEMORY, until: Instant::now() }),
         }
     }
 
@@ -135,6 +164,7 @@ impl Life {
         tokio::time::sleep(latency).await;
         let failed = draw.share(3) < behaviour.errors;
         self.tally.lock().count(failed, latency);
+        self.used.lock().cpu_s += CPU_S * (1.0 + behaviour.more_cpu);
         reply(if failed { 500 } else { 200 }, &self.version, "hello".to_owned())
     }
 
@@ -157,6 +187,12 @@ impl Life {
         }
         let _ = writeln!(text, "http_request_duration_seconds_sum{{version=\"{version}\"}} {}", tally.seconds);
         let _ = writeln!(text, "http_request_duration_seconds_count{{version=\"{version}\"}} {count}");
+        drop(tally);
+        let behaviour = *self.behaviour.lock();
+        let mut used = self.used.lock();
+        used.advance(behaviour);
+        let _ = writeln!(text, "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total {}", used.cpu_s);
+        let _ = writeln!(text, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {}", used.memory);
         text
     }
 }
