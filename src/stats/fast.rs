@@ -90,7 +90,7 @@ fn each<const K: usize>(v: &[f64; K], f: impl Fn(f64x2) -> f64x2) -> [f64; K] {
     out
 }
 
-/// `e^x` for each `x <= 0`; below -708 it is 3e-308, which is nothing beside the 1 of every sum here. `-inf` included; not NaN.
+/// `e^x` for each `x <= 700`; below -708 it is 3e-308, which is nothing beside the 1 of every sum here. `-inf` included; not NaN.
 #[inline(always)]
 pub fn exp_each<const K: usize>(x: &[f64; K]) -> [f64; K] {
     each(x, exp_pair)
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_the_library_says(x in -700.0..0.0f64, small in -1e-3..1e-3f64, y in -0.999..200.0f64) {
+        fn as_the_library_says(x in -700.0..700.0f64, small in -1e-3..1e-3f64, y in -0.999..200.0f64) {
             let close = |got: f64, want: f64| (got - want).abs() <= 2e-16 + 1e-15 * want.abs();
             for (got, x) in exp_each(&[x, small.min(0.0), x / 700.0]).into_iter().zip([x, small.min(0.0), x / 700.0]) {
                 prop_assert!((got - x.exp()).abs() <= 1e-15 * x.exp(), "exp {x}");
@@ -133,6 +133,7 @@ mod tests {
             for (got, y) in ln_1p_each(&[small, y, y / 200.0]).into_iter().zip([small, y, y / 200.0]) {
                 prop_assert!(close(got, y.ln_1p()), "ln_1p {y}: {got}");
             }
+            let x = -x.abs();
             prop_assert!(close(ln_1p_exp_each(&[x])[0], x.exp().ln_1p()), "ln_1p exp {x}");
         }
     }

@@ -1,18 +1,17 @@
 //! Evidence that the canary is worse than tolerated: a mixture over strength and over onset (STATISTICS 2.1).
 
 use super::grid::Grid;
-use super::logsum::{ln_add_each, ln_sum_with};
+use super::mass::Mass;
 
 /// Most that one poll can say, nats: one corrupt scrape must not decide.
 pub const CLIP: f64 = 3.0;
 /// Most that a poll can say after one that was clipped: an outage then needs two polls, never one.
 pub const CLIP_SECOND: f64 = 12.0;
 
-/// The process. State: per alternative the log of the accumulated evidence, and the mass that has started.
+/// The process. State: per alternative the accumulated evidence, and the mass that has started.
 #[derive(Clone, Debug)]
 pub struct Harm<const K: usize> {
-    ln_pi: [f64; K],
-    ln_l: [f64; K],
+    mass: Mass<K>,
     started: f64,
     restart: bool,
     clipped: [bool; K],
@@ -31,7 +30,7 @@ impl<const K: usize> Harm<K> {
     }
 
     fn new(grid: &Grid<K>, restart: bool) -> Self {
-        Self { ln_pi: grid.ln_pi, ln_l: [f64::NEG_INFINITY; K], started: 0.0, restart, clipped: [false; K], hot: false }
+        Self { mass: Mass::new(grid, 0.0), started: 0.0, restart, clipped: [false; K], hot: false }
     }
 
     /// One poll. `t_s`: seconds from activation to the END of this poll; `onset_s`: H0; `lf`: factors, already divided by the
@@ -41,15 +40,12 @@ impl<const K: usize> Harm<K> {
     pub fn update(&mut self, t_s: f64, onset_s: f64, lf: &[f64; K], data: bool) -> f64 {
         let started = if self.restart { 0.5 + 0.5 * t_s / (t_s + onset_s) } else { 1.0 };
         let fresh = started - self.started;
-        let ln_fresh = if fresh > 0.0 { fresh.ln() } else { f64::NEG_INFINITY };
         self.started = started;
-        let grown = ln_add_each(&self.ln_l, ln_fresh);
-        let (mut terms, mut hot) = ([0.0; K], false);
+        let (mut factors, mut hot) = ([0.0; K], false);
         for k in 0..K {
             let clip = if self.clipped[k] { CLIP_SECOND } else { CLIP };
             let above = lf[k] >= CLIP;
-            self.ln_l[k] = grown[k] + if lf[k] < clip { lf[k] } else { clip };
-            terms[k] = self.ln_pi[k] + self.ln_l[k];
+            factors[k] = if lf[k] < clip { lf[k] } else { clip };
             hot |= above;
             // a poll without data says nothing about the row of clipped ones
             if data {
@@ -57,7 +53,7 @@ impl<const K: usize> Harm<K> {
             }
         }
         self.hot = hot;
-        ln_sum_with(&terms, 1.0 - started)
+        self.mass.step(fresh, &factors, 1.0 - started)
     }
 
     /// Was any factor of the last poll clipped?
