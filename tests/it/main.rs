@@ -10,6 +10,7 @@ mod envoy_router;
 mod gauges;
 mod judge;
 mod layers;
+mod packs;
 mod plan;
 mod prom_rig;
 mod prometheus;

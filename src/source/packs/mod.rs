@@ -17,8 +17,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Those compiled in: name and file.
-const BUILTIN: &[(&str, &str)] =
-    &[("envoy", include_str!("envoy.yaml")), ("http", include_str!("http.yaml")), ("kubernetes", include_str!("kubernetes.yaml"))];
+const BUILTIN: &[(&str, &str)] = &[
+    ("envoy", include_str!("envoy.yaml")),
+    ("haproxy", include_str!("haproxy.yaml")),
+    ("http", include_str!("http.yaml")),
+    ("kubernetes", include_str!("kubernetes.yaml")),
+];
 
 /// Packs by name. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -99,7 +103,7 @@ mod tests {
     fn a_folder_adds_packs_and_reports_every_broken_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("mine.yaml"), "pack: mine\nidentity: [pod]\narm: { pod: '{pod}' }\n").unwrap();
-        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "http", "kubernetes", "mine"]);
+        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "haproxy", "http", "kubernetes", "mine"]);
         std::fs::write(dir.path().join("a.yaml"), "pack: a\n").unwrap();
         std::fs::write(dir.path().join("b.yaml"), "pack: [\n").unwrap();
         let problems = Packs::with_folder(dir.path()).unwrap_err();
