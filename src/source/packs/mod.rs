@@ -1,15 +1,18 @@
 //! Query packs: which counters give the metrics on a stack, as data (PACKS 6). A new pack is one YAML file and no Rust.
-//! Read `http.yaml` first, then `grammar.rs`; `resolve.rs` turns a pack into questions.
+//! Read `http.yaml` first, then `grammar.rs`; `resolve.rs` turns a pack into the questions of `question.rs`.
 //!
 //! A rule may name several packs (`telemetry: [ envoy, kubernetes ]`). Of each quantity (requests with those whose client
 //! left, latency, CPU, memory) the first pack that gives it is read; of CPU and memory, which packs declare that an
 //! application need not show, the first whose series exist at set-up. Custom counts and gauges go by the first entry's arms.
 
 pub mod arms;
+pub mod classes;
 pub mod grammar;
 pub mod level;
+pub mod question;
 pub mod resolve;
 pub mod select;
+mod template;
 
 use grammar::Pack;
 use std::collections::BTreeMap;

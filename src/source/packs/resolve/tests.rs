@@ -1,5 +1,11 @@
 use super::*;
+use crate::model::Arm;
 use crate::source::packs::Packs;
+use crate::source::packs::arms::Tells;
+use crate::source::packs::classes::grpc_set;
+use crate::source::packs::grammar::Outcome;
+use crate::source::packs::select::anchored;
+use crate::source::packs::template::{fill, normalised};
 
 fn target(fields: &[(&str, &str)]) -> rule::Target {
     rule::Target { fields: fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() }

@@ -1,0 +1,129 @@
+//! What a source is asked: the questions of one telemetry entry, with every choice made and every template filled.
+
+use super::arms::Tells;
+use super::classes::ClassMatch;
+use super::grammar::{Outcome, Start};
+use super::level::LevelAsked;
+use super::select::{Matcher, Select};
+use crate::model::{Arm, PerArm};
+
+/// A group of counters that is paired on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Requests by class.
+    Requests,
+    /// Requests whose client left.
+    Abandoned,
+    /// Latency buckets.
+    Buckets,
+    /// The rule's own counts, by position.
+    Custom(usize),
+}
+
+/// What the counts of one selector mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// By class.
+    Classes,
+    /// All bad.
+    Bad,
+    /// All of them (custom counts).
+    Whole,
+    /// The bad ones of the whole (custom counts).
+    BadPart,
+    /// The good ones of the whole (custom counts).
+    GoodPart,
+}
+
+/// One question: counters of one group for every process of an arm.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Which group.
+    pub group: Group,
+    /// Its selectors, without the arm's matchers.
+    pub selects: Vec<(Select, Meaning)>,
+    /// Labels that make classes.
+    pub keep: Vec<String>,
+    /// Which classes are bad or left out.
+    pub classes: Vec<ClassMatch>,
+    /// Milliseconds in the unit of `le`.
+    pub unit_ms: f64,
+}
+
+impl Question {
+    /// What requests with these values of `keep` are.
+    pub fn outcome(&self, values: &[&str]) -> Outcome {
+        let matches = |rule: &&ClassMatch| rule.labels.iter().all(|(at, regex)| regex.is_match(values.get(*at).copied().unwrap_or("")));
+        self.classes.iter().find(matches).map_or(Outcome::Good, |rule| rule.is)
+    }
+}
+
+/// Everything read through one telemetry entry for one rollout.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The pack.
+    pub pack: String,
+    /// Labels of the process.
+    pub identity: Vec<String>,
+    /// Labels that together name an arm.
+    pub arm_labels: Vec<String>,
+    /// How each of them tells.
+    pub tells: Vec<Tells>,
+    /// Their values, one set per arm.
+    pub arms: PerArm<Vec<String>>,
+    /// Further matchers of the rule.
+    pub extra: Vec<Matcher>,
+    /// Where starts are read.
+    pub start: Option<Start>,
+    /// A deep fall proves a restart.
+    pub falls_prove_restart: bool,
+    /// The questions.
+    pub questions: Vec<Question>,
+    /// CPU and memory.
+    pub levels: Vec<LevelAsked>,
+}
+
+impl Asked {
+    /// Equal for entries that differ in their arms only: those are asked together.
+    pub fn key(&self) -> String {
+        let questions: Vec<String> = self
+            .questions
+            .iter()
+            .map(|q| format!("{:?}|{:?}|{}", q.group, q.keep, q.selects.iter().map(|(s, m)| format!("{s}{m:?};")).collect::<String>()))
+            .collect();
+        let extra: Vec<String> = self.extra.iter().map(ToString::to_string).collect();
+        format!("{}|{:?}|{:?}|{:?}|{extra:?}|{questions:?}|{:?}", self.pack, self.identity, self.arm_labels, self.tells, self.levels)
+    }
+
+    /// Matchers of both arms of these entries; more than asked for where label values cross (the caller keeps exact ones).
+    pub fn arm_matchers<'a>(&self, arms: impl IntoIterator<Item = &'a PerArm<Vec<String>>>) -> Vec<Matcher> {
+        let arms: Vec<&Vec<String>> = arms.into_iter().flat_map(|a| [&a.baseline, &a.canary]).collect();
+        self.matchers_of(&arms)
+    }
+
+    /// Matchers of one arm.
+    pub fn matchers_of_arm(&self, arm: Arm) -> Vec<Matcher> {
+        self.matchers_of(&[&self.arms[arm]])
+    }
+
+    fn matchers_of(&self, arms: &[&Vec<String>]) -> Vec<Matcher> {
+        let one = |(at, (label, tells)): (usize, (&String, &Tells))| {
+            let values: Vec<&str> = arms.iter().map(|a| a.get(at).map_or("", String::as_str)).collect();
+            tells.matcher(label, &values)
+        };
+        self.arm_labels.iter().zip(&self.tells).enumerate().map(one).collect()
+    }
+
+    /// Is a row with these labels of this arm?
+    pub fn is_arm<'a>(&self, arm: Arm, label: impl Fn(&str) -> &'a str) -> bool {
+        let labels = self.arm_labels.iter().zip(&self.tells).zip(&self.arms[arm]);
+        labels.into_iter().all(|((name, tells), value)| tells.of(label(name)) == value)
+    }
+
+    /// Labels of a level per process: whose it is, and of which arm.
+    pub fn level_labels(&self) -> Vec<String> {
+        let mut labels = self.identity.clone();
+        labels.extend(self.arm_labels.iter().filter(|l| !self.identity.contains(l)).cloned());
+        labels
+    }
+}

@@ -1,0 +1,179 @@
+//! From an entry whose choices are made to its questions: every template filled, every selector read.
+
+use super::super::arms::{Tells, arm_template};
+use super::super::classes::{ClassMatch, grpc_set};
+use super::super::grammar::{ArmValue, ClassRule, Latency, Vanishes};
+use super::super::level::{self, Level, LevelAsked, What};
+use super::super::question::{Asked, Group, Meaning, Question};
+use super::super::select::{Matcher, Select, anchored};
+use super::super::template::{fill, normalised};
+use super::Probe;
+use super::entry::Entry;
+use crate::model::{Arm, PerArm, rule};
+
+impl Entry {
+    /// A level with its parameters filled in and the rule's extra matchers; `scale`: how fast the method's clock runs.
+    pub(super) fn level(&self, what: What, scale: f64) -> Result<LevelAsked, String> {
+        let said = |why: String| format!("pack {}: gauge {}: {why}", self.pack.pack, what.name());
+        let gauge = self.pack.gauges.get(what.name()).ok_or_else(|| said("there is none".to_owned()))?;
+        // ARM is no parameter: it stays for the reader of levels
+        let text = self.fill(&gauge.of.replace("{ARM", "{ ARM"), None)?;
+        let mut level = Level::parse(&text).map_err(said)?.scaled(scale);
+        level.select = level.select.with(&self.extra);
+        let mut labels = self.pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<Vec<_>, _>>()?;
+        labels.extend(self.arm_labels()?);
+        if let Some(dropped) = level.drops(&labels) {
+            let why = format!("its max by ({}) drops the label {dropped:?}, by which pods and arms are told apart", level.each.join(", "));
+            return Err(said(why));
+        }
+        let window = |text: &String| level::duration(text).ok_or_else(|| said(format!("{text:?} is no duration such as 10m")));
+        let floor = gauge.floor.as_ref().map(window).transpose()?.map(|window| level::scaled(window, scale));
+        Ok(LevelAsked { what, level, floor, every: self.pack.every.as_ref().map(window).transpose()? })
+    }
+
+    pub(super) fn level_probe(&self, what: What, targets: &PerArm<rule::Target>) -> Result<Probe, String> {
+        let select = self.level(what, 1.0)?.level.select;
+        let mut all = select.matchers;
+        all.extend(self.matchers(targets)?);
+        Ok(Probe::Metrics { names: vec![select.name], matchers: all })
+    }
+
+    pub(super) fn fill(&self, template: &str, target: Option<&rule::Target>) -> Result<String, String> {
+        fill(template, |name| target.and_then(|t| t.fields.get(name)).or_else(|| self.params.get(name)).cloned())
+            .map_err(|field| self.unfilled(template, &field, target))
+    }
+
+    fn unfilled(&self, template: &str, field: &str, target: Option<&rule::Target>) -> String {
+        let of = target.map_or_else(String::new, |t| format!(" of workload {:?}", t.name()));
+        format!("pack {}: {template:?} needs the field {field:?}{of}, which the rule does not give", self.pack.pack)
+    }
+
+    /// A selector with its parameters filled in and the rule's extra matchers; `count(H)` is `H_count`.
+    pub(super) fn select(&self, template: &str) -> Result<Select, String> {
+        let text = self.fill(template, None)?;
+        let text = text
+            .strip_prefix("count(")
+            .and_then(|t| t.strip_suffix(')'))
+            .map_or_else(|| Select::parse(&text), |inner| Select::parse(inner).map(|select| select.suffixed("_count")));
+        let select = text.and_then(not_recorded).map_err(|e| format!("pack {}: {e}", self.pack.pack))?;
+        Ok(select.with(&self.extra))
+    }
+
+    pub(super) fn arm_labels(&self) -> Result<Vec<String>, String> {
+        self.pack.arm.keys().map(|label| self.fill(label, None)).collect()
+    }
+
+    fn arm_values(&self, arm: Arm, targets: &PerArm<rule::Target>) -> Result<Vec<String>, String> {
+        let value = |value: &ArmValue| {
+            let template = match value {
+                ArmValue::Both(both) => both,
+                ArmValue::Each { baseline, canary } => PerArm { baseline, canary }[arm],
+            };
+            let (template, tells) = arm_template(template);
+            let filled = normalised(&self.fill(template, Some(&targets[arm]))?);
+            tells.check(&filled).map_err(|why| format!("pack {}: {why}", self.pack.pack))?;
+            Ok(filled)
+        };
+        self.pack.arm.values().map(value).collect()
+    }
+
+    fn tells(&self) -> Vec<Tells> {
+        let of = |value: &ArmValue| match value {
+            ArmValue::Both(both) => arm_template(both).1,
+            ArmValue::Each { .. } => Tells::Value,
+        };
+        self.pack.arm.values().map(of).collect()
+    }
+
+    fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Vec<String>>, String> {
+        let arms = PerArm { baseline: self.arm_values(Arm::Baseline, targets)?, canary: self.arm_values(Arm::Canary, targets)? };
+        if arms.baseline == arms.canary {
+            let labels = self.arm_labels()?.join(", ");
+            return Err(format!("pack {}: both workloads have the same {labels}: the arms cannot be told apart", self.pack.pack));
+        }
+        Ok(arms)
+    }
+
+    pub(super) fn matchers(&self, targets: &PerArm<rule::Target>) -> Result<Vec<Matcher>, String> {
+        Ok(self.shell(targets)?.arm_matchers([&self.arms(targets)?]))
+    }
+
+    /// An [`Asked`] without questions.
+    fn shell(&self, targets: &PerArm<rule::Target>) -> Result<Asked, String> {
+        Ok(Asked {
+            pack: self.telemetry.pack.clone(),
+            identity: self.pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<_, _>>()?,
+            arm_labels: self.arm_labels()?,
+            tells: self.tells(),
+            arms: self.arms(targets)?,
+            extra: self.extra.clone(),
+            start: self.pack.start.clone(),
+            falls_prove_restart: self.pack.vanishes == Vanishes::Never,
+            questions: Vec::new(),
+            levels: Vec::new(),
+        })
+    }
+
+    pub(super) fn asked(&self, targets: &PerArm<rule::Target>, custom: &[rule::CustomCounts]) -> Result<Asked, String> {
+        let mut asked = self.shell(targets)?;
+        for (name, metric) in &self.metrics {
+            asked.questions.push(if name == "latency" { self.buckets(metric)? } else { self.counts(name, metric)? });
+        }
+        for (at, counts) in custom.iter().enumerate() {
+            asked.questions.push(self.custom(at, counts)?);
+        }
+        asked.questions.sort_by_key(|q| q.group);
+        Ok(asked)
+    }
+
+    fn counts(&self, name: &str, metric: &str) -> Result<Question, String> {
+        let rule = &self.pack.counts[name];
+        let keep = rule.keep.iter().map(|label| self.fill(label, None)).collect::<Result<Vec<_>, _>>()?;
+        let mut selects = vec![(self.select(metric)?, Meaning::Classes)];
+        for also in &rule.also {
+            selects.push((self.select(also)?, Meaning::Bad));
+        }
+        let classes = rule.class.iter().map(|c| self.class(c, &keep)).collect::<Result<_, _>>()?;
+        let group = if name == "requests" { Group::Requests } else { Group::Abandoned };
+        Ok(Question { group, selects, keep, classes, unit_ms: 1.0 })
+    }
+
+    fn class(&self, rule: &ClassRule, keep: &[String]) -> Result<ClassMatch, String> {
+        let mut labels = Vec::new();
+        for (label, pattern) in &rule.labels {
+            let label = self.fill(label, None)?;
+            let not_kept = || format!("pack {}: class rule on {label:?}, which is not in keep", self.pack.pack);
+            let at = keep.iter().position(|k| *k == label).ok_or_else(not_kept)?;
+            let pattern = self.fill(&grpc_set(pattern)?, None)?;
+            labels.push((at, anchored(&pattern).map_err(|e| format!("pack {}: {e}", self.pack.pack))?));
+        }
+        Ok(ClassMatch { labels, is: rule.is })
+    }
+
+    fn buckets(&self, metric: &str) -> Result<Question, String> {
+        let Some(Latency::Histogram(histogram)) = &self.pack.latency else {
+            return Err(format!("pack {} has no histogram", self.pack.pack));
+        };
+        let select = self.select(metric)?.suffixed("_bucket");
+        let selects = vec![(select, Meaning::Classes)];
+        Ok(Question { group: Group::Buckets, selects, keep: vec!["le".to_owned()], classes: Vec::new(), unit_ms: histogram.unit.in_ms() })
+    }
+
+    fn custom(&self, at: usize, counts: &rule::CustomCounts) -> Result<Question, String> {
+        let read = |text: &str| {
+            let bare = text.replace("{{workload}}", "");
+            Select::parse(&bare).and_then(not_recorded).map(|s| s.with(&self.extra)).map_err(|e| format!("custom counts: {e}"))
+        };
+        let part = if counts.part_is_bad { Meaning::BadPart } else { Meaning::GoodPart };
+        let selects = vec![(read(&counts.total)?, Meaning::Whole), (read(&counts.part)?, part)];
+        Ok(Question { group: Group::Custom(at), selects, keep: Vec::new(), classes: Vec::new(), unit_ms: 1.0 })
+    }
+}
+
+/// A recorded sum over processes falls whenever one of them goes: its resets cannot be told from restarts (PACKS 1.1).
+fn not_recorded(select: Select) -> Result<Select, String> {
+    if select.name.contains(':') && !select.name.starts_with("canaryd:") {
+        return Err(format!("{} is recorded by a rule: counts are read per process, name the counter it is made from", select.name));
+    }
+    Ok(select)
+}
