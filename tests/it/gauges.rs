@@ -1,7 +1,7 @@
 //! CPU, memory and odd data against a real Prometheus: cAdvisor's series beside an application's, and their past.
 
-use crate::prom_rig::{PromRig, stale};
-use crate::prometheus::{Samples, TICK, counts, runtime, source, target, tick};
+use crate::prometheus::{Samples, TICK, counts, source, target, tick};
+use crate::rig::prometheus::{Series, on_both, stale};
 use canaryd::model::{Arm, Blind, PerArm, Timestamp, rule};
 use canaryd::source::{Packs, Prometheus, PrometheusSettings, Source, Subscription, Wants};
 use std::time::Duration;
@@ -99,10 +99,9 @@ fn near(reading: canaryd::model::Reading<f64>, expected: f64) -> bool {
 
 #[test]
 fn cpu_and_memory_of_containers_beside_an_applications_requests() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("cpu_and_memory_of_containers").await else { return };
-        cluster().write(&rig).await;
-        let mut source = source(&rig.url);
+    on_both(async |rig| {
+        cluster().write(rig);
+        let mut source = source(&rig.url());
         let wanted = shop(1, &["http", "kubernetes"]);
         let set_up = source.set_up(&wanted, scrape(6)).await.expect("set-up");
         assert_eq!(set_up.scrape_interval, Some(SCRAPE), "that of the slower job");
@@ -134,8 +133,7 @@ fn cpu_and_memory_of_containers_beside_an_applications_requests() {
 
 #[test]
 fn gauges_that_are_no_number_and_negative_ones_blind_themselves_alone() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("gauges_that_are_no_number").await else { return };
+    on_both(async |rig| {
         let mut samples = cluster();
         let memory = |pod: &str| {
             format!(
@@ -145,8 +143,8 @@ fn gauges_that_are_no_number_and_negative_ones_blind_themselves_alone() {
         };
         samples.0.get_mut(&memory(C1)).expect("series")[7].1 = f64::NAN;
         samples.0.get_mut(&memory(B2)).expect("series")[7].1 = -1e12;
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         source.subscribe(shop(1, &["http", "kubernetes"]), Vec::new());
         source.tick(scrape(6)).await;
         let sample = source.tick(scrape(7)).await.remove(0);
@@ -162,15 +160,14 @@ fn gauges_that_are_no_number_and_negative_ones_blind_themselves_alone() {
 
 #[test]
 fn a_refused_level_leaves_the_counts_alone() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_refused_level").await else { return };
-        cluster().write(&rig).await;
+    on_both(async |rig| {
+        cluster().write(rig);
         let folder = tempfile::tempdir().expect("a folder");
         let text = "pack: broken\nidentity: [namespace, pod]\narm: { namespace: '{namespace}', pod: 'pods()' }\n\
             gauges: { memory: { of: 'container_memory_working_set_bytes{ARM,x=~\"a{1001}\"}', unit: bytes } }\n";
         std::fs::write(folder.path().join("broken.yaml"), text).expect("pack");
         let packs = Packs::with_folder(folder.path()).expect("packs");
-        let mut source = Prometheus::new(PrometheusSettings { packs, ..PrometheusSettings::new("prom", &rig.url) }).expect("settings");
+        let mut source = Prometheus::new(PrometheusSettings { packs, ..PrometheusSettings::new("prom", rig.url()) }).expect("settings");
         source.subscribe(shop(1, &["http", "broken"]), Vec::new());
         source.tick(scrape(6)).await;
         let sample = source.tick(scrape(7)).await.remove(0);
@@ -182,8 +179,7 @@ fn a_refused_level_leaves_the_counts_alone() {
 
 #[test]
 fn a_process_outside_kubernetes_by_label_value() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_process_outside_kubernetes").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..40u32 {
             let at = tick(n) - Duration::from_secs(3);
@@ -198,8 +194,8 @@ fn a_process_outside_kubernetes_by_label_value() {
                 }
             }
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let mut wanted = shop(1, &["http"]);
         wanted.arms = PerArm { baseline: target(&[("version", "v1")]), canary: target(&[("version", "v2")]) };
         wanted.telemetry[0].arm = [("version".to_owned(), "{version}".to_owned())].into();
@@ -224,8 +220,7 @@ fn bytes(pod: usize, n: u32) -> f64 {
 
 #[test]
 fn the_past_of_levels_is_an_a_a_split_of_the_baselines_pods() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("the_past_of_levels").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         let at = |n: u32| tick(n) - Duration::from_secs(5);
         for n in 0..300u32 {
@@ -239,8 +234,8 @@ fn the_past_of_levels_is_an_a_a_split_of_the_baselines_pods() {
                 samples.container(("shop-v1-5d4f8-ccccc", "app", "/a"), at(n), f64::from(n), 1.0);
             }
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let mut wanted = shop(1, &["kubernetes"]);
         wanted.wants.requests = false;
         let steps = 200;
@@ -261,8 +256,7 @@ fn the_past_of_levels_is_an_a_a_split_of_the_baselines_pods() {
 
 #[test]
 fn a_day_of_load_and_cpu() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_day_of_load_and_cpu").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         let end = tick(300);
         // two pods, scraped once a minute; requests and CPU of both rise by the hour
@@ -277,8 +271,8 @@ fn a_day_of_load_and_cpu() {
             served += rate * 60.0;
             cores += (0.1 + 0.01 * rate) * 60.0;
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let history = source.history(&shop(1, &["http", "kubernetes"]), end, TICK * 8, TICK, &[]).await.expect("history");
         let load = history.load.expect("a load history");
         assert!((280..=288).contains(&load.rate.len()), "{}", load.rate.len());
@@ -295,15 +289,14 @@ fn a_day_of_load_and_cpu() {
 
 #[test]
 fn custom_queries_that_cannot_tell_the_arms_apart() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("custom_queries_that_cannot").await else { return };
+    on_both(async |rig| {
         let mut samples = cluster();
         for n in 0..12u32 {
             samples.add("cache_hits_total{job=\"app\"}", scrape(n) - SCRAPE / 2, f64::from(n));
             samples.add("cache_requests_total{job=\"app\"}", scrape(n) - SCRAPE / 2, f64::from(n));
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let mut wanted = shop(1, &["http", "kubernetes"]);
         let counts = |part: &str| rule::CustomCounts { part: part.into(), part_is_bad: false, total: "cache_requests_total".into() };
         wanted.custom_counts = vec![counts("cache_hits_total")];
@@ -317,8 +310,7 @@ fn custom_queries_that_cannot_tell_the_arms_apart() {
 
 #[test]
 fn a_bound_that_vanishes_in_the_canary_blinds_latency_and_loses_nothing() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_bound_that_vanishes").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..6u32 {
             let at = tick(n) - Duration::from_secs(3);
@@ -331,8 +323,8 @@ fn a_bound_that_vanishes_in_the_canary_blinds_latency_and_loses_nothing() {
         points.retain(|(at, _)| *at != points_at(3) && *at != points_at(4));
         points.push((points_at(3), stale()));
         points.sort_by_key(|(at, _)| *at);
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         source.subscribe(crate::prometheus::envoy(1, "b", "v1", "v2"), vec![5.0, 10.0]);
         let mut all = Vec::new();
         for n in 0..6 {
@@ -354,8 +346,7 @@ fn points_at(n: u32) -> i64 {
 
 #[test]
 fn a_histogram_that_exists_in_native_form_only() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_histogram_in_native_form_only").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         let mut native = Vec::new();
         for cluster in ["v1", "v2"] {
@@ -367,12 +358,12 @@ fn a_histogram_that_exists_in_native_form_only() {
                     10.0 * f64::from(n),
                 );
             }
-            let points = (0..6u32).map(|n| ((tick(n) - TICK / 3).as_millis(), 10 + 10 * u64::from(n))).collect();
-            native.push((format!("envoy_cluster_upstream_rq_time{{{labels}}}"), points));
+            let empty = Series::parse(&format!("envoy_cluster_upstream_rq_time{{{labels}}}"));
+            native.push((0..6u32).fold(empty, |s, n| s.native((tick(n) - TICK / 3).as_millis(), 10 + 10 * u64::from(n))));
         }
-        samples.write(&rig).await;
-        rig.write_native(&native).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        rig.write(&native);
+        let mut source = source(&rig.url());
         let wanted = crate::prometheus::envoy(1, "n", "v1", "v2");
         let set_up = source.set_up(&wanted, tick(4)).await.expect("set-up");
         assert!(set_up.bounds_ms.is_empty() && set_up.warnings.iter().any(|w| w.contains("native form only")), "{set_up:?}");
@@ -386,8 +377,7 @@ fn a_histogram_that_exists_in_native_form_only() {
 
 #[test]
 fn the_past_of_a_rules_own_gauge_is_asked_for_each_part_of_the_split() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("the_past_of_a_rules_own_gauge").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..60u32 {
             for (k, pod) in BY_HASH.iter().enumerate() {
@@ -396,8 +386,8 @@ fn the_past_of_a_rules_own_gauge_is_asked_for_each_part_of_the_split() {
                 samples.add(&format!("queue_depth{{{labels}}}"), tick(n) - TICK / 3, 1.0 + k as f64 + f64::from(n % 5));
             }
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let mut wanted = shop(1, &["http"]);
         wanted.wants = Wants { requests: true, ..Wants::default() };
         let gauge = |query: &str| rule::CustomGauge { query: query.into(), lower_is_worse: false };

@@ -12,7 +12,6 @@ mod judge;
 mod layers;
 mod packs;
 mod plan;
-mod prom_rig;
 mod prometheus;
 mod properties;
 mod reference;

@@ -1,6 +1,6 @@
 //! The Prometheus source against a real server, and against a scripted one for what a real one cannot be made to say.
 
-use crate::prom_rig::{PromRig, stale};
+use crate::rig::prometheus::{Prometheus as Server, Series, on_both, stale};
 use crate::scripted::{Scripted, answer, vector};
 use axum::body::Body;
 use axum::http::Response;
@@ -8,7 +8,7 @@ use canaryd::model::{Arm, Blind, Counts, PerArm, Timestamp, rule};
 use canaryd::source::{Prometheus, PrometheusSettings, Source, SourceError, SourceSample, Subscription, Wants};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 pub(crate) const TICK: Duration = Duration::from_secs(15);
@@ -17,10 +17,13 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
 }
 
-/// A tick's end, an hour and a half ago: everything fits behind it.
+/// A tick's end, an hour and a half ago: everything fits behind it. The same in a whole run, or ticks would move under a test.
 fn origin() -> Timestamp {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    Timestamp::from_millis(now.as_millis() as i64).floor_to(TICK) - Duration::from_secs(5400)
+    static ORIGIN: OnceLock<Timestamp> = OnceLock::new();
+    *ORIGIN.get_or_init(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        Timestamp::from_millis(now.as_millis() as i64).floor_to(TICK) - Duration::from_secs(5400)
+    })
 }
 
 pub(crate) fn tick(n: u32) -> Timestamp {
@@ -68,8 +71,8 @@ impl Samples {
         self.add(&format!("envoy_cluster_upstream_rq_time_count{{{labels}}}"), at, good + bad);
     }
 
-    pub(crate) async fn write(self, rig: &PromRig) {
-        rig.write(&self.0.into_iter().collect::<Vec<_>>()).await;
+    pub(crate) fn write(self, server: &Server) {
+        server.write(&self.0.into_iter().map(|(name, samples)| Series::parse(&name).all(samples)).collect::<Vec<_>>());
     }
 }
 
@@ -83,8 +86,7 @@ pub(crate) fn counts(sample: &SourceSample, arm: Arm) -> Option<(f64, f64)> {
 
 #[test]
 fn counts_of_both_arms_over_ticks() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("counts_of_both_arms_over_ticks").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..25 {
             let at = tick(n) - Duration::from_secs(4);
@@ -95,8 +97,8 @@ fn counts_of_both_arms_over_ticks() {
             samples.envoy("t", "p1", "v2", at, 10.0 * i, if n >= 22 { 3.0 } else { 0.0 });
             samples.add("scrape_duration_seconds{instance=\"p1\",job=\"envoy\"}", at, 0.25);
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let wanted = envoy(1, "t", "v1", "v2");
         let set_up = source.set_up(&wanted, tick(20)).await.expect("set-up");
         assert_eq!(set_up.bounds_ms, [5.0, 10.0]);
@@ -126,8 +128,7 @@ fn counts_of_both_arms_over_ticks() {
 
 #[test]
 fn resets_newborns_gaps_and_odd_values() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("resets_newborns_gaps_and_odd_values").await else { return };
+    on_both(async |rig| {
         let test = "r";
         let mut samples = Samples::default();
         let age = |samples: &mut Samples, proxy: &str, at: Timestamp, seconds: f64| {
@@ -154,8 +155,8 @@ fn resets_newborns_gaps_and_odd_values() {
         // tick 9 of the old one shows no number
         let labels = format!("envoy_cluster_name=\"v2\",instance=\"old\",job=\"envoy\",test=\"{test}\"");
         samples.0.get_mut(&format!("envoy_cluster_upstream_rq{{envoy_response_code=\"200\",{labels}}}")).expect("series")[3].1 = f64::NAN;
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         source.subscribe(envoy(1, test, "v1", "v2"), vec![5.0, 10.0]);
         let mut seen = Vec::new();
         for n in 0..12 {
@@ -175,8 +176,7 @@ fn resets_newborns_gaps_and_odd_values() {
 
 #[test]
 fn a_process_that_falls_silent_is_waited_for_then_left_out() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_process_that_falls_silent").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..8u32 {
             let at = tick(n) - Duration::from_secs(3);
@@ -190,8 +190,8 @@ fn a_process_that_falls_silent_is_waited_for_then_left_out() {
         for (_, points) in samples.0.iter_mut().filter(|(name, _)| name.contains("instance=\"b\"")) {
             points.push(((tick(3) - Duration::from_secs(3)).as_millis(), stale()));
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         source.subscribe(envoy(1, "s", "v1", "v2"), vec![5.0, 10.0]);
         let mut all = Vec::new();
         for n in 0..8 {
@@ -210,8 +210,7 @@ fn a_process_that_falls_silent_is_waited_for_then_left_out() {
 
 #[test]
 fn one_query_serves_all_and_the_cross_product_belongs_to_nobody() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("one_query_serves_all").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         // namespaces and names that would be regexes; (team.a, w+2) exists and is nobody's
         let pairs = [
@@ -232,8 +231,8 @@ fn one_query_serves_all_and_the_cross_product_belongs_to_nobody() {
                 );
             }
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let arm = |ns: &str, w: &str| target(&[("ns", ns), ("w", w)]);
         for (key, ns, baseline, canary) in [(1, "team.a", "w.1", "w+1"), (2, "b", "w.2", "w+2")] {
             let mut wanted = envoy(key, "x", "", "");
@@ -252,15 +251,14 @@ fn one_query_serves_all_and_the_cross_product_belongs_to_nobody() {
 
 #[test]
 fn a_refused_query_blinds_only_its_own_rollout() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_refused_query").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..3u32 {
             samples.envoy("q", "p", "v1", tick(n) - TICK / 2, 10.0 * f64::from(n), 0.0);
             samples.envoy("q", "p", "v2", tick(n) - TICK / 2, 5.0 * f64::from(n), 0.0);
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         source.subscribe(envoy(1, "q", "v1", "v2"), vec![5.0, 10.0]);
         let mut bad = envoy(2, "q", "v1", "v2");
         // our own reader takes this regex, the server's does not
@@ -278,12 +276,11 @@ fn a_refused_query_blinds_only_its_own_rollout() {
 
 #[test]
 fn what_is_not_there_is_said() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("what_is_not_there_is_said").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         samples.envoy("n", "p", "v1", tick(0) - TICK / 2, 10.0, 0.0);
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let wanted = envoy(1, "n", "v1", "v2");
         let set_up = source.set_up(&wanted, tick(0)).await.expect("set-up");
         assert!(
@@ -302,8 +299,7 @@ fn what_is_not_there_is_said() {
 
 #[test]
 fn history_is_the_baselines_and_bridges_gaps() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("history").await else { return };
+    on_both(async |rig| {
         let mut samples = Samples::default();
         for n in 0..41u32 {
             let at = tick(n) - Duration::from_secs(1);
@@ -311,8 +307,8 @@ fn history_is_the_baselines_and_bridges_gaps() {
             samples.envoy("h", "p", "v1", at, value, 0.0);
             samples.envoy("h", "p", "v2", at, 7.0 * f64::from(n), 0.0);
         }
-        samples.write(&rig).await;
-        let mut source = source(&rig.url);
+        samples.write(rig);
+        let mut source = source(&rig.url());
         let wanted = envoy(1, "h", "v1", "v2");
         let history = source.history(&wanted, tick(40), TICK * 40, TICK, &[5.0, 10.0]).await.expect("history");
         let totals: Vec<Option<f64>> = history.requests.iter().map(|c| c.map(|c| c.total)).collect();
@@ -597,10 +593,9 @@ fn http_samples(test: &str, jobs: &[&str]) -> Samples {
 
 #[test]
 fn candidates_custom_counts_and_gauges_of_an_application() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("candidates_custom_counts_and_gauges").await else { return };
-        http_samples("g", &["app"]).write(&rig).await;
-        let mut source = source(&rig.url);
+    on_both(async |rig| {
+        http_samples("g", &["app"]).write(rig);
+        let mut source = source(&rig.url());
         let wanted = http(1, "g");
         let set_up = source.set_up(&wanted, tick(9)).await.expect("set-up");
         assert_eq!(set_up.bounds_ms, [300.0, 1000.0]);
@@ -622,15 +617,14 @@ fn candidates_custom_counts_and_gauges_of_an_application() {
 
 #[test]
 fn what_is_odd_about_a_rules_own_query_is_said_before_it_starts() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("what_is_odd_about_a_rules_own_query").await else { return };
-        http_samples("g", &["app"]).write(&rig).await;
+    on_both(async |rig| {
+        http_samples("g", &["app"]).write(rig);
         let own = ["queue_depth{{{workload}}}", "0 * queue_depth{{{workload}}} / 0", "no_such{{{workload}}}"];
         let own = own.into_iter().chain(["{__name__=~\"queue_depth|cache_hits_total\",{{workload}}}"]);
         let gauge = |query: &str| rule::CustomGauge { query: query.to_owned(), lower_is_worse: false };
         let wants = Wants { requests: true, ..Wants::default() };
         let wanted = Subscription { custom_gauges: own.map(gauge).collect(), wants, ..http(1, "g") };
-        let mut source = source(&rig.url);
+        let mut source = source(&rig.url());
         let set_up = source.set_up(&wanted, tick(9)).await.expect("set-up");
         let said: Vec<&str> = set_up.warnings.iter().filter_map(|w| w.strip_prefix("baseline: ")).collect();
         let v1 = "version=\"v1.0\"";
@@ -651,10 +645,9 @@ fn what_is_odd_about_a_rules_own_query_is_said_before_it_starts() {
 
 #[test]
 fn a_pod_scraped_by_two_jobs_is_refused() {
-    runtime().block_on(async {
-        let Some(rig) = PromRig::start("a_pod_scraped_by_two_jobs").await else { return };
-        http_samples("g", &["app", "podmonitor"]).write(&rig).await;
-        let error = source(&rig.url).set_up(&http(1, "g"), tick(9)).await.unwrap_err().to_string();
+    on_both(async |rig| {
+        http_samples("g", &["app", "podmonitor"]).write(rig);
+        let error = source(&rig.url()).set_up(&http(1, "g"), tick(9)).await.unwrap_err().to_string();
         assert!(error.contains("is scraped twice for prod @ app-v1.0 @ 10.0.0.1:80"), "{error}");
     });
 }

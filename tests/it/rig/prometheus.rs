@@ -1,10 +1,12 @@
-//! A real Prometheus with generated settings, a folder of its own, remote write for injected history and instant queries.
+//! A real Prometheus, Debian's or the newest, with generated settings, a folder of its own, remote write for injected history
+//! and instant queries.
 //!
-//! Scraping starts 5 s after the start whatever the interval (2.42's target manager); a test that only needs data writes it.
+//! 2.42 scrapes first 5 s after its start whatever the interval (its target manager); a test that only needs data writes it.
 
 use super::http::{self, Request, encode};
 use super::process::Process;
-use super::{ports, require};
+pub(crate) use super::remote_write::{Series, stale};
+use super::{READY_MAX, poll, ports, remote_write, require};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,29 +37,6 @@ fn owned(labels: &[(&str, &str)]) -> Vec<(String, String)> {
     labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
 }
 
-/// One series to be written.
-#[derive(Clone, Debug)]
-pub(crate) struct Series {
-    labels: Vec<(String, String)>,
-    samples: Vec<(i64, f64)>,
-}
-
-impl Series {
-    /// A series without samples.
-    pub(crate) fn new(name: &str, labels: &[(&str, &str)]) -> Self {
-        let mut labels = owned(labels);
-        labels.push(("__name__".to_owned(), name.to_owned()));
-        labels.sort();
-        Self { labels, samples: Vec::new() }
-    }
-
-    /// With one more sample: Unix time in milliseconds, value.
-    pub(crate) fn at(mut self, time_ms: i64, value: f64) -> Self {
-        self.samples.push((time_ms, value));
-        self
-    }
-}
-
 /// One row of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
@@ -67,11 +46,67 @@ pub(crate) struct Row {
     pub(crate) value: f64,
 }
 
+/// Which Prometheus: what a client sees of them differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// 2.42, Debian's.
+    #[default]
+    Two,
+    /// 3.15: ranges open on the left, `le` spelled `1.0`, answers with `infos`.
+    Three,
+}
+
+impl Version {
+    /// Both.
+    pub(crate) const BOTH: [Version; 2] = [Version::Two, Version::Three];
+
+    const fn component(self) -> &'static str {
+        match self {
+            Self::Two => "prometheus",
+            Self::Three => "prometheus3",
+        }
+    }
+}
+
+/// How a Prometheus is started. `Default`: 2.42, 1 s scrapes of nothing, open to everyone on 127.0.0.1.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Which one.
+    pub(crate) version: Version,
+    /// Distance of scrapes.
+    pub(crate) scrape: Duration,
+    /// What it scrapes.
+    pub(crate) jobs: Vec<Job>,
+    /// Its web configuration (TLS, users), if any.
+    pub(crate) web: Option<serde_json::Value>,
+    /// Where its API begins, such as `/prom`; empty for the root.
+    pub(crate) prefix: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { version: Version::default(), scrape: Duration::from_secs(1), jobs: Vec::new(), web: None, prefix: String::new() }
+    }
+}
+
+/// Runs a test on each version, against an empty server in a folder of its own; a version that is not there is skipped.
+pub(crate) fn on_both(test: impl AsyncFn(&Prometheus)) {
+    // one after the other, and not only one: a case that does not hold on one of them says which by the end of its log
+    for version in Version::BOTH {
+        let Some(prometheus) = Prometheus::empty(version) else { continue };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(test(&prometheus));
+    }
+}
+
 /// A running Prometheus.
 pub(crate) struct Prometheus {
     process: Process,
     program: PathBuf,
     folder: PathBuf,
+    settings: Settings,
+    /// Gone with the handle, where nobody gave a folder.
+    own_folder: Option<tempfile::TempDir>,
     /// Its port.
     pub(crate) port: u16,
 }
@@ -84,12 +119,30 @@ impl Prometheus {
 
     /// The same with scrapes this far apart.
     pub(crate) fn start_every(folder: &Path, scrape: Duration, jobs: &[Job]) -> Option<Self> {
-        let program = require("prometheus")?;
+        Self::start_with(folder, Settings { scrape, jobs: jobs.to_vec(), ..Settings::default() })
+    }
+
+    /// The same with every setting.
+    pub(crate) fn start_with(folder: &Path, settings: Settings) -> Option<Self> {
+        let program = require(settings.version.component())?;
         std::fs::create_dir_all(folder).expect("the folder can be made");
-        std::fs::write(folder.join("prometheus.yml"), settings(scrape, jobs)).expect("the settings can be written");
+        write_settings(folder, &settings);
         let port = ports::free();
-        let process = launch(&program, folder, port);
-        Some(Self { process, program, folder: folder.to_owned(), port })
+        let process = launch(&program, folder, port, &settings);
+        Some(Self { process, program, folder: folder.to_owned(), settings, own_folder: None, port })
+    }
+
+    /// One of this version that scrapes nothing, in a folder of its own.
+    pub(crate) fn empty(version: Version) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut prometheus = Self::start_with(folder.path(), Settings { version, ..Settings::default() })?;
+        prometheus.own_folder = Some(folder);
+        Some(prometheus)
+    }
+
+    /// Which one it is.
+    pub(crate) fn version(&self) -> Version {
+        self.settings.version
     }
 
     /// Its address, for a client.
@@ -115,7 +168,19 @@ impl Prometheus {
     /// Starts it again on the same data and port, after [`Self::kill`] or [`Self::stop`].
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.program, &self.folder, self.port);
+        self.process = launch(&self.program, &self.folder, self.port, &self.settings);
+    }
+
+    /// Takes other scrape settings in without a restart.
+    ///
+    /// # Panics
+    /// If it refuses them.
+    pub(crate) fn rescrape(&mut self, scrape: Duration, jobs: &[Job]) {
+        self.settings = Settings { scrape, jobs: jobs.to_vec(), ..self.settings.clone() };
+        write_settings(&self.folder, &self.settings);
+        let reload = Request { method: "POST", path: "/-/reload", ..Request::default() };
+        let answer = http::send(self.port, &reload, ANSWER_MAX).expect("Prometheus answers");
+        assert_eq!(answer.status, 200, "reload: {}", answer.text());
     }
 
     /// Writes samples, up to 48 h old, in any order; they can be read at once.
@@ -123,7 +188,7 @@ impl Prometheus {
     /// # Panics
     /// If Prometheus refuses them.
     pub(crate) fn write(&self, series: &[Series]) {
-        let body = snap::raw::Encoder::new().compress_vec(&encoded(series)).expect("snappy");
+        let body = remote_write::request(series);
         let headers =
             [("content-encoding", "snappy"), ("content-type", "application/x-protobuf"), ("x-prometheus-remote-write-version", "0.1.0")];
         let request = Request { method: "POST", path: "/api/v1/write", headers: &headers, body: &body };
@@ -162,8 +227,8 @@ fn decoded(query: &str, row: &serde_json::Value) -> Row {
     Row { labels, value: text.parse().unwrap_or_else(|_| panic!("{query}: {text:?} is no number")) }
 }
 
-fn launch(program: &Path, folder: &Path, port: u16) -> Process {
-    let arguments = [
+fn launch(program: &Path, folder: &Path, port: u16, settings: &Settings) -> Process {
+    let mut arguments = vec![
         format!("--config.file={}", folder.join("prometheus.yml").display()),
         format!("--storage.tsdb.path={}", folder.join("data").display()),
         "--storage.tsdb.retention.time=3650d".to_owned(),
@@ -171,15 +236,42 @@ fn launch(program: &Path, folder: &Path, port: u16) -> Process {
         "--web.enable-lifecycle".to_owned(),
         "--web.enable-admin-api".to_owned(),
         "--web.enable-remote-write-receiver".to_owned(),
-        "--log.level=warn".to_owned(),
     ];
-    let mut process = Process::spawn("prometheus", program, &arguments.map(Into::into), &folder.join("prometheus.log"));
-    process.wait_ready(port, "/-/ready");
+    match settings.version {
+        Version::Two => arguments.push("--enable-feature=native-histograms".to_owned()),
+        // the first scrape after 1 s instead of 5 to 10
+        Version::Three => arguments.push("--scrape.discovery-reload-interval=100ms".to_owned()),
+    }
+    if !settings.prefix.is_empty() {
+        arguments.push(format!("--web.external-url=http://127.0.0.1:{port}{}", settings.prefix));
+    }
+    let guarded = settings.web.is_some();
+    if guarded {
+        arguments.push(format!("--web.config.file={}", folder.join("web.yml").display()));
+    }
+    // whoever may not ask it must read in its log that it is ready
+    arguments.push(format!("--log.level={}", if guarded { "info" } else { "warn" }));
+    let log = folder.join("prometheus.log");
+    let arguments: Vec<_> = arguments.into_iter().map(Into::into).collect();
+    let mut process = Process::spawn(settings.version.component(), program, &arguments, &log);
+    if guarded {
+        let ready = poll(READY_MAX, || process.log().contains("Server is ready to receive web requests").then_some(()));
+        assert!(ready.is_some(), "not ready within {READY_MAX:?}:\n{}", process.log());
+    } else {
+        process.wait_ready(port, &format!("{}/-/ready", settings.prefix));
+    }
     process
 }
 
+fn write_settings(folder: &Path, settings: &Settings) {
+    std::fs::write(folder.join("prometheus.yml"), scrape_settings(settings.scrape, &settings.jobs)).expect("the settings can be written");
+    if let Some(web) = &settings.web {
+        std::fs::write(folder.join("web.yml"), web.to_string()).expect("the settings can be written");
+    }
+}
+
 /// JSON is YAML too, and quotes itself.
-fn settings(scrape: Duration, jobs: &[Job]) -> String {
+fn scrape_settings(scrape: Duration, jobs: &[Job]) -> String {
     let jobs: Vec<serde_json::Value> = jobs
         .iter()
         .map(|job| {
@@ -194,42 +286,4 @@ fn settings(scrape: Duration, jobs: &[Job]) -> String {
         "scrape_configs": jobs,
     })
     .to_string()
-}
-
-/// `WriteRequest { 1: TimeSeries { 1: Label { 1 name, 2 value }, 2: Sample { 1 double value, 2 int64 ms } } }`.
-fn encoded(series: &[Series]) -> Vec<u8> {
-    let mut request = Vec::new();
-    for one in series {
-        let mut message = Vec::new();
-        for (name, value) in &one.labels {
-            let mut label = Vec::new();
-            field(&mut label, 1, name.as_bytes());
-            field(&mut label, 2, value.as_bytes());
-            field(&mut message, 1, &label);
-        }
-        for (time_ms, value) in &one.samples {
-            let mut sample = vec![1 << 3 | 1]; // field 1, 64 bits
-            sample.extend_from_slice(&value.to_le_bytes());
-            sample.push(2 << 3); // field 2, varint
-            varint(&mut sample, time_ms.cast_unsigned());
-            field(&mut message, 2, &sample);
-        }
-        field(&mut request, 1, &message);
-    }
-    request
-}
-
-/// A length-delimited field.
-fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
