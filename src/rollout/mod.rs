@@ -22,6 +22,7 @@ mod holds;
 pub mod invariants;
 mod machine;
 mod policy;
+mod relate;
 mod router;
 mod share;
 #[cfg(test)]
@@ -32,4 +33,5 @@ mod vanished;
 mod verbs;
 
 pub use machine::Machine;
+pub use relate::{Relation, relate};
 pub use texts::reason_text;
