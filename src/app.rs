@@ -5,6 +5,7 @@ use crate::api::{self, ApiState, Tokens};
 use crate::config::settings::{PrometheusSettings, Role, SourceAuth, SourceKind, SourceSettings, Token};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, reload};
 use crate::model::{History, Rule};
+use crate::notify::Notices;
 use crate::router::{self, Proxy};
 use crate::runtime::{Handle, Makers, Setting, Supervisor, retention};
 use crate::source::{self, Packs, Prometheus, Scrape, ScrapeSettings, Source};
@@ -64,7 +65,8 @@ impl Daemon {
         let makers = makers(&settings, &extras)?;
         let shutdown = CancellationToken::new();
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
-        let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards() };
+        let setting =
+            Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards(), notices: Notices::default() };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;

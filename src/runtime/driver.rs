@@ -11,9 +11,10 @@ use super::replay::Lost;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
-    Action, Begin, Blind, Command, Decision, Effect, Input, Judgement, Level, Outcome, PerArm, Poll, RolloutId, Tick, Timestamp,
+    Action, Begin, Blind, Command, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Poll, RolloutId, Rule, Tick, Timestamp,
     TrafficReading, Weight,
 };
+use crate::notify::{Notices, Told};
 use crate::rollout::Machine;
 use crate::router::Router;
 use crate::telemetry::{Metrics, events};
@@ -57,7 +58,7 @@ pub(super) struct Judged {
 /// What a driver is made of.
 pub(super) struct Parts {
     pub(super) id: RolloutId,
-    pub(super) rule: String,
+    pub(super) rule: Arc<Rule>,
     pub(super) machine: Machine,
     pub(super) memory: Memory,
     pub(super) router: Arc<dyn Router>,
@@ -66,10 +67,23 @@ pub(super) struct Parts {
     pub(super) cell: Cell,
     pub(super) registry: Registry,
     pub(super) metrics: Metrics,
+    pub(super) notices: Notices,
     pub(super) back: Back,
     pub(super) mailbox: mpsc::Receiver<Mail>,
     /// Told when the rollout is over.
     pub(super) over: mpsc::Sender<RolloutId>,
+}
+
+/// What a restart found of a rollout.
+pub(super) struct Left {
+    /// Its last decision.
+    pub(super) decision: Decision,
+    /// What it had told and not resolved, with the times.
+    pub(super) firing: Vec<(Timestamp, Notice)>,
+    /// Its evidence begins anew.
+    pub(super) lost: Option<Lost>,
+    /// What moves the traffic has forgotten the weight.
+    pub(super) forgotten: bool,
 }
 
 pub(super) struct Driver {
@@ -97,8 +111,10 @@ impl Driver {
     /// After a restart: the machine has been led through the journal. If its evidence begins anew, that is written first, at
     /// the time it was rebuilt for. A weight that was not confirmed is asked for again, because it may have come to it or not;
     /// so is one that a router in this process has forgotten. One in force is not: if another stands there now, a reading
-    /// shows it, and the rule says whose word counts. In observe mode nothing was asked.
-    pub(super) async fn resume(&mut self, last: Decision, lost: Option<Lost>, forgotten: bool) {
+    /// shows it, and the rule says whose word counts. In observe mode nothing was asked. Notices that still fire are told again,
+    /// because some receivers remember only what this process told them.
+    pub(super) async fn resume(&mut self, left: Left) {
+        let Left { decision: last, firing, lost, forgotten } = left;
         if let Some(Lost { incarnation, why }) = lost {
             self.parts.memory.push(last.at, Event::Restarted { incarnation, why });
             self.parts.memory.push(last.at, Event::Decided(Box::new(last.clone())));
@@ -106,6 +122,9 @@ impl Driver {
         }
         self.parts.live.set(last.step, last.counts_time);
         self.now = last.at;
+        for (at, notice) in firing {
+            self.notify(&Decision { at, ..last.clone() }, notice, true);
+        }
         let in_force = forgotten.then_some((last.weight, last.generation));
         if let Some((weight, generation)) = self.parts.machine.unconfirmed().or(in_force) {
             self.writer.want(weight, generation);
@@ -170,7 +189,7 @@ impl Driver {
             return;
         }
         let weight = reading.as_ref().ok().map(|r| r.weight);
-        events::WeightSeen { rule: &self.parts.rule, weight, at: clock::now() }.emit(&self.parts.metrics);
+        events::WeightSeen { rule: &self.parts.rule.name, weight, at: clock::now() }.emit(&self.parts.metrics);
         self.seen = Some(reading.clone());
         self.handle(Input::Traffic(reading)).await;
     }
@@ -201,7 +220,7 @@ impl Driver {
         if self.last.as_deref().is_none_or(|last| says_more(last, decision)) {
             self.parts.memory.push(self.now, Event::Decided(Box::new((**decision).clone())));
         }
-        self.parts.memory.withhold(&decision.effects);
+        self.parts.memory.withhold(decision);
     }
 
     /// A lower weight does not wait for a store that is known to be down.
@@ -220,21 +239,38 @@ impl Driver {
 
     /// Stores what is to be stored, then lets out the effects that waited for it.
     async fn save(&mut self) {
-        for effect in self.parts.memory.save().await {
-            self.apply(effect);
+        for decision in self.parts.memory.save().await {
+            for effect in &decision.effects {
+                self.apply(&decision, effect);
+            }
         }
     }
 
-    fn apply(&mut self, effect: Effect) {
+    fn apply(&mut self, decision: &Decision, effect: &Effect) {
         match effect {
-            Effect::SetWeight { weight, generation } => self.writer.want(weight, generation),
-            Effect::Notify(notice) => self.notify(notice.level, &notice.text),
+            Effect::SetWeight { weight, generation } => self.writer.want(*weight, *generation),
+            Effect::Notify(notice) => self.notify(decision, notice.clone(), false),
             Effect::CallHook { .. } | Effect::Workload { .. } => {}
         }
     }
 
-    fn notify(&self, level: Level, text: &str) {
-        events::Notice { rule: &self.parts.rule, rollout: &self.parts.id, level, text }.emit();
+    /// To the log and to the receivers; `again` if an earlier process did so too.
+    fn notify(&self, decision: &Decision, notice: Notice, again: bool) {
+        let Parts { rule, id, begin, .. } = &self.parts;
+        if !again {
+            events::Notice { rule: &rule.name, rollout: id, level: notice.level, text: &notice.text }.emit();
+        }
+        self.parts.notices.tell(Told {
+            rule: Arc::clone(rule),
+            rollout: id.clone(),
+            version: begin.version.clone(),
+            canary: begin.canary,
+            at: decision.at,
+            notice,
+            weight: decision.weight,
+            state: decision.state.name(),
+            again,
+        });
     }
 
     /// The next poll's booking, the view, the log line, the live feed.
@@ -251,7 +287,7 @@ impl Driver {
         });
         self.parts.cell.store(Arc::clone(&view));
         events::Decided {
-            rule: &self.parts.rule,
+            rule: &self.parts.rule.name,
             rollout: &self.parts.id,
             metrics: &view.metrics,
             decision,

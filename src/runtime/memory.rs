@@ -2,7 +2,7 @@
 //! steps up: lines queue here in order, and so do the effects of their decisions.
 
 use crate::model::journal::Event;
-use crate::model::{Effect, RolloutId, Timestamp};
+use crate::model::{Decision, RolloutId, Timestamp};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
@@ -23,7 +23,8 @@ pub(super) struct Memory {
     store: Arc<dyn Store>,
     metrics: Metrics,
     lines: Vec<(Timestamp, Event)>,
-    withheld: Vec<Effect>,
+    /// Decisions with effects, in order.
+    withheld: Vec<Arc<Decision>>,
     under_way: Option<UnderWay>,
     down: Option<(String, Instant)>,
     dropped: u64,
@@ -55,9 +56,11 @@ impl Memory {
         }
     }
 
-    /// These effects wait until everything pushed so far is stored.
-    pub(super) fn withhold(&mut self, effects: &[Effect]) {
-        self.withheld.extend(effects.iter().cloned());
+    /// The effects of this decision wait until everything pushed so far is stored.
+    pub(super) fn withhold(&mut self, decision: &Arc<Decision>) {
+        if !decision.effects.is_empty() {
+            self.withheld.push(Arc::clone(decision));
+        }
     }
 
     pub(super) fn is_saved(&self) -> bool {
@@ -82,9 +85,9 @@ impl Memory {
         }
     }
 
-    /// Stores every line, in order, those there are now in one transaction. Answers the effects that may go out: all that
-    /// waited, or none. A write that is not answered in time is not sent again, it may still be done: the next call waits on.
-    pub(super) async fn save(&mut self) -> Vec<Effect> {
+    /// Stores every line, in order, those there are now in one transaction. Answers the decisions whose effects may go out: all
+    /// that waited, or none. A write that is not answered in time is not sent again, it may still be done: the next call waits on.
+    pub(super) async fn save(&mut self) -> Vec<Arc<Decision>> {
         while !self.lines.is_empty() {
             if let Err(why) = self.save_once().await {
                 events::StoreFailed { what: &self.id.0, error: &why }.emit(&self.metrics);

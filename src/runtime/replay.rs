@@ -7,7 +7,9 @@ use super::{kept, parts};
 use crate::analysis::Judge;
 use crate::config::{Known, parse_rule};
 use crate::model::journal::{Entry, Event, Opened};
-use crate::model::{Begin, Decision, Effect, Input, Judgement, Outcome, PerArm, Poll, Rule, Tick, Timestamp, TrafficReading, Weight};
+use crate::model::{
+    Begin, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp, TrafficReading, Weight,
+};
 use crate::rollout::Machine;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub struct Rebuilt {
     pub last_poll: Option<Timestamp>,
     /// Sentences of the judge's set-up.
     pub warnings: Vec<String>,
+    /// What it told and has not resolved, with the times, oldest first.
+    pub firing: Vec<(Timestamp, Notice)>,
     /// Its evidence could not be derived: the journal has a gap, and the judge begins anew. To be recorded as
     /// `Event::Restarted` before anything else is.
     pub lost: Option<Lost>,
@@ -64,11 +68,11 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     if let Some(lost) = &lost {
         rebuilding.restart(now, lost.incarnation, &lost.why)?;
     }
-    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, differing, .. } = rebuilding;
+    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, firing, differing, .. } = rebuilding;
     let decision = decision.ok_or("its journal holds no decision")?;
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
-    Ok(Rebuilt { opened, rule: Arc::new(rule), judge, machine, decision, judgement, last_poll, warnings, lost, differing })
+    Ok(Rebuilt { opened, rule: Arc::new(rule), judge, machine, decision, judgement, last_poll, warnings, firing, lost, differing })
 }
 
 /// A rollout on its way through its journal.
@@ -86,6 +90,7 @@ struct Rebuilding<'a> {
     gap: Option<String>,
     incarnation: u32,
     warnings: Vec<String>,
+    firing: Vec<(Timestamp, Notice)>,
     differing: Vec<u64>,
 }
 
@@ -104,6 +109,7 @@ impl<'a> Rebuilding<'a> {
             last_poll: None,
             gap: None,
             incarnation: opened.incarnation,
+            firing: Vec::new(),
             differing: Vec::new(),
         })
     }
@@ -128,10 +134,22 @@ impl<'a> Rebuilding<'a> {
     /// Past a gap the recorded decision is the only truth there is.
     fn compare(&mut self, entry: &Entry, recorded: &'a Decision) {
         self.recorded = Some(recorded);
+        recorded.effects.iter().for_each(|effect| self.note_told(recorded.at, effect));
         match &self.gap {
             None if self.decision.as_ref() != Some(recorded) => self.differing.push(entry.seq),
             Some(_) if !self.machine.agrees(recorded) => self.decision = Some(self.machine.take_up(entry.at, recorded)),
             _ => {}
+        }
+    }
+
+    /// Follows what fires; the newest words of a topic count.
+    fn note_told(&mut self, at: Timestamp, effect: &Effect) {
+        let Effect::Notify(notice) = effect else { return };
+        if notice.phase != Phase::Event {
+            self.firing.retain(|(_, old)| old.topic != notice.topic);
+        }
+        if notice.phase == Phase::Firing {
+            self.firing.push((at, notice.clone()));
         }
     }
 

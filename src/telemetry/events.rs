@@ -8,7 +8,7 @@ mod traffic;
 pub use daemon::{
     DecisionsDiffer, EvidenceLost, NotRecovered, Pruned, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed, TicksSkipped,
 };
-pub use rollout::{Decided, Notice, RolloutOpened, RuleGone, WeightSeen};
+pub use rollout::{Decided, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,
 };

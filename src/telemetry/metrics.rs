@@ -71,6 +71,7 @@ pub(super) struct Families {
     pub(super) append_seconds: Histogram,
     pub(super) store_errors: Counter,
     pub(super) effects: Family<EffectEnd, Counter>,
+    pub(super) notices_lost: Counter,
     pub(super) reloads: Family<End, Counter>,
     pub(super) reload_ok: Whole,
     pub(super) requests: Family<Request, Counter>,
@@ -100,6 +101,7 @@ impl Families {
             append_seconds: seconds(),
             store_errors: Counter::default(),
             effects: Family::default(),
+            notices_lost: Counter::default(),
             reloads: Family::default(),
             reload_ok: Whole::default(),
             requests: Family::default(),
@@ -140,6 +142,7 @@ impl Families {
         r.register("store_append_duration_seconds", "Time one durable write of the journal took", self.append_seconds.clone());
         r.register("store_errors", "Writes and reads of the journal that failed", self.store_errors.clone());
         r.register("effects", "Effects carried out, by router, outcome and reason", self.effects.clone());
+        r.register("notices_lost", "Notices that found no room on their way to the receivers", self.notices_lost.clone());
         r.register("reloads", "Reloads of the rules by outcome", self.reloads.clone());
         r.register(
             "rules_valid",

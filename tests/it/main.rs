@@ -8,6 +8,7 @@ mod demo_parts;
 mod e2e;
 mod envoy_router;
 mod gauges;
+mod in_process;
 mod judge;
 mod layers;
 mod packs;

@@ -20,6 +20,7 @@ use crate::engine::{Engine, Slot};
 use crate::model::journal::Entry;
 use crate::model::rule::{Rule, Traffic};
 use crate::model::{Command, RolloutId, State};
+use crate::notify::Notices;
 use crate::router::Router;
 use crate::source::Source;
 use crate::store::Store;
@@ -70,6 +71,8 @@ pub struct Setting {
     pub scale: f64,
     /// Engine shards.
     pub shards: usize,
+    /// The way to the receivers.
+    pub notices: Notices,
 }
 
 struct Running {
@@ -94,6 +97,7 @@ pub struct Supervisor {
     store: Arc<dyn Store>,
     scale: f64,
     metrics: Metrics,
+    notices: Notices,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
     registry: Registry,
@@ -125,6 +129,7 @@ impl Supervisor {
             store: setting.store,
             scale: setting.scale,
             metrics: setting.metrics,
+            notices: setting.notices,
             rules: RuleSet::default(),
             engine: Arc::new(Engine::start(setting.shards)?),
             registry: registry.clone(),

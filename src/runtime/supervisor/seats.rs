@@ -9,7 +9,7 @@ use crate::model::{Decision, Judgement, Mode, RolloutId, State, Timestamp};
 use crate::rollout::Machine;
 use crate::router::Router;
 use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
-use crate::runtime::driver::{Driver, MAIL_MAX, Parts};
+use crate::runtime::driver::{Driver, Left, MAIL_MAX, Parts};
 use crate::runtime::handle::{Refusal, RolloutView};
 use crate::runtime::kept::Born;
 use crate::runtime::memory::Memory;
@@ -35,7 +35,7 @@ impl Supervisor {
     }
 
     pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
-        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, lost, differing } = rebuilt;
+        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, firing, lost, differing } = rebuilt;
         if !differing.is_empty() {
             events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
         }
@@ -51,7 +51,8 @@ impl Supervisor {
         view.judgement = judgement.map(Arc::new);
         view.decision = Arc::new(decision.clone());
         let id = opened.id.clone();
-        let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { decision, last_poll, lost }), first };
+        let left = Left { decision, firing, lost, forgotten: forgets(&rule) };
+        let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
         if let Err(refusal) = self.seat(seat).await {
             events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
         }
@@ -71,7 +72,7 @@ impl Supervisor {
         self.registry.set_rule_rollout(&rule.name, &opened.id);
         let mut driver = Driver::new(Parts {
             id: opened.id.clone(),
-            rule: rule.name.clone(),
+            rule: Arc::clone(&rule),
             machine,
             memory: Memory::new(opened.id.clone(), Arc::clone(&self.store), self.metrics.clone()),
             router,
@@ -80,6 +81,7 @@ impl Supervisor {
             cell,
             registry: self.registry.clone(),
             metrics: self.metrics.clone(),
+            notices: self.notices.clone(),
             back: post.downgrade(),
             mailbox,
             over: self.over.0.clone(),
@@ -96,7 +98,7 @@ impl Supervisor {
         let born = Born::of(&opened);
         let from = after.as_ref().and_then(|after| after.last_poll);
         match after {
-            Some(After { decision, lost, .. }) => driver.resume(decision, lost, forgets(&rule)).await,
+            Some(After { left, .. }) => driver.resume(left).await,
             None => driver.begin().await,
         }
         self.drivers.spawn(driver.run());
@@ -147,10 +149,9 @@ struct Seat {
 
 /// What a restart found.
 struct After {
-    decision: Decision,
+    left: Left,
     /// The last tick it has.
     last_poll: Option<Timestamp>,
-    lost: Option<Lost>,
 }
 
 /// Does what moves the traffic forget the weight when this process ends?

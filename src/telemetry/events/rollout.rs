@@ -135,6 +135,26 @@ impl Notice<'_> {
     }
 }
 
+/// A notice did not reach the receivers: more were waiting than there is room for.
+#[derive(Clone, Copy, Debug)]
+pub struct NoticeLost<'a> {
+    /// Its rule.
+    pub rule: &'a str,
+    /// Its rollout.
+    pub rollout: &'a RolloutId,
+    /// About what, in a word.
+    pub topic: &'a str,
+}
+
+impl NoticeLost<'_> {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        let Self { rule, rollout, topic } = self;
+        tracing::error!(rule, %rollout, topic, "too many notices wait: the receivers are not told this one");
+        metrics.families().notices_lost.inc();
+    }
+}
+
 /// The weight was read from the router.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightSeen<'a> {

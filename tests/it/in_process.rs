@@ -1,0 +1,167 @@
+//! The daemon's runtime in this process, with a scripted source and a journal on a real disk. Ticks of 100 ms, the method a
+//! thousand times faster.
+
+use canaryd::config::{Known, RuleSet, parse_rule};
+use canaryd::model::journal::Kept;
+use canaryd::model::{ArmSample, Command, History, PerArm, RolloutId, Rule, Timestamp, Verb};
+use canaryd::notify::{Notices, Told};
+use canaryd::router::Router;
+use canaryd::runtime::{Handle, Makers, Refusal, RolloutView, Setting, StartArgs, Supervisor};
+use canaryd::source::{Answer, SetUp, Source, SourceError, SourceSample, Subscription};
+use canaryd::store::{Sqlite, Store};
+use canaryd::telemetry::Metrics;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Both arms alike; errors come in bursts, every other tick. It has no past.
+#[derive(Debug, Default)]
+struct Bursts {
+    keys: Vec<u64>,
+}
+
+impl Source for Bursts {
+    fn name(&self) -> &str {
+        "bursts"
+    }
+
+    fn set_up<'a>(&'a mut self, _: &'a Subscription, _: Timestamp) -> Answer<'a, Result<SetUp, SourceError>> {
+        Box::pin(async { Ok(SetUp { scrape_interval: Some(TICK), ..SetUp::default() }) })
+    }
+
+    fn history<'a>(
+        &'a mut self,
+        _: &'a Subscription,
+        _: Timestamp,
+        _: Duration,
+        _: Duration,
+        _: &'a [f64],
+    ) -> Answer<'a, Result<History, SourceError>> {
+        Box::pin(async { Err(SourceError::Unusable("there is none".to_owned())) })
+    }
+
+    fn subscribe(&mut self, wanted: Subscription, _: Vec<f64>) {
+        self.keys.push(wanted.key);
+    }
+
+    fn unsubscribe(&mut self, key: u64) {
+        self.keys.retain(|k| *k != key);
+    }
+
+    fn tick<'a>(&'a mut self, at: Timestamp) -> Answer<'a, Vec<SourceSample>> {
+        let bad = if at.as_millis() / 100 % 2 == 0 { 12.0 } else { 0.0 };
+        let arms = PerArm { baseline: ArmSample::counts(1000.0, bad), canary: ArmSample::counts(1000.0, bad) };
+        let sample = |key: &u64| SourceSample { key: *key, arms: arms.clone(), missing: PerArm::default(), detail: String::new() };
+        let samples = self.keys.iter().map(sample).collect();
+        Box::pin(async { samples })
+    }
+
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What its rules may name.
+pub(crate) fn known() -> Known {
+    Known { packs: ["envoy".to_owned()].into(), sources: Default::default(), receivers: Default::default(), without_settings: false }
+}
+
+fn rules(text: &str) -> RuleSet {
+    let rule: Rule = parse_rule(text, Path::new("shop.yaml"), &known()).expect("a rule");
+    let mut set = RuleSet::default();
+    set.texts.insert(rule.name.clone(), text.into());
+    set.rules.insert(rule.name.clone(), Arc::new(rule));
+    set
+}
+
+/// What stands besides the rule.
+#[derive(Clone, Default)]
+pub(crate) struct Around {
+    /// Moves the traffic; `None` = whatever the rule names.
+    pub(crate) router: Option<Arc<dyn Router>>,
+}
+
+/// A runtime that follows one rule, called `shop`.
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    pub(crate) store: Arc<Sqlite>,
+    pub(crate) metrics: Metrics,
+    /// What the receivers would be told.
+    pub(crate) told: mpsc::Receiver<Told>,
+    shutdown: CancellationToken,
+    supervisor: JoinHandle<()>,
+}
+
+impl Running {
+    pub(crate) async fn up(folder: &TempDir, rule: &str, around: Around) -> Self {
+        let store = Arc::new(Sqlite::open(folder.path()).expect("a journal"));
+        let text = rule.to_owned();
+        let makers = Makers {
+            source: Box::new(|_, _| Ok(Box::<Bursts>::default())),
+            router: Box::new(move |rule| match &around.router {
+                Some(router) => Ok(Arc::clone(router)),
+                None => canaryd::router::open(&rule.traffic, None).map_err(|e| e.to_string()),
+            }),
+            rules: Box::new(move |_| Ok(rules(&text))),
+            known: known(),
+        };
+        let shutdown = CancellationToken::new();
+        let metrics = Metrics::new();
+        let (notices, told) = Notices::channel(metrics.clone());
+        let setting = Setting { makers, store: store.clone(), metrics: metrics.clone(), scale: 1000.0, shards: 1, notices };
+        let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).expect("threads");
+        supervisor.load_rules().expect("rules");
+        supervisor.recover().await.expect("journal");
+        Self { handle, store, metrics, told, shutdown, supervisor: tokio::spawn(supervisor.run()) }
+    }
+
+    pub(crate) async fn down(self) {
+        self.shutdown.cancel();
+        self.supervisor.await.expect("ended in order");
+    }
+
+    pub(crate) async fn start(&self, version: &str) -> RolloutId {
+        let args = StartArgs { version: version.to_owned(), by: "test".to_owned(), retry: false };
+        self.handle.start("shop", args).await.expect("started")
+    }
+
+    /// A person's word.
+    pub(crate) async fn say(&self, verb: Verb, by: &str) -> Result<Arc<RolloutView>, Refusal> {
+        self.handle.command("shop", Command { verb, by: by.to_owned(), why: String::new() }).await
+    }
+
+    pub(crate) async fn roll_back(&self) {
+        self.say(Verb::RollBack, "test").await.expect("rolled back");
+    }
+
+    /// Waits until the rule's newest rollout is as wanted.
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&RolloutView) -> bool) -> Arc<RolloutView> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let views = self.handle.views();
+            let newest = views.rollouts.values().max_by_key(|v| v.opened).cloned();
+            match newest {
+                Some(view) if wanted(&view) => return view,
+                seen if Instant::now() > deadline => panic!("not within 30 s: {what}; {seen:#?}"),
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    pub(crate) async fn until_kept(&self) -> Kept {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.store.kept("shop").await.expect("read") {
+                Some(kept) => return kept,
+                None if Instant::now() > deadline => panic!("nothing was kept within 10 s"),
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+}
