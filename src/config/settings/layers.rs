@@ -31,7 +31,7 @@ const NOT_SETTINGS: &[&str] = &["CANARYD_CONFIG", "CANARYD_SERVER", "CANARYD_TOK
 const KUBERNETES: &[&str] = &["CANARYD_SERVICE_", "CANARYD_PORT_"];
 
 /// Keys whose value is a list; a variable or flag says it with commas.
-const LISTS: &[&str] = &["rules", "urls"];
+const LISTS: &[&str] = &["rules", "urls", "tags"];
 
 /// The file's tree.
 pub(super) fn of_file(file: &Path) -> Result<Node, Report> {

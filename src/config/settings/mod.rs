@@ -3,12 +3,14 @@
 
 mod layers;
 mod read;
+mod receivers;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
 use super::walk::At;
 use super::{Known, Report};
+use crate::model::Level;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,6 +25,9 @@ pub type Flags = BTreeMap<String, String>;
 pub struct Settings {
     /// Address of the API and the page. Default `127.0.0.1:7878`. Anything but loopback needs `tokens`.
     pub listen: SocketAddr,
+    /// Where people and other programs reach the API and the page, without a slash at the end: the base of links in alerts and
+    /// annotations. Default none: then `http://<listen>`, which is of use on the same machine only.
+    pub external_url: Option<String>,
     /// Folder of the journal. Default `canaryd-data`.
     pub data: PathBuf,
     /// Rule files and folders of them. Default `rules`.
@@ -165,14 +170,47 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where alerts go.
+/// Where notices go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiverSettings {
     /// Alertmanager API v2; every member of a cluster is told.
-    Alertmanager {
-        /// Base URLs.
-        urls: Vec<String>,
-    },
+    Alertmanager(AlertmanagerSettings),
+    /// Grafana's annotations API.
+    Grafana(GrafanaSettings),
+}
+
+/// How an Alertmanager is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertmanagerSettings {
+    /// Base URL of each replica, without `/api/v2`: all are told, a balancer before them would tell only one.
+    pub urls: Vec<String>,
+    /// Longest wait for one answer. Default 10 s.
+    pub timeout: Duration,
+    /// How the daemon shows who it is.
+    pub auth: SourceAuth,
+    /// PEM file of the authority that signed the server's certificate, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Labels of every alert, such as a team or a cluster, besides canaryd's own.
+    pub labels: BTreeMap<String, String>,
+    /// Notices below this level are not told. Default warning.
+    pub level: Level,
+}
+
+/// How a Grafana is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrafanaSettings {
+    /// Base URL, without `/api`.
+    pub url: String,
+    /// Longest wait for one answer. Default 10 s.
+    pub timeout: Duration,
+    /// File of a service account's token, read again at each call.
+    pub token_file: PathBuf,
+    /// PEM file of the authority that signed the server's certificate, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Uid of the one dashboard that shows them; `None` = any dashboard that asks for the tags.
+    pub dashboard: Option<String>,
+    /// Further tags, besides `canaryd`, the rule and the rollout.
+    pub tags: Vec<String>,
 }
 
 impl Settings {

@@ -1,25 +1,34 @@
 //! The merged tree becomes settings.
 
 use super::{
-    LogFormat, LogSettings, PrometheusSettings, ReceiverSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, tokens,
+    LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, receivers, tokens,
 };
 use crate::config::Report;
 use crate::config::walk::{At, Fields, one_of};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const KEYS: &[&str] =
-    &["listen", "data", "rules", "packs", "default_source", "sources", "tokens", "log", "time_scale", "retention_days", "receivers"];
+const KEYS: &[&str] = &[
+    "listen",
+    "external_url",
+    "data",
+    "rules",
+    "packs",
+    "default_source",
+    "sources",
+    "tokens",
+    "log",
+    "time_scale",
+    "retention_days",
+    "receivers",
+];
 const SOURCE: &[&str] = &["prometheus", "scrape"];
 const PROMETHEUS: &[&str] = &["url", "timeout", "bearer_token_file", "basic", "ca_file", "headers", "params"];
 const BASIC: &[&str] = &["user", "password_file"];
 const SCRAPE: &[&str] = &["urls", "timeout"];
 const LOG: &[&str] = &["format", "level"];
-const RECEIVER: &[&str] = &["alertmanager"];
-const ALERTMANAGER: &[&str] = &["urls"];
 
 /// An answer that takes longer than a minute is of no use to a tick.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
@@ -27,8 +36,8 @@ const PROMETHEUS_TIMEOUT: Duration = Duration::from_secs(10);
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a walk over settings needs besides the tree.
-struct Out<'a> {
-    report: &'a mut Report,
+pub(super) struct Out<'a> {
+    pub(super) report: &'a mut Report,
     /// Folder of the settings file: what its relative paths are relative to.
     folder: Option<&'a Path>,
     warnings: Vec<String>,
@@ -50,9 +59,11 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
     let log = fields.get("log").and_then(|at| log(&at, &mut out));
     let time_scale = fields.get("time_scale").and_then(|at| at.real(1.0..=1000.0, out.report));
     let retention_days = fields.get("retention_days").and_then(|at| at.whole(1..=3650, out.report));
-    let receivers = receivers(&fields, &mut out);
+    let external_url = fields.get("external_url").and_then(|at| base_url(&at, &mut out));
+    let receivers = receivers::receivers(&fields, &mut out);
     Some(Settings {
         listen: listen?,
+        external_url,
         data: data?,
         rules: rules?,
         packs: packs.unwrap_or_default(),
@@ -97,7 +108,7 @@ fn paths(at: &At<'_>, out: &mut Out<'_>) -> Vec<PathBuf> {
 }
 
 /// A file that must be there now; what it holds is read when it is used.
-fn present(at: &At<'_>, out: &mut Out<'_>) -> Option<PathBuf> {
+pub(super) fn present(at: &At<'_>, out: &mut Out<'_>) -> Option<PathBuf> {
     let path = path(at, out)?;
     if let Err(e) = std::fs::File::open(&path) {
         at.wrong(out.report, format_args!("{} cannot be read: {e}", path.display()), "");
@@ -165,7 +176,7 @@ fn default_source<'a>(fields: &Fields<'a>, names: &[&str], out: &mut Out<'_>) ->
     Some(name)
 }
 
-fn named(name: &str, at: &At<'_>, out: &mut Out<'_>) {
+pub(super) fn named(name: &str, at: &At<'_>, out: &mut Out<'_>) {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_') {
         at.wrong(out.report, format_args!("{name:?} is no name"), "write lower-case letters, digits, - and _");
     }
@@ -200,7 +211,7 @@ fn prometheus(at: &At<'_>, out: &mut Out<'_>) -> Option<PrometheusSettings> {
     Some(PrometheusSettings { url: url?, timeout: timeout?, auth: auth?, ca_file, headers: strip(headers), params: strip(params) })
 }
 
-fn base_url(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
+pub(super) fn base_url(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
     let url = at.url(out.report)?;
     if url.contains(['?', '#']) {
         at.wrong(out.report, "the address has parameters", "write them below params");
@@ -208,11 +219,11 @@ fn base_url(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
     Some(url)
 }
 
-fn timeout(fields: &Fields<'_>, default: Duration, out: &mut Out<'_>) -> Option<Duration> {
+pub(super) fn timeout(fields: &Fields<'_>, default: Duration, out: &mut Out<'_>) -> Option<Duration> {
     fields.get("timeout").map_or(Some(default), |at| at.duration(TIMEOUT, out.report))
 }
 
-fn auth(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<SourceAuth> {
+pub(super) fn auth(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<SourceAuth> {
     match (fields.get("bearer_token_file"), fields.get("basic")) {
         (None, None) => Some(SourceAuth::None),
         (Some(at), None) => present(&at, out).map(SourceAuth::BearerTokenFile),
@@ -253,7 +264,7 @@ fn scrape(at: &At<'_>, out: &mut Out<'_>) -> Option<SourceKind> {
     Some(SourceKind::Scrape { urls: urls?, timeout: timeout? })
 }
 
-fn urls(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Vec<String>> {
+pub(super) fn urls(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Vec<String>> {
     let at = fields.need("urls", "write at least one address", out.report)?;
     let items = at.items(out.report);
     if items.is_empty() && at.is_list() {
@@ -262,25 +273,7 @@ fn urls(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Vec<String>> {
     items.iter().map(|item| item.url(out.report)).collect()
 }
 
-fn receivers(fields: &Fields<'_>, out: &mut Out<'_>) -> BTreeMap<String, ReceiverSettings> {
-    let members = fields.get("receivers").map_or_else(Vec::new, |at| at.members(out.report));
-    let mut receivers = BTreeMap::new();
-    for (name, at) in members {
-        named(name, &at, out);
-        if let Some(receiver) = receiver(&at, out) {
-            receivers.insert(name.to_owned(), receiver);
-        }
-    }
-    receivers
-}
-
-fn receiver(at: &At<'_>, out: &mut Out<'_>) -> Option<ReceiverSettings> {
-    let fields = at.fields(RECEIVER, out.report)?;
-    let inner = fields.need("alertmanager", "write alertmanager: { urls: [...] }", out.report)?;
-    let inner = inner.fields(ALERTMANAGER, out.report)?;
-    urls(&inner, out).map(|urls| ReceiverSettings::Alertmanager { urls })
-}
-
 /// Every key, for the test that holds them to snake_case.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 8] = [KEYS, SOURCE, PROMETHEUS, BASIC, SCRAPE, LOG, RECEIVER, ALERTMANAGER];
+pub(super) const ALL_KEYS: [&[&str]; 9] =
+    [KEYS, SOURCE, PROMETHEUS, BASIC, SCRAPE, LOG, receivers::RECEIVER, receivers::ALERTMANAGER, receivers::GRAFANA];

@@ -222,3 +222,42 @@ fn no_key_reads_as_a_boolean_to_a_yaml_1_1_reader() {
         assert!(key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{key} is not snake_case");
     }
 }
+
+#[test]
+fn receivers_are_read_with_their_defaults() {
+    let files = Files::new();
+    files.put("grafana-token", "glsa_x");
+    let text = "external_url: https://canaryd.example.com/\nreceivers:\n  ops:\n    alertmanager: { urls: [ 'http://am-0:9093/', 'http://am-1:9093' ], \
+                labels: { team: payments } }\n  graphs:\n    grafana: { url: 'https://g/grafana/', token_file: grafana-token, tags: [ production ] }\n";
+    let settings = Settings::load(Some(&files.put("canaryd.yaml", text)), env(&[]), flags(&[])).expect("valid");
+    assert_eq!(settings.external_url.as_deref(), Some("https://canaryd.example.com"));
+    let ReceiverSettings::Alertmanager(ops) = &settings.receivers["ops"] else { panic!("{settings:?}") };
+    assert_eq!(ops.urls, ["http://am-0:9093", "http://am-1:9093"]);
+    assert_eq!((ops.labels["team"].as_str(), ops.level, ops.timeout), ("payments", Level::Warning, Duration::from_secs(10)));
+    let ReceiverSettings::Grafana(graphs) = &settings.receivers["graphs"] else { panic!("{settings:?}") };
+    assert_eq!((graphs.url.as_str(), &graphs.dashboard), ("https://g/grafana", &None));
+    assert_eq!(graphs.token_file, files.0.path().join("grafana-token"));
+    assert!(settings.known([]).receivers.contains("ops"));
+}
+
+#[test]
+fn mistakes_in_receivers_are_told_all_at_once() {
+    let text = "external_url: canaryd.example.com\nreceivers:\n  ops:\n    alertmanager:\n      urls: []\n      labels: { rule: x, '9a': y }\n      \
+                level: loud\n      bearer_token: x\n  graphs:\n    grafana:\n      url: http://g?x=1\n      token_file: nowhere\n      \
+                tags: [ 'a,b' ]\n  none: {}\n";
+    assert_eq!(
+        report(text),
+        "canaryd.yaml:1: external_url: \"canaryd.example.com\" is no URL: write http://host:port or https://host/path\n\
+         canaryd.yaml:5: receivers.ops.alertmanager.urls: names no address: write at least one\n\
+         canaryd.yaml:6: receivers.ops.alertmanager.labels.9a: \"9a\" is no name of a label: write letters, digits and _\n\
+         canaryd.yaml:6: receivers.ops.alertmanager.labels.rule: \"rule\" is a label canaryd sets itself: write another name\n\
+         canaryd.yaml:7: receivers.ops.alertmanager.level: \"loud\" is not known here: known: info, warning, page\n\
+         canaryd.yaml:8: receivers.ops.alertmanager.bearer_token: no such key: known: urls, timeout, bearer_token_file, basic, ca_file, labels, \
+         level\n\
+         canaryd.yaml:11: receivers.graphs.grafana.url: the address has parameters: write them below params\n\
+         canaryd.yaml:12: receivers.graphs.grafana.token_file: nowhere cannot be read: No such file or directory (os error 2)\n\
+         canaryd.yaml:13: receivers.graphs.grafana.tags[0]: \"a,b\" has a comma: write two tags\n\
+         canaryd.yaml:14: receivers.none: is no receiver: write alertmanager: { urls: [...] } or grafana: { url: ..., token_file: ... }, \
+         one of them"
+    );
+}
