@@ -7,12 +7,15 @@ use canaryd::analysis::Judge;
 use canaryd::analysis::clock::Clock;
 use canaryd::analysis::errors::CountTest;
 use canaryd::analysis::latency::{LatencyTest, Since, Stretches};
+use canaryd::analysis::limits::PromoteLimit;
+use canaryd::analysis::process::HarmProcess;
 use canaryd::analysis::series::SeriesId;
 use canaryd::model::{
     Advance, ArmSample, Blind, Buckets, Budget, Counts, History, JudgeSpec, Judgement, Limits, Margin, Method, MetricKind, MetricSpec,
     PerArm, Poll, StepTime, Timestamp, Weight,
 };
-use canaryd::stats::counts::{Tolerance, TwoArms};
+use canaryd::stats::counts::{LevelTest, Tolerance, TwoArms};
+use canaryd::stats::grid::{K_UP, UP};
 use criterion::{Criterion, criterion_group, criterion_main};
 use statrs::distribution::{ContinuousCDF, Normal};
 use statrs::stats_tests::Alternative;
@@ -172,6 +175,26 @@ fn one_test(c: &mut Criterion) {
         b.iter(|| {
             tick += 1;
             black_box(test.step(&clock(tick), Some(&data[(tick & 63) as usize]), 1.3))
+        })
+    });
+    let since = 120.0;
+    let mut test = CountTest::new(tolerance, Tolerance { relative: 0.5, absolute: 1e-3 }, since, since);
+    let mut rollback = HarmProcess::new(&UP, since);
+    let mut alarms: [PerArm<HarmProcess<K_UP>>; 2] = std::array::from_fn(|_| PerArm::from_fn(|_| HarmProcess::new(&UP, since)));
+    let mut promote = PromoteLimit::new(Some(SeriesId(0)), 0.01, since);
+    let levels = [0.05, 0.02, 0.1].map(|l| LevelTest::new(l, &UP));
+    group.bench_function("errors: main, guard, four limits, non-inferiority", |b| {
+        b.iter(|| {
+            tick += 1;
+            let (clock, x) = (clock(tick), &data[(tick & 63) as usize]);
+            black_box(test.step(&clock, Some(x), 1.3));
+            black_box(rollback.step_cut(&clock, true, || levels[0].attributed_lfs(x, 1.2, &UP, 1.3)));
+            for (alarm, level) in alarms.iter_mut().zip(&levels[1..]) {
+                black_box(alarm.baseline.step_cut(&clock, true, || level.lfs(x.x_b, x.n_b, &UP, 1.2)));
+                black_box(alarm.canary.step_cut(&clock, true, || level.lfs(x.x_c, x.n_c, &UP, 1.2)));
+            }
+            promote.step(&clock, x, 1.2);
+            black_box(promote.ln_ok)
         })
     });
     let tails: Vec<f64> = BELOW.iter().map(|s| 1.0 - s).collect();

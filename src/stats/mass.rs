@@ -112,9 +112,9 @@ mod tests {
                 if low == f64::NEG_INFINITY { top } else { top + (low - top).exp().ln_1p() }
             };
             let mut sum = rest.ln();
-            for k in 0..K_UP {
-                self.l[k] = add(self.l[k], fresh.ln()) + lf[k];
-                sum = add(sum, UP.ln_pi[k] + self.l[k]);
+            for ((l, lf), ln_pi) in self.l.iter_mut().zip(lf).zip(UP.ln_pi) {
+                *l = add(*l, fresh.ln()) + lf;
+                sum = add(sum, ln_pi + *l);
             }
             sum
         }

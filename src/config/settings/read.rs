@@ -1,8 +1,6 @@
 //! The merged tree becomes settings.
 
-use super::{
-    LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, receivers, tokens,
-};
+use super::{LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, receivers, tokens};
 use crate::config::Report;
 use crate::config::walk::{At, Fields, one_of};
 use std::net::SocketAddr;

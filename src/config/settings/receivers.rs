@@ -14,19 +14,8 @@ pub(super) const GRAFANA: &[&str] = &["url", "timeout", "token_file", "ca_file",
 /// A receiver that does not answer for so long is tried again later; nothing waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Labels that make an alert of ours what it is: a constant one would change whose it is.
-const OWN_LABELS: &[&str] = &[
-    "alertname",
-    "generator",
-    "severity",
-    "rule",
-    "rollout",
-    "namespace",
-    "workload",
-    "baseline",
-    "canaryd_arm",
-    "metric",
-    "limit",
-];
+const OWN_LABELS: &[&str] =
+    &["alertname", "generator", "severity", "rule", "rollout", "namespace", "workload", "baseline", "canaryd_arm", "metric", "limit"];
 /// Longest value of a label, a tag or a dashboard's uid.
 const WORD_MAX: usize = 200;
 
