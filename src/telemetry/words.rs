@@ -7,8 +7,8 @@ mod values;
 pub use values::{duration, estimate, in_unit, percent, time, unit, value};
 
 use crate::model::{
-    Action, Advance, Alert, Arm, Blind, Breach, Decision, Hold, HoldWhy, HookAnswer, Input, Judgement, Keep, MetricJudgement, MetricKind,
-    Mode, Outcome, Outlook, Promoting, Reason, State, Unproven, Vanished, Verdict, Waiting,
+    Action, Advance, Alert, Arm, Blind, Breach, Decision, Hold, HoldWhy, HookAnswer, Input, Judgement, Keep, LimitKind, MetricJudgement,
+    MetricKind, Mode, Outcome, Outlook, Promoting, Reason, State, Unproven, Vanished, Verdict, Waiting,
 };
 
 /// The word of a mode on every wire.
@@ -130,9 +130,12 @@ pub fn reason(reason: &Reason, names: &[String], judgement: Option<&Judgement>) 
 pub fn breach(breach: Breach, names: &[String], judgement: Option<&Judgement>) -> String {
     match breach {
         Breach::Metric(index) => with_arms(format!("{} is worse than tolerated", name(names, index)), index, judgement),
-        Breach::Limit(index) => with_arms(format!("{} is beyond its rollback-above limit", name(names, index)), index, judgement),
+        Breach::Limit(index) => {
+            with_arms(format!("{} is beyond {}", name(names, index), rollback_limit(index, judgement)), index, judgement)
+        }
         Breach::Bake { metric, derived: false } => {
-            with_arms(format!("{} is beyond its rollback-above limit in the bake", name(names, metric)), metric, judgement)
+            let text = format!("{} is beyond {} in the bake", name(names, metric), rollback_limit(metric, judgement));
+            with_arms(text, metric, judgement)
         }
         Breach::Bake { metric, derived: true } => {
             with_arms(format!("{} is far above the baseline's own level in the bake", name(names, metric)), metric, judgement)
@@ -140,6 +143,17 @@ pub fn breach(breach: Breach, names: &[String], judgement: Option<&Judgement>) -
         Breach::Gross => "at least half of the canary's requests fail".to_owned(),
         Breach::Abandoned => "at least half of the canary's requests are given up by their clients".to_owned(),
     }
+}
+
+/// `its rollback-above limit of 5%`, with the level where it is known.
+fn rollback_limit(index: u8, judgement: Option<&Judgement>) -> String {
+    let level = judgement.and_then(|j| {
+        let kind = j.metrics.iter().find(|m| m.index == index)?.kind;
+        let limit = j.limits.iter().find(|l| l.metric == index && l.kind == LimitKind::RollbackAbove)?;
+        Some(value(kind, limit.level))
+    });
+    let of = level.map(|l| format!(" of {l}")).unwrap_or_default();
+    format!("its rollback-above limit{of}")
 }
 
 /// Appends both arms' estimates of a metric, where they are known.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Interval, PerArm, Timestamp, Weight};
+use crate::model::{Interval, LimitJudgement, PerArm, Timestamp, Weight};
 use std::time::Duration;
 
 fn names() -> Vec<String> {
@@ -36,6 +36,21 @@ fn a_reason_names_the_metric_and_what_both_arms_show() {
     assert_eq!(reason(&crossed, &names(), None), "error-rate is worse than tolerated, during a shared incident");
     let unknown = Reason::Breach { breach: Breach::Limit(7), during_shared: false };
     assert_eq!(reason(&unknown, &names(), None), "metric 7 is beyond its rollback-above limit");
+    let mut limited = judged();
+    limited.limits.push(LimitJudgement {
+        metric: 0,
+        kind: LimitKind::RollbackAbove,
+        level: 0.025,
+        evidence: PerArm::default(),
+        threshold: 4.6,
+        breached: PerArm { baseline: false, canary: true },
+        proven: false,
+        attributed: false,
+        label: PerArm::default(),
+    });
+    let limit = Reason::Breach { breach: Breach::Limit(0), during_shared: false };
+    let expected = "error-rate is beyond its rollback-above limit of 2.5%: canary 3.1% (2% to 4%), baseline 1% (0.8% to 1.2%)";
+    assert_eq!(reason(&limit, &names(), Some(&limited)), expected);
 }
 
 #[test]
