@@ -8,7 +8,7 @@ use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Proxy};
 use crate::runtime::{Handle, Makers, Setting, Supervisor, retention};
-use crate::source::{self, Packs, Prometheus, Scrape, ScrapeSettings, Source};
+use crate::source::{self, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, Source};
 use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
 use anyhow::Context;
@@ -35,6 +35,8 @@ pub struct Extras {
     pub proxy: Option<Arc<Proxy>>,
     /// A past for the baseline where pages are scraped directly.
     pub history: Option<History>,
+    /// Knows which pods are an arm's; without it they are told by their names.
+    pub pods: Option<Arc<dyn PodWatch>>,
     /// Changes need no token. Only on loopback.
     pub open: bool,
 }
@@ -154,16 +156,16 @@ pub fn known(settings: &Settings, packs: &Packs) -> Known {
 /// # Errors
 /// There is none of that name, or it cannot be used.
 pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Result<Box<dyn Source>, String> {
-    source_with(settings, packs, rule, interval, None)
+    source_with(settings, packs, rule, interval, &Extras::default())
 }
 
-/// The same; pages of the settings that are scraped directly have this past.
+/// The same; pages of the settings that are scraped directly have this past, and pods are told by this watch.
 fn source_with(
     settings: &Settings,
     packs: &Packs,
     rule: &Rule,
     interval: Option<Duration>,
-    past: Option<&History>,
+    extras: &Extras,
 ) -> Result<Box<dyn Source>, String> {
     let wanted = rule.source.as_deref();
     let found = settings.sources.iter().find(|s| wanted.is_none_or(|name| s.name == name));
@@ -178,14 +180,15 @@ fn source_with(
     let limit = |timeout: Duration| interval.map_or(timeout, |i| timeout.min(i.mul_f64(TIMEOUT_SHARE)));
     match &settings.kind {
         SourceKind::Prometheus(p) => {
-            let settings = prometheus_settings(&settings.name, p, packs, limit(p.timeout))?;
+            let mut settings = prometheus_settings(&settings.name, p, packs, limit(p.timeout))?;
+            settings.pods.clone_from(&extras.pods);
             Ok(Box::new(Prometheus::new(settings).map_err(|e| e.to_string())?))
         }
         SourceKind::Scrape { urls, timeout } => {
             let base = ScrapeSettings::new(settings.name.clone(), urls.clone());
-            let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), ..base };
+            let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), pods: extras.pods.clone(), ..base };
             let scrape = Scrape::new(settings).map_err(|e| e.to_string())?;
-            Ok(Box::new(match past.filter(|_| !scrapes) {
+            Ok(Box::new(match extras.history.as_ref().filter(|_| !scrapes) {
                 Some(past) => scrape.with_history(past.clone()),
                 None => scrape,
             }))
@@ -215,9 +218,9 @@ fn makers(settings: &Arc<Settings>, extras: &Extras) -> anyhow::Result<Makers> {
     let packs = packs(settings)?;
     let known = known(settings, &packs);
     let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
-    let (proxy, history, rules_may) = (extras.proxy.clone(), extras.history.clone(), known.clone());
+    let (proxy, extras, rules_may) = (extras.proxy.clone(), extras.clone(), known.clone());
     Ok(Makers {
-        source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, history.as_ref())),
+        source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &extras)),
         router: Box::new(move |rule| router::open(&rule.traffic, proxy.as_ref()).map_err(|e| e.to_string())),
         rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may)),
         known,

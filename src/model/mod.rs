@@ -7,6 +7,7 @@ pub mod journal;
 mod judge;
 pub mod judgement;
 mod notice;
+mod pod;
 pub mod rollout;
 pub mod rule;
 pub mod sample;
@@ -19,6 +20,7 @@ pub use judgement::{
     BakeJudgement, Breach, Interval, Judgement, Keep, Labels, LimitJudgement, LimitKind, MetricJudgement, Outlook, StepClock, Verdict,
 };
 pub use notice::{Alert, Level, Notice, Phase, Severity, Topic};
+pub use pod::{Pod, PodSigns};
 pub use rollout::{
     Action, Begin, Command, Decision, Effect, Hold, HoldWhy, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Reason, Retry,
     RolloutId, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,

@@ -127,6 +127,11 @@ impl Counters {
         }
     }
 
+    /// Was the process ever read?
+    pub fn knows(&self, process: &str) -> bool {
+        self.processes.contains_key(process)
+    }
+
     /// Was the process seen at this tick?
     pub fn knew(&self, process: &str, tick: Timestamp) -> bool {
         self.processes.get(process).is_some_and(|p| p.ticks.contains(&Some(tick)))

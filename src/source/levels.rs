@@ -83,18 +83,19 @@ impl Levels {
         self.trouble = None;
     }
 
-    /// The tick is read.
-    pub(super) fn finish(&mut self, at: Timestamp) -> PerArm<LevelGiven> {
+    /// The tick is read. `ready`: does this process of this arm count?
+    pub(super) fn finish(&mut self, at: Timestamp, ready: impl Fn(Arm, &str) -> bool) -> PerArm<LevelGiven> {
         let intake = std::mem::take(&mut self.intake);
         let trouble = self.trouble.take();
         PerArm::from_fn(|arm| match trouble {
             Some(why) => LevelGiven { value: Err(why), floor: Err(why), pods: 0, note: None },
-            None => self.of_arm(arm, at, &intake[arm]),
+            None => self.of_arm(arm, at, &intake[arm], |process| ready(arm, process)),
         })
     }
 
-    fn of_arm(&mut self, arm: Arm, at: Timestamp, intake: &Intake) -> LevelGiven {
-        let fresh = self.fresh(arm, at, intake);
+    fn of_arm(&mut self, arm: Arm, at: Timestamp, intake: &Intake, ready: impl Fn(&str) -> bool) -> LevelGiven {
+        let mut fresh = self.fresh(arm, at, intake);
+        fresh.retain(|process, _| ready(process));
         let newest = fresh.values().copied().max();
         let (old, used) = (self.used[arm], newest.is_some());
         let of = |values: &BTreeMap<String, f64>| match newest {
@@ -169,6 +170,10 @@ mod tests {
         Timestamp::from_millis(1_000_000_000) + Duration::from_secs(seconds)
     }
 
+    fn all(_: Arm, _: &str) -> bool {
+        true
+    }
+
     fn seen(levels: &mut Levels, pods: &[(&str, u64, f64)]) {
         for (pod, sampled, value) in pods {
             levels.value(Arm::Canary, pod, *value);
@@ -181,28 +186,39 @@ mod tests {
     fn the_mean_of_fresh_pods() {
         let mut levels = levels();
         seen(&mut levels, &[("a", 25, 100.0), ("b", 29, 300.0)]);
-        let given = levels.finish(s(30));
+        let given = levels.finish(s(30), all);
         assert_eq!(given.canary, LevelGiven { value: Ok(200.0), floor: Ok(100.0), pods: 2, note: None });
         assert_eq!((given.baseline.value, given.baseline.pods), (Err(Blind::NoSeries), 0));
         // b is gone: its last value is shown for a while, and is fresh for two scrapes
         for (at, pods) in [(60, 2), (90, 2), (120, 1)] {
             seen(&mut levels, &[("a", at - 5, 100.0), ("b", 29, 300.0)]);
-            let given = levels.finish(s(at)).canary;
+            let given = levels.finish(s(at), all).canary;
             assert_eq!((given.pods, given.value), (pods, Ok(if pods == 2 { 200.0 } else { 100.0 })), "at {at}");
         }
+    }
+
+    #[test]
+    fn pods_that_are_not_ready_do_not_count() {
+        let mut levels = levels();
+        seen(&mut levels, &[("a", 25, 100.0), ("b", 25, 300.0)]);
+        let given = levels.finish(s(30), |_, pod| pod == "b").canary;
+        assert_eq!((given.value, given.floor, given.pods), (Ok(300.0), Ok(150.0), 1));
+        seen(&mut levels, &[("a", 40, 100.0)]);
+        let given = levels.finish(s(45), |_, _| false).canary;
+        assert_eq!((given.value, given.pods), (Err(Blind::Silent), 0));
     }
 
     #[test]
     fn the_same_sample_is_used_once() {
         let mut levels = levels();
         seen(&mut levels, &[("a", 25, 100.0)]);
-        assert_eq!(levels.finish(s(30)).canary.value, Ok(100.0));
+        assert_eq!(levels.finish(s(30), all).canary.value, Ok(100.0));
         seen(&mut levels, &[("a", 25, 100.0)]);
-        assert_eq!(levels.finish(s(45)).canary.value, Err(Blind::Stale));
+        assert_eq!(levels.finish(s(45), all).canary.value, Err(Blind::Stale));
         seen(&mut levels, &[("a", 55, 110.0)]);
-        assert_eq!(levels.finish(s(60)).canary.value, Ok(110.0));
+        assert_eq!(levels.finish(s(60), all).canary.value, Ok(110.0));
         seen(&mut levels, &[("a", 55, 110.0)]);
-        assert_eq!(levels.finish(s(200)).canary.value, Err(Blind::Silent));
+        assert_eq!(levels.finish(s(200), all).canary.value, Err(Blind::Silent));
     }
 
     #[test]
@@ -210,15 +226,15 @@ mod tests {
         for odd in [f64::NAN, f64::INFINITY, -1.0] {
             let mut levels = levels();
             seen(&mut levels, &[("a", 25, 100.0), ("b", 25, odd)]);
-            let given = levels.finish(s(30)).canary;
+            let given = levels.finish(s(30), all).canary;
             assert_eq!((given.value, given.pods), (Err(Blind::NotANumber), 2), "{odd}");
             assert_eq!(given.note.as_deref(), Some("canary: memory of b is no number above 0"));
         }
         let mut levels = levels();
         seen(&mut levels, &[("a", 25, 0.0)]);
-        assert_eq!(levels.finish(s(30)).canary.value, Err(Blind::NotANumber));
+        assert_eq!(levels.finish(s(30), all).canary.value, Err(Blind::NotANumber));
         seen(&mut levels, &[("a", 40, 0.0), ("b", 40, 5.0)]);
-        assert_eq!(levels.finish(s(45)).canary.value, Ok(2.5), "an idle pod beside a busy one");
+        assert_eq!(levels.finish(s(45), all).canary.value, Ok(2.5), "an idle pod beside a busy one");
     }
 
     #[test]
@@ -226,8 +242,8 @@ mod tests {
         let mut levels = levels();
         seen(&mut levels, &[("a", 25, 1.0)]);
         levels.refuse(Blind::QueryRejected);
-        assert_eq!(levels.finish(s(30)).canary.value, Err(Blind::QueryRejected));
+        assert_eq!(levels.finish(s(30), all).canary.value, Err(Blind::QueryRejected));
         seen(&mut levels, &[("a", 40, 1.0)]);
-        assert_eq!(levels.finish(s(45)).canary.value, Ok(1.0));
+        assert_eq!(levels.finish(s(45), all).canary.value, Ok(1.0));
     }
 }

@@ -16,12 +16,14 @@ pub mod counters;
 mod levels;
 pub mod packs;
 mod past;
+mod pods;
 pub mod prometheus;
 pub mod recording;
 pub mod scrape;
 mod tracker;
 
 pub use packs::{Packs, known_packs};
+pub use pods::PodWatch;
 pub use prometheus::{Prometheus, PrometheusSettings};
 pub use recording::Recording;
 pub use scrape::{Scrape, ScrapeSettings};

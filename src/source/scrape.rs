@@ -11,8 +11,8 @@ use super::packs::grammar::{OneOrMany, Start};
 use super::packs::level::metric;
 use super::packs::resolve::{Asked, Group, Probe, Resolver};
 use super::packs::select::Select;
-use super::tracker::{Place, Tracker, bound_ms};
-use super::{Answer, Packs, SetUp, Source, SourceError, SourceSample, Subscription};
+use super::tracker::{BETWEEN, Place, Tracker, bound_ms};
+use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};
 use crate::model::{Arm, BOUNDS_MAX, Blind, History, PerArm, Timestamp};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::{Url, redirect};
@@ -43,12 +43,14 @@ pub struct ScrapeSettings {
     pub body_max: usize,
     /// Packs that rules may name.
     pub packs: Packs,
+    /// Knows which pods are an arm's; `None`: they are told by their names.
+    pub pods: Option<Arc<dyn PodWatch>>,
 }
 
 impl ScrapeSettings {
     /// 2 s and 32 MB for a page, the compiled-in packs.
     pub fn new(name: impl Into<String>, urls: Vec<String>) -> Self {
-        Self { name: name.into(), urls, timeout: Duration::from_secs(2), body_max: 32 << 20, packs: Packs::builtin() }
+        Self { name: name.into(), urls, timeout: Duration::from_secs(2), body_max: 32 << 20, packs: Packs::builtin(), pods: None }
     }
 }
 
@@ -191,7 +193,7 @@ impl Scrape {
         // a tick asked for again is not kept twice
         let mut pages: Vec<&Scraped> = past.iter().filter(|p| p.at < at).collect();
         pages.push(&scraped);
-        subscribed.values_mut().map(|s| s.finish(&settings.packs, &pages, &words)).collect()
+        subscribed.values_mut().map(|s| s.finish(settings, &pages, &words)).collect()
     }
 
     /// The past of a subscription's baseline, from pages kept.
@@ -286,7 +288,7 @@ fn is_arm(row: &Row, asked: &Asked, arm: Arm) -> bool {
 }
 
 fn process_of(row: &Row, asked: &Asked) -> String {
-    asked.identity.iter().map(|l| row.label(l)).filter(|v| !v.is_empty()).collect::<Vec<_>>().join(" @ ")
+    asked.identity.iter().map(|l| row.label(l)).filter(|v| !v.is_empty()).collect::<Vec<_>>().join(BETWEEN)
 }
 
 /// Rows of the newest pages into a tracker. `past`: oldest first.
@@ -345,8 +347,9 @@ fn look_up(scraped: &Scraped, probe: &Probe) -> BTreeSet<String> {
 }
 
 /// Every choice, made from the pages in hand; whether one was a guess; sentences for the operator.
-fn resolve(packs: &Packs, wanted: &Subscription, scraped: &Scraped) -> Result<(Vec<Asked>, bool, Vec<String>), String> {
-    let mut resolver = Resolver::new(packs, wanted)?;
+fn resolve(settings: &ScrapeSettings, wanted: &Subscription, scraped: &Scraped) -> Result<(Vec<Asked>, bool, Vec<String>), String> {
+    let pods = pods::of_arms(settings.pods.as_ref(), wanted, scraped.at, scraped.at);
+    let mut resolver = Resolver::new(&settings.packs, wanted)?.with_pods(&pods);
     while let Some(probe) = resolver.next()? {
         resolver.answer(&look_up(scraped, &probe));
     }
@@ -357,10 +360,10 @@ fn resolve(packs: &Packs, wanted: &Subscription, scraped: &Scraped) -> Result<(V
 
 impl Subscribed {
     /// The newest of the pages is this tick's.
-    fn finish(&mut self, packs: &Packs, pages: &[&Scraped], words: &str) -> SourceSample {
+    fn finish(&mut self, settings: &ScrapeSettings, pages: &[&Scraped], words: &str) -> SourceSample {
         let Some(scraped) = pages.last() else { return self.empty().blind(Blind::SourceDown, words) };
         if self.tracker.is_none() || self.guessed {
-            match resolve(packs, &self.wanted, scraped) {
+            match resolve(settings, &self.wanted, scraped) {
                 Ok((asked, guessed, _)) => self.take_in(asked, guessed),
                 Err(why) => return self.empty().blind(Blind::NoSeries, &why),
             }
@@ -369,6 +372,8 @@ impl Subscribed {
         if scraped.pages.is_empty() {
             return tracker.blind(Blind::SourceDown, words);
         }
+        let from = pages.iter().rev().nth(1).map_or(scraped.at, |before| before.at);
+        tracker.take_pods(&pods::of_arms(settings.pods.as_ref(), &self.wanted, from, scraped.at));
         feed(tracker, pages);
         let not_asked = PerArm::from_fn(|_| Vec::new());
         let mut sample = tracker.finish(scraped.at, not_asked);
@@ -445,7 +450,7 @@ impl Source for Scrape {
             if scraped.pages.is_empty() {
                 return Err(SourceError::Down { url: urls.join(", "), cause: problems.join("; ") });
             }
-            let (asked, _, warnings) = resolve(&self.settings.packs, wanted, &scraped).map_err(SourceError::Unusable)?;
+            let (asked, _, warnings) = resolve(&self.settings, wanted, &scraped).map_err(SourceError::Unusable)?;
             let mut found = SetUp { warnings, ..SetUp::default() };
             found.warnings.extend(problems);
             if !wanted.custom_gauges.is_empty() {
@@ -466,7 +471,7 @@ impl Source for Scrape {
     ) -> Answer<'a, Result<History, SourceError>> {
         Box::pin(async move {
             let kept = self.past.back().cloned().unwrap_or(Scraped { at: end, pages: Arc::default() });
-            let (asked, ..) = resolve(&self.settings.packs, wanted, &kept).map_err(SourceError::Unusable)?;
+            let (asked, ..) = resolve(&self.settings, wanted, &kept).map_err(SourceError::Unusable)?;
             let own = self.replayed(asked, wanted, (end, length, interval), bounds_ms);
             let enough = own.requests.iter().flatten().count() >= PAST_MIN;
             Ok(if enough { own } else { self.given.clone().unwrap_or(own) })

@@ -8,6 +8,7 @@ use super::levels::{LevelGiven, Levels};
 use super::packs::grammar::{Outcome, Start};
 use super::packs::level::What;
 use super::packs::resolve::{Asked, Group, Meaning, Question};
+use super::pods::ArmPods;
 use super::{SourceSample, Subscription, Wants};
 use crate::model::{Arm, ArmSample, BOUNDS_MAX, Blind, Buckets, Counts, PerArm, Reading, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,15 @@ use std::time::Duration;
 /// What an operator reads where there are no classic buckets.
 pub(super) const NATIVE_ONLY: &str =
     "the latency histogram exists in native form only, which is not read: set always_scrape_classic_histograms for its job";
+/// Between the label values in the name of a process: no label value begins or ends with it.
+pub(super) const BETWEEN: &str = " @ ";
 /// Most silent processes named in a detail.
 const NAMED_MAX: usize = 5;
+
+/// The label values in the name of a process.
+fn parts(process: &str) -> Vec<&str> {
+    process.split(BETWEEN).collect()
+}
 
 /// Classes of one process at one tick.
 type Classes = BTreeMap<u64, f64>;
@@ -84,6 +92,11 @@ impl Tracker {
             entries: asked.into_iter().map(entry).collect(),
             native_only: false,
         }
+    }
+
+    /// Whose pods are whose in the tick to come.
+    pub(super) fn take_pods(&mut self, pods: &ArmPods) {
+        self.entries.iter_mut().for_each(|entry| entry.asked.take_pods(pods));
     }
 
     /// What is asked, by entry.
@@ -168,8 +181,7 @@ impl Tracker {
     /// The tick is read: differences it, and gives what may be used.
     pub(super) fn finish(&mut self, at: Timestamp, gauges: PerArm<Vec<Reading<f64>>>) -> SourceSample {
         let given: Vec<Given> = self.entries.iter_mut().flat_map(|e| e.finish(at, &self.bounds_ms)).collect();
-        let levels: Vec<(What, PerArm<LevelGiven>)> =
-            self.entries.iter_mut().flat_map(|e| &mut e.levels).map(|l| (l.what, l.finish(at))).collect();
+        let levels: Vec<(What, PerArm<LevelGiven>)> = self.entries.iter_mut().flat_map(|e| e.finish_levels(at)).collect();
         let mut notes: Vec<String> = Vec::new();
         let of_levels = levels.iter().flat_map(|(_, given)| Arm::BOTH.map(|arm| given[arm].note.as_ref())).flatten();
         for note in given.iter().flat_map(|g| &g.notes).chain(of_levels) {
@@ -337,6 +349,13 @@ impl Tracked {
 }
 
 impl Entry {
+    /// Levels are those of pods that are ready, where that is known.
+    fn finish_levels(&mut self, at: Timestamp) -> Vec<(What, PerArm<LevelGiven>)> {
+        let Self { asked, levels, .. } = self;
+        let ready = |arm: Arm, process: &str| asked.pod_of(arm, &parts(process)).is_none_or(|pod| pod.is_some_and(|pod| pod.ready));
+        levels.iter_mut().map(|l| (l.what, l.finish(at, ready))).collect()
+    }
+
     fn forget_tick(&mut self) {
         self.forget_counts();
         self.levels.iter_mut().for_each(Levels::forget);
@@ -350,8 +369,22 @@ impl Entry {
         }
     }
 
-    fn finish(&mut self, at: Timestamp, bounds_ms: &[f64]) -> Vec<Given> {
+    /// When processes began that no start time is known of: their pods were made then, or they were first seen then and a new
+    /// one always has a new name. Says nothing about a restart.
+    fn born(&self) -> BTreeMap<String, Timestamp> {
         let new_identity = matches!(self.asked.start, Some(Start::NewIdentity(true)));
+        let mut born = BTreeMap::new();
+        for arm in Arm::BOTH {
+            for (process, sampled) in &self.sampled[arm] {
+                let made = self.asked.pod_of(arm, &parts(process)).flatten().map(|pod| pod.created);
+                born.extend(made.or(new_identity.then_some(*sampled)).map(|at| (process.clone(), at)));
+            }
+        }
+        born
+    }
+
+    fn finish(&mut self, at: Timestamp, bounds_ms: &[f64]) -> Vec<Given> {
+        let born = self.born();
         let given = self
             .tracked
             .iter_mut()
@@ -360,7 +393,7 @@ impl Entry {
                 let buckets = question.group == Group::Buckets;
                 let odd = if buckets { Arm::BOTH.into_iter().filter_map(|arm| tracked.not_cumulative(arm)).collect() } else { Vec::new() };
                 let incomplete = PerArm::from_fn(|arm| if buckets { tracked.leave_out_incomplete(arm, bounds_ms) } else { None });
-                let mut conditions = tracked.observe(at, &self.sampled, &self.starts, new_identity);
+                let mut conditions = tracked.observe(at, &self.sampled, &self.starts, &born);
                 for (arm, words) in Arm::BOTH.into_iter().filter_map(|arm| Some((arm, incomplete[arm].clone()?))) {
                     conditions[arm] = Condition::Blind(Blind::NoSeries, words);
                 }
@@ -380,15 +413,17 @@ impl Tracked {
         at: Timestamp,
         sampled: &PerArm<BTreeMap<String, Timestamp>>,
         starts: &BTreeMap<String, Timestamp>,
-        new_identity: bool,
+        born: &BTreeMap<String, Timestamp>,
     ) -> PerArm<Condition> {
         let elsewhere = PerArm::from_fn(|arm| self.known_elsewhere(arm));
         PerArm::from_fn(|arm| {
             let seen = self.intake[arm].iter().map(|(process, classes)| {
                 let sampled = sampled[arm].get(process).copied().unwrap_or(at);
-                let start = starts.get(process).copied().or(new_identity.then_some(sampled));
+                let newborn = || born.get(process).copied().filter(|_| !self.counters[arm].knows(process));
+                let start = starts.get(process).copied().or_else(newborn);
                 Seen { process, classes, sampled, start }
             });
+            let seen: Vec<Seen<'_>> = seen.collect();
             self.counters[arm].observe(at, seen, |process| elsewhere[arm].contains(process))
         })
     }

@@ -170,7 +170,7 @@ async fn daemon(
     let settings = Settings::load(Some(&file), std::iter::empty(), BTreeMap::new()).map_err(anyhow::Error::from)?;
     // a real Prometheus has no past of these services: it is judged without history, and says so
     let history = proxy.map(|_| past()).transpose()?;
-    let extras = Extras { proxy: proxy.cloned(), history, open: true };
+    let extras = Extras { proxy: proxy.cloned(), history, open: true, ..Extras::default() };
     Ok(Daemon::start(settings, extras).await?)
 }
 

@@ -1,11 +1,12 @@
 //! What a source is asked: the questions of one telemetry entry, with every choice made and every template filled.
 
-use super::arms::Tells;
+use super::arms::{Tells, Whose};
 use super::classes::ClassMatch;
 use super::grammar::{Outcome, Start};
 use super::level::LevelAsked;
 use super::select::{Matcher, Select};
-use crate::model::{Arm, PerArm};
+use crate::model::{Arm, PerArm, Pod};
+use crate::source::pods::ArmPods;
 
 /// A group of counters that is paired on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,8 +70,8 @@ pub struct Asked {
     pub arm_labels: Vec<String>,
     /// How each of them tells.
     pub tells: Vec<Tells>,
-    /// Their values, one set per arm.
-    pub arms: PerArm<Vec<String>>,
+    /// What they tell of each arm.
+    pub arms: PerArm<Whose>,
     /// Further matchers of the rule.
     pub extra: Vec<Matcher>,
     /// Where starts are read.
@@ -96,8 +97,8 @@ impl Asked {
     }
 
     /// Matchers of both arms of these entries; more than asked for where label values cross (the caller keeps exact ones).
-    pub fn arm_matchers<'a>(&self, arms: impl IntoIterator<Item = &'a PerArm<Vec<String>>>) -> Vec<Matcher> {
-        let arms: Vec<&Vec<String>> = arms.into_iter().flat_map(|a| [&a.baseline, &a.canary]).collect();
+    pub fn arm_matchers<'a>(&self, arms: impl IntoIterator<Item = &'a PerArm<Whose>>) -> Vec<Matcher> {
+        let arms: Vec<&Whose> = arms.into_iter().flat_map(|a| [&a.baseline, &a.canary]).collect();
         self.matchers_of(&arms)
     }
 
@@ -106,18 +107,48 @@ impl Asked {
         self.matchers_of(&[&self.arms[arm]])
     }
 
-    fn matchers_of(&self, arms: &[&Vec<String>]) -> Vec<Matcher> {
-        let one = |(at, (label, tells)): (usize, (&String, &Tells))| {
-            let values: Vec<&str> = arms.iter().map(|a| a.get(at).map_or("", String::as_str)).collect();
-            tells.matcher(label, &values)
-        };
-        self.arm_labels.iter().zip(&self.tells).enumerate().map(one).collect()
+    fn matchers_of(&self, arms: &[&Whose]) -> Vec<Matcher> {
+        let labels = self.arm_labels.iter().zip(&self.tells).enumerate();
+        labels.map(|(at, (label, tells))| tells.matcher(label, at, arms)).collect()
     }
 
     /// Is a row with these labels of this arm?
     pub fn is_arm<'a>(&self, arm: Arm, label: impl Fn(&str) -> &'a str) -> bool {
-        let labels = self.arm_labels.iter().zip(&self.tells).zip(&self.arms[arm]);
-        labels.into_iter().all(|((name, tells), value)| tells.of(label(name)) == value)
+        let mut labels = self.arm_labels.iter().zip(&self.tells).enumerate();
+        labels.all(|(at, (name, tells))| self.arms[arm].is(at, *tells, label(name)))
+    }
+
+    /// Are pods told apart, so that a watch of them is to be asked?
+    pub fn tells_pods(&self) -> bool {
+        self.tells.iter().any(|tells| *tells != Tells::Value)
+    }
+
+    /// The pods of both arms as they are now known.
+    pub(in crate::source) fn take_pods(&mut self, pods: &ArmPods) {
+        for arm in Arm::BOTH {
+            self.arms[arm].pods.clone_from(&pods[arm]);
+        }
+    }
+
+    /// The pod behind a process of an arm, where a watch knows the arm's pods: `None` where it does not.
+    pub fn pod_of(&self, arm: Arm, process: &[&str]) -> Option<Option<&Pod>> {
+        let pods = self.arms[arm].pods.as_ref()?;
+        let told = self.arm_labels.iter().zip(&self.tells).filter(|(_, tells)| **tells != Tells::Value);
+        let (at, tells) = told.filter_map(|(label, tells)| Some((self.identity.iter().position(|i| i == label)?, *tells))).next()?;
+        let shown = tells.raw(process.get(at)?);
+        Some(pods.iter().find(|pod| tells.of_pod(pod) == Some(shown)))
+    }
+
+    /// # Errors
+    /// Whose pods are not known, and cannot be told by their names.
+    pub fn check(&self) -> Result<(), String> {
+        let unwatched = [&self.arms.baseline, &self.arms.canary].into_iter().filter(|arm| arm.pods.is_none());
+        for arm in unwatched {
+            for (tells, value) in self.tells.iter().zip(&arm.values) {
+                tells.check(value).map_err(|why| format!("pack {}: {why}", self.pack))?;
+            }
+        }
+        Ok(())
     }
 
     /// Labels of a level per process: whose it is, and of which arm.

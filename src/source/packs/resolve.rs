@@ -8,6 +8,7 @@ use super::level::What;
 pub use super::question::{Asked, Group, Meaning, Question};
 use super::select::{Matcher, Select};
 use crate::model::{PerArm, rule};
+use crate::source::pods::ArmPods;
 use crate::source::{Subscription, Wants};
 use entry::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +83,13 @@ impl Resolver {
         missing.memory &= !resolver.levels.contains_key(&What::Memory);
         resolver.warn_missing(missing);
         Ok(resolver)
+    }
+
+    /// With the pods of both arms, where a watch knows them.
+    #[must_use]
+    pub(in crate::source) fn with_pods(mut self, pods: &ArmPods) -> Self {
+        self.entries.iter_mut().for_each(|entry| entry.pods = pods.clone());
+        self
     }
 
     /// Notes which levels the entry to be added next can give.
@@ -165,7 +173,7 @@ impl Resolver {
     /// The questions, one [`Asked`] per telemetry entry in use.
     ///
     /// # Errors
-    /// A template that cannot be filled.
+    /// A template that cannot be filled; pods that cannot be told.
     pub fn finish(&self) -> Result<Vec<Asked>, String> {
         let mut all = Vec::new();
         for (at, entry) in self.entries.iter().enumerate() {
@@ -175,6 +183,7 @@ impl Resolver {
                 asked.levels.push(entry.level(*what, self.scale)?);
             }
             if !asked.questions.is_empty() || !asked.levels.is_empty() {
+                asked.check()?;
                 all.push(asked);
             }
         }

@@ -2,13 +2,12 @@
 //! CPU, memory and the rule's own gauges per process, for the A/A series and the load (`past_levels.rs`).
 
 use super::client::{Client, Lease, Query};
-use super::{SCRAPE_ASSUMED, past_levels, planner, whole};
+use super::{PrometheusSettings, SCRAPE_ASSUMED, past_levels, planner, whole};
 use crate::model::{Arm, Buckets, Counts, History, PerArm, Reading, Timestamp};
-use crate::source::packs::Packs;
 use crate::source::packs::resolve::{Asked, Group, Question};
 use crate::source::past::PastLevels;
 use crate::source::tracker::{Place, Tracker};
-use crate::source::{SourceError, Subscription};
+use crate::source::{SourceError, Subscription, pods};
 use std::time::Duration;
 
 /// Most steps of one history; Prometheus refuses more than 11,000 points a series.
@@ -60,12 +59,14 @@ struct Series {
 /// Reads it.
 pub(super) async fn read(
     client: &Client,
-    packs: &Packs,
+    settings: &PrometheusSettings,
     wanted: &Subscription,
     span: Span,
     bounds_ms: &[f64],
 ) -> Result<History, SourceError> {
-    let resolved = super::lookup::resolve(client, packs, wanted, span.end).await?;
+    let mut resolved = super::lookup::resolve(client, settings, wanted, span.end).await?;
+    let pods = pods::of_arms(settings.pods.as_ref(), wanted, span.start(), span.end);
+    resolved.asked.iter_mut().for_each(|asked| asked.take_pods(&pods));
     let mut series = Vec::new();
     for (entry, asked) in resolved.asked.iter().enumerate() {
         for (at, question) in asked.questions.iter().enumerate() {

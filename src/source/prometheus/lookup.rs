@@ -1,16 +1,16 @@
 //! What a subscription will find: which candidates exist, bucket bounds, the measured scrape interval and settle, and the
 //! sentences an operator should read before a rollout starts.
 
+use super::PrometheusSettings;
 use super::client::{Client, Lease, Query};
 use super::decoder::Fault;
 use super::planner::{self, Batch};
 use crate::model::{Arm, BOUNDS_MAX, PerArm, Timestamp};
-use crate::source::packs::Packs;
 use crate::source::packs::level::LevelAsked;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question, Resolver};
 use crate::source::packs::select::{Matcher, Select};
 use crate::source::tracker::{NATIVE_ONLY, bound_ms};
-use crate::source::{SetUp, SourceError, Subscription};
+use crate::source::{SetUp, SourceError, Subscription, pods};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -40,19 +40,36 @@ async fn ask<'a>(client: &'a Client, query: &Query) -> Result<Lease<'a>, SourceE
 }
 
 /// Makes every choice of a subscription.
-pub(super) async fn resolve(client: &Client, packs: &Packs, wanted: &Subscription, at: Timestamp) -> Result<Resolved, SourceError> {
-    let mut resolver = Resolver::new(packs, wanted).map_err(SourceError::Unusable)?;
+pub(super) async fn resolve(
+    client: &Client,
+    settings: &PrometheusSettings,
+    wanted: &Subscription,
+    at: Timestamp,
+) -> Result<Resolved, SourceError> {
+    let pods = pods::of_arms(settings.pods.as_ref(), wanted, at, at);
+    let mut resolver = Resolver::new(&settings.packs, wanted).map_err(SourceError::Unusable)?.with_pods(&pods);
     while let Some(probe) = resolver.next().map_err(SourceError::Unusable)? {
         let found = look_up(client, &probe, at).await?;
         resolver.answer(&found);
     }
     let asked = resolver.finish().map_err(SourceError::Unusable)?;
     resolver.warnings.extend(resolver.shares());
+    resolver.warnings.extend(by_name(&asked));
     let mut native_only = false;
     for one in &asked {
         native_only |= native(client, one, at).await?;
     }
     Ok(Resolved { asked, native_only, guessed: resolver.guessed, warnings: resolver.warnings })
+}
+
+/// Packs that know pods by their names alone.
+fn by_name(asked: &[Asked]) -> Option<String> {
+    let unwatched = |a: &&Asked| a.tells_pods() && Arm::BOTH.iter().any(|arm| a.arms[*arm].pods.is_none());
+    let packs: BTreeSet<&str> = asked.iter().filter(unwatched).map(|a| a.pack.as_str()).collect();
+    (!packs.is_empty()).then(|| {
+        let packs = packs.into_iter().collect::<Vec<_>>().join(", ");
+        format!("without a watch of pods they are told by their names (pack {packs}), and every pod with a fresh sample counts as ready")
+    })
 }
 
 async fn look_up(client: &Client, probe: &Probe, at: Timestamp) -> Result<BTreeSet<String>, SourceError> {
@@ -73,11 +90,11 @@ async fn native(client: &Client, asked: &Asked, at: Timestamp) -> Result<bool, S
 /// The set-up of a subscription, and the settle delay where one could be measured.
 pub(super) async fn set_up(
     client: &Client,
-    packs: &Packs,
+    settings: &PrometheusSettings,
     wanted: &Subscription,
     at: Timestamp,
 ) -> Result<(SetUp, Option<Duration>), SourceError> {
-    let resolved = resolve(client, packs, wanted, at).await?;
+    let resolved = resolve(client, settings, wanted, at).await?;
     let mut set_up = SetUp { warnings: resolved.warnings, ..SetUp::default() };
     if resolved.native_only {
         set_up.warnings.push(NATIVE_ONLY.to_owned());

@@ -13,7 +13,7 @@ mod past_levels;
 mod planner;
 
 use super::tracker::Tracker;
-use super::{Answer, Packs, SetUp, Source, SourceError, SourceSample, Subscription};
+use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};
 use crate::model::{Arm, Blind, History, PerArm, Reading, Timestamp};
 use client::{Client, Lease, Query};
 use decoder::Fault;
@@ -22,6 +22,7 @@ use planner::{Batch, Member, Part, Purpose};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a subscription whose query the server refuses is left out.
@@ -62,6 +63,8 @@ pub struct PrometheusSettings {
     pub in_flight_max: usize,
     /// Packs that rules may name.
     pub packs: Packs,
+    /// Knows which pods are an arm's; `None`: they are told by their names.
+    pub pods: Option<Arc<dyn PodWatch>>,
 }
 
 impl PrometheusSettings {
@@ -79,6 +82,7 @@ impl PrometheusSettings {
             body_max: 32 << 20,
             in_flight_max: 4,
             packs: Packs::builtin(),
+            pods: None,
         }
     }
 }
@@ -149,6 +153,7 @@ impl Prometheus {
         // a tick may have been given up halfway: what it left would be added to twice
         self.subscribed.values_mut().for_each(Subscribed::begin);
         self.resolve_new(at).await;
+        self.note_pods(at);
         self.read_batches(at).await;
         self.read_gauges(at).await;
         let clock = self.clock_trouble(at);
@@ -165,8 +170,18 @@ impl Prometheus {
                 (Some(_), None) => false,
             };
             if due {
-                let resolved = lookup::resolve(&self.client, &self.settings.packs, &subscribed.wanted, at).await;
+                let resolved = lookup::resolve(&self.client, &self.settings, &subscribed.wanted, at).await;
                 subscribed.take_in(resolved, at, self.scrape);
+            }
+        }
+    }
+
+    /// Whose pods are whose since the last tick: the last counters of one that is gone are still its arm's.
+    fn note_pods(&mut self, at: Timestamp) {
+        let (watch, from) = (self.settings.pods.as_ref(), self.last_tick.unwrap_or(at));
+        for subscribed in self.subscribed.values_mut() {
+            if let Some(tracker) = &mut subscribed.tracker {
+                tracker.take_pods(&pods::of_arms(watch, &subscribed.wanted, from, at));
             }
         }
     }
@@ -441,7 +456,7 @@ impl Source for Prometheus {
 
     fn set_up<'a>(&'a mut self, wanted: &'a Subscription, at: Timestamp) -> Answer<'a, Result<SetUp, SourceError>> {
         Box::pin(async move {
-            let (set_up, measured) = lookup::set_up(&self.client, &self.settings.packs, wanted, at).await?;
+            let (set_up, measured) = lookup::set_up(&self.client, &self.settings, wanted, at).await?;
             self.scrape = set_up.scrape_interval.unwrap_or(self.scrape);
             self.settle = measured.unwrap_or(self.settle);
             Ok(set_up)
@@ -456,9 +471,9 @@ impl Source for Prometheus {
         interval: Duration,
         bounds_ms: &'a [f64],
     ) -> Answer<'a, Result<History, SourceError>> {
-        Box::pin(async move {
-            history::read(&self.client, &self.settings.packs, wanted, history::Span { end, length, interval }, bounds_ms).await
-        })
+        Box::pin(
+            async move { history::read(&self.client, &self.settings, wanted, history::Span { end, length, interval }, bounds_ms).await },
+        )
     }
 
     fn subscribe(&mut self, wanted: Subscription, bounds_ms: Vec<f64>) {

@@ -6,17 +6,20 @@
 
 use super::decoder::RowRef;
 use crate::model::{Arm, PerArm};
+use crate::source::packs::arms::{Tells, Whose};
 use crate::source::packs::grammar::Start;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question};
 use crate::source::packs::select::{Matcher, Select, label_name};
-use crate::source::tracker::Place;
+use crate::source::tracker::{BETWEEN, Place};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Most rollouts in one query (PACKS 1.1: beyond it the server's time grows faster than what is saved).
 pub(super) const BATCH_MAX: usize = 50;
 
-/// Between the label values in the name of a process.
-const BETWEEN: &str = " @ ";
+/// Members of a batch and their arms, by joined label values.
+type Owners = HashMap<String, Vec<(usize, Arm)>>;
+/// Between joined label values.
+const PARTS: &str = "\u{1f}";
 
 /// One telemetry entry of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +64,10 @@ pub(super) struct Batch {
     part: Part,
     /// What they all ask; its own arms mean nothing.
     asked: Asked,
-    arms: Vec<PerArm<Vec<String>>>,
-    /// Joined label values to members and arms.
-    owners: HashMap<String, Vec<(usize, Arm)>>,
+    arms: Vec<PerArm<Whose>>,
+    /// Joined label values to members and arms; of watched pods their names or addresses.
+    owners: Owners,
+    watched: Owners,
 }
 
 /// Batches of all entries: alike together, at most [`BATCH_MAX`] in each. `all`: subscription, entry, what it asks.
@@ -86,15 +90,23 @@ impl Batch {
         Self::build(members.iter().map(|(m, _)| *m).collect(), asked, arms)
     }
 
-    fn build(members: Vec<Member>, asked: Asked, arms: Vec<PerArm<Vec<String>>>) -> Self {
-        let mut owners: HashMap<String, Vec<(usize, Arm)>> = HashMap::new();
+    fn build(members: Vec<Member>, asked: Asked, arms: Vec<PerArm<Whose>>) -> Self {
+        let (mut owners, mut watched): (Owners, Owners) = Default::default();
         for (at, values) in arms.iter().enumerate() {
             for arm in Arm::BOTH {
-                owners.entry(values[arm].join("\u{1f}")).or_default().push((at, arm));
+                let Whose { values, pods } = &values[arm];
+                let Some(pods) = pods.as_ref().filter(|_| asked.tells_pods()) else {
+                    owners.entry(values.join(PARTS)).or_default().push((at, arm));
+                    continue;
+                };
+                for pod in pods.iter() {
+                    let shown = asked.tells.iter().zip(values).map(|(tells, value)| tells.of_pod(pod).unwrap_or(value));
+                    watched.entry(shown.collect::<Vec<_>>().join(PARTS)).or_default().push((at, arm));
+                }
             }
         }
         let part = members.first().map_or(Part::Counts, |m| m.part);
-        Self { members, part, asked, arms, owners }
+        Self { members, part, asked, arms, owners, watched }
     }
 
     /// Which half of its entries it asks.
@@ -165,14 +177,24 @@ impl Batch {
 
     /// The question and whose row this is; empty for the cross product of two label matchers.
     pub(super) fn owners(&self, row: &RowRef<'_>, scratch: &mut String) -> &[(usize, Arm)] {
+        if !self.watched.is_empty() {
+            self.join(row, scratch, Tells::raw);
+            if let Some(owners) = self.watched.get(scratch.as_str()) {
+                return owners;
+            }
+        }
+        self.join(row, scratch, Tells::of);
+        self.owners.get(scratch.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    fn join<'a>(&self, row: &RowRef<'a>, scratch: &mut String, of: impl Fn(Tells, &'a str) -> &'a str) {
         scratch.clear();
         for (at, (label, tells)) in self.asked.arm_labels.iter().zip(&self.asked.tells).enumerate() {
             if at > 0 {
-                scratch.push('\u{1f}');
+                scratch.push_str(PARTS);
             }
-            scratch.push_str(tells.of(row.label(label)));
+            scratch.push_str(of(*tells, row.label(label)));
         }
-        self.owners.get(scratch.as_str()).map_or(&[], Vec::as_slice)
     }
 
     /// The process of a row.
@@ -192,7 +214,7 @@ impl Batch {
     }
 }
 
-/// What a process is called: the values of its identity's labels. The separator is one no label value begins or ends with.
+/// What a process is called: the values of its identity's labels.
 pub(super) fn process_name(identity: &[String], row: &RowRef<'_>) -> String {
     let values: Vec<&str> = identity.iter().map(|label| row.label(label)).collect();
     values.join(BETWEEN)

@@ -1,6 +1,6 @@
 //! From an entry whose choices are made to its questions: every template filled, every selector read.
 
-use super::super::arms::{Tells, arm_template};
+use super::super::arms::{Tells, Whose, arm_template};
 use super::super::classes::{ClassMatch, grpc_set};
 use super::super::grammar::{ArmValue, ClassRule, Latency, Vanishes};
 use super::super::level::{self, Level, LevelAsked, What};
@@ -63,18 +63,16 @@ impl Entry {
         self.pack.arm.keys().map(|label| self.fill(label, None)).collect()
     }
 
-    fn arm_values(&self, arm: Arm, targets: &PerArm<rule::Target>) -> Result<Vec<String>, String> {
+    fn whose(&self, arm: Arm, targets: &PerArm<rule::Target>) -> Result<Whose, String> {
         let value = |value: &ArmValue| {
             let template = match value {
                 ArmValue::Both(both) => both,
                 ArmValue::Each { baseline, canary } => PerArm { baseline, canary }[arm],
             };
-            let (template, tells) = arm_template(template);
-            let filled = normalised(&self.fill(template, Some(&targets[arm]))?);
-            tells.check(&filled).map_err(|why| format!("pack {}: {why}", self.pack.pack))?;
-            Ok(filled)
+            Ok(normalised(&self.fill(arm_template(template).0, Some(&targets[arm]))?))
         };
-        self.pack.arm.values().map(value).collect()
+        let values = self.pack.arm.values().map(value).collect::<Result<_, String>>()?;
+        Ok(Whose { values, pods: self.pods[arm].clone() })
     }
 
     fn tells(&self) -> Vec<Tells> {
@@ -85,8 +83,8 @@ impl Entry {
         self.pack.arm.values().map(of).collect()
     }
 
-    fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Vec<String>>, String> {
-        let arms = PerArm { baseline: self.arm_values(Arm::Baseline, targets)?, canary: self.arm_values(Arm::Canary, targets)? };
+    fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Whose>, String> {
+        let arms = PerArm { baseline: self.whose(Arm::Baseline, targets)?, canary: self.whose(Arm::Canary, targets)? };
         if arms.baseline == arms.canary {
             let labels = self.arm_labels()?.join(", ");
             return Err(format!("pack {}: both workloads have the same {labels}: the arms cannot be told apart", self.pack.pack));

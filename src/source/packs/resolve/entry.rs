@@ -8,6 +8,7 @@ use super::super::select::{Matcher, matchers};
 use super::Probe;
 use crate::model::{PerArm, rule};
 use crate::source::Wants;
+use crate::source::pods::ArmPods;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub(super) struct Entry {
     pub(super) metrics: BTreeMap<String, String>,
     pub(super) open: Vec<Open>,
     pub(super) extra: Vec<Matcher>,
+    pub(super) pods: ArmPods,
 }
 
 impl Entry {
@@ -51,8 +53,16 @@ impl Entry {
             ..Wants::default()
         };
         let (params, open_params) = params(&pack, &telemetry.params)?;
-        let mut entry =
-            Self { pack: Arc::new(pack), telemetry: telemetry.clone(), wants, params, metrics: BTreeMap::new(), open: Vec::new(), extra };
+        let mut entry = Self {
+            pack: Arc::new(pack),
+            telemetry: telemetry.clone(),
+            wants,
+            params,
+            metrics: BTreeMap::new(),
+            open: Vec::new(),
+            extra,
+            pods: ArmPods::default(),
+        };
         entry.open_choices(open_params)?;
         if entry.open.is_empty() {
             entry.asked(targets, &[])?; // templates are checked at once
@@ -105,11 +115,6 @@ impl Entry {
         if self.pack.counts.values().any(|c| c.role == Role::Orphans) {
             out.push(format!("pack {name}: orphans are not read by this build: errors the mesh ascribes to no workload are not shown"));
         }
-        if self.tells_by_pod_name() {
-            out.push(format!(
-                "pack {name} knows pods by their names (this build does not watch pods): every pod with a fresh sample counts as ready"
-            ));
-        }
         let other_gauges = self.pack.gauges.keys().any(|g| What::ALL.iter().all(|w| w.name() != g));
         let unread = [
             (other_gauges, "gauges other than cpu and memory"),
@@ -122,10 +127,6 @@ impl Entry {
             out.push(format!("pack {name}: {} are not read by this build", unread.join(", ")));
         }
         out
-    }
-
-    fn tells_by_pod_name(&self) -> bool {
-        self.pack.arm.values().any(|value| matches!(value, ArmValue::Both(v) if arm_template(v).1 == Tells::Pods))
     }
 
     pub(super) fn params_settled(&self) -> bool {
