@@ -1,6 +1,8 @@
 //! The composition root: takes settings, makes the adapters, joins them, and ends them in order. Start-up is a list of named
 //! steps ([`Daemon::start`]); tests and the demo run the same steps on port 0.
 
+mod receivers;
+
 use crate::api::{self, ApiState, Tokens};
 use crate::config::settings::{PrometheusSettings, Role, SourceAuth, SourceKind, SourceSettings, Token};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, reload};
@@ -50,6 +52,7 @@ pub struct Daemon {
     pub handle: Handle,
     shutdown: CancellationToken,
     supervisor: JoinHandle<()>,
+    receivers: JoinHandle<()>,
     api: JoinHandle<()>,
 }
 
@@ -67,27 +70,30 @@ impl Daemon {
         let makers = makers(&settings, &extras)?;
         let shutdown = CancellationToken::new();
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
-        let setting =
-            Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards(), notices: Notices::default() };
+        let (notices, told) = Notices::channel(metrics.clone());
+        let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards(), notices };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;
-        let state = ApiState { handle: handle.clone(), tokens, metrics, open: extras.open, reads_need_token: false };
+        let state = ApiState { handle: handle.clone(), tokens, metrics: metrics.clone(), open: extras.open, reads_need_token: false };
         state.check_address(settings.listen).map_err(anyhow::Error::msg)?;
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
         let address = listener.local_addr()?;
+        let receivers = tokio::spawn(receivers::switchboard(&settings, address, &metrics)?.run(told));
         let api = tokio::spawn(api::serve(listener, state, shutdown.clone()));
         let supervisor = tokio::spawn(supervisor.run());
         tokio::spawn(retention::keep(journal, settings.retention_days, kept_by, shutdown.clone()));
         tokio::spawn(watch_rules(settings.rules.clone(), handle.clone(), shutdown.clone()));
-        Ok(Self { address, handle, shutdown, supervisor, api })
+        Ok(Self { address, handle, shutdown, supervisor, receivers, api })
     }
 
-    /// Ends everything: drivers write their last lines, connections end, the journal is closed.
+    /// Ends everything: drivers write their last lines, receivers are told the last words, connections end, the journal is closed.
     pub async fn stop(self) {
         self.shutdown.cancel();
         // a part that panicked has said so; the others still end
         let _ = self.supervisor.await;
+        // no driver is left to tell anything
+        let _ = self.receivers.await;
         let _ = tokio::time::timeout(DRAIN_MAX, self.api).await;
     }
 }

@@ -19,6 +19,7 @@ pub mod parts;
 pub mod plan;
 mod registry;
 pub mod replay;
+mod retell;
 pub mod retention;
 mod start;
 mod supervisor;

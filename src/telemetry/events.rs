@@ -2,12 +2,14 @@
 //! be forgotten, and a reader of the code sees an event, not two calls. Emitting never fails, never waits on I/O.
 
 mod daemon;
+mod notify;
 mod rollout;
 mod traffic;
 
 pub use daemon::{
     DecisionsDiffer, EvidenceLost, NotRecovered, Pruned, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed, TicksSkipped,
 };
+pub use notify::{AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
 pub use rollout::{Decided, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,

@@ -45,6 +45,8 @@ labels! {
     EffectEnd { router: String, outcome: &'static str, reason: &'static str }
     Shard { shard: u32 }
     End { outcome: &'static str }
+    AlertsEnd { outcome: &'static str }
+    ReceiverEnd { receiver: String, outcome: &'static str, reason: &'static str }
     Request { route: String, method: &'static str, status: u16 }
     Build { version: &'static str }
 }
@@ -72,6 +74,9 @@ pub(super) struct Families {
     pub(super) store_errors: Counter,
     pub(super) effects: Family<EffectEnd, Counter>,
     pub(super) notices_lost: Counter,
+    pub(super) receivers: Family<ReceiverEnd, Counter>,
+    pub(super) alerts_received: Family<AlertsEnd, Counter>,
+    pub(super) alerts_truncated: Counter,
     pub(super) reloads: Family<End, Counter>,
     pub(super) reload_ok: Whole,
     pub(super) requests: Family<Request, Counter>,
@@ -102,6 +107,9 @@ impl Families {
             store_errors: Counter::default(),
             effects: Family::default(),
             notices_lost: Counter::default(),
+            receivers: Family::default(),
+            alerts_received: Family::default(),
+            alerts_truncated: Counter::default(),
             reloads: Family::default(),
             reload_ok: Whole::default(),
             requests: Family::default(),
@@ -143,6 +151,9 @@ impl Families {
         r.register("store_errors", "Writes and reads of the journal that failed", self.store_errors.clone());
         r.register("effects", "Effects carried out, by router, outcome and reason", self.effects.clone());
         r.register("notices_lost", "Notices that found no room on their way to the receivers", self.notices_lost.clone());
+        r.register("receiver_calls", "Calls of receivers by outcome and reason, and what one is never told", self.receivers.clone());
+        r.register("alerts_received", "Alerts received from Alertmanagers, by what became of their message", self.alerts_received.clone());
+        r.register("alerts_truncated", "Alerts an Alertmanager left out of its messages (max_alerts)", self.alerts_truncated.clone());
         r.register("reloads", "Reloads of the rules by outcome", self.reloads.clone());
         r.register(
             "rules_valid",

@@ -11,6 +11,7 @@ mod gauges;
 mod in_process;
 mod judge;
 mod layers;
+mod notify;
 mod packs;
 mod plan;
 mod prometheus;

@@ -159,7 +159,6 @@ fn nothing_the_build_cannot_do_is_passed_over() {
         ("promotion: { swap: { idle-replicas: 1 } }", "promotion.swap.idle-replicas"),
         ("replicas: follow", "replicas"),
         ("alerts: { match: { service: shop } }", "alerts.match"),
-        ("notify: [ pager ]", "notify[0]"),
         ("start: { when: new-template }", "start.when"),
         ("start: { approvals: [ boss ] }", "start.approvals[0]"),
         ("hooks: { after-rollback: 'https://ci/x' }", "hooks.after-rollback"),

@@ -13,7 +13,7 @@ use super::handle::{Handle, Refusal, Request, RolloutView, RuleView, StartArgs};
 use super::kept::Born;
 use super::registry::Registry;
 use super::start::Prepared;
-use super::{clock, kept, replay};
+use super::{clock, kept, replay, retell};
 use crate::analysis::Judge;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
@@ -182,6 +182,9 @@ impl Supervisor {
         for conductor in self.conductors.values() {
             conductor.release().await;
         }
+        // reading finished rollouts must not delay the running ones
+        let (store, known, notices) = (Arc::clone(&self.store), self.setting.known.clone(), self.notices.clone());
+        tokio::spawn(async move { retell::rollbacks(store, known, notices).await });
         Ok(())
     }
 

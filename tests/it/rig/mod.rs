@@ -6,8 +6,10 @@
 // what the rig prints goes to the person who runs the tests; a rig offers more than today's tests use
 #![allow(clippy::print_stderr, dead_code)]
 
+pub(crate) mod alertmanager;
 pub(crate) mod daemon;
 pub(crate) mod envoy;
+pub(crate) mod grafana;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod ports;
@@ -46,7 +48,12 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
 
 fn find(name: &str) -> Option<PathBuf> {
     let told = env::var_os(format!("CANARY_TEST_{}", name.to_uppercase())).map(PathBuf::from);
-    told.filter(|p| p.is_file()).or_else(|| in_path(name)).or_else(|| in_cache(name))
+    told.filter(|p| p.is_file()).or_else(|| in_path_as(name)).or_else(|| in_cache(name))
+}
+
+/// The names a component may have on PATH: Debian's package gives Alertmanager a longer one.
+fn in_path_as(name: &str) -> Option<PathBuf> {
+    in_path(name).or_else(|| if name == "alertmanager" { in_path("prometheus-alertmanager") } else { None })
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
