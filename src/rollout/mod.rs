@@ -17,6 +17,7 @@
 //! `policy.rs` (holds that last too long), `share.rs` and `vanished.rs` (does the traffic obey, do requests come back),
 //! `router.rs` (effects and readings), `verbs.rs` (a person's word) and `holds.rs` (what the operator reads).
 
+pub mod calendar;
 mod gap;
 mod holds;
 pub mod invariants;
