@@ -1,7 +1,7 @@
 //! Coming back over a gap in the journal: inputs are gone, and the decisions made on them stand.
 
 use super::machine::{Course, End, Machine};
-use crate::model::{Action, Decision, Promoting, Reason, State, Timestamp, Waiting, Weight};
+use crate::model::{Action, Decision, Level, Promoting, Reason, State, Timestamp, Waiting, Weight};
 
 impl Machine {
     /// Is it where this decision left the rollout, as far as weight and course go?
@@ -18,13 +18,14 @@ impl Machine {
         self.generation = self.generation.max(recorded.generation);
         (self.in_force, self.waits) = (None, Default::default());
         match &recorded.state {
-            State::Paused(pause) => self.pause = Some(pause.clone()),
+            State::Paused(pause) => (self.pause, self.pause_level) = (Some(pause.clone()), Level::Warning),
             _ => self.end_pause(),
         }
         match self.course {
             Course::Waiting | Course::Over(_) => self.weight = recorded.weight,
             _ => self.ask_weight(now, recorded.weight),
         }
+        self.tell_what_lasts(now);
         self.decision(now, Action::Hold)
     }
 

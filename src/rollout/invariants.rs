@@ -1,7 +1,8 @@
 //! What must hold between any two decisions in a row, whatever came in: a checker over values, for tests and simulations
 //! of everything that drives a machine.
 
-use crate::model::{Action, Decision, Effect, Input, State, Verb};
+use crate::model::{Action, Decision, Effect, Input, Phase, State, Topic, Verb};
+use std::collections::BTreeSet;
 
 /// One invariant: is it kept from `before` to `after`?
 type Rule = fn(&Decision, &Input, &Decision) -> bool;
@@ -89,4 +90,34 @@ fn step_moves_when_done(before: &Decision, input: &Input, after: &Decision) -> b
 
 fn wakes_later(_: &Decision, _: &Input, after: &Decision) -> bool {
     after.wake_at.is_none_or(|at| at > after.at)
+}
+
+/// What was told of a rollout and lasts, over all of its decisions: nothing is resolved that was not told, nothing told twice,
+/// and nothing left behind at the end but the rollback itself, which outlasts the rollout.
+#[derive(Clone, Debug, Default)]
+pub struct Told(BTreeSet<Topic>);
+
+impl Told {
+    /// Follows the notices of the next decision.
+    ///
+    /// # Errors
+    /// The notice that breaks it, or what was left.
+    pub fn check(&mut self, decision: &Decision) -> Result<(), String> {
+        for effect in &decision.effects {
+            let Effect::Notify(notice) = effect else { continue };
+            let fine = match notice.phase {
+                Phase::Event => true,
+                Phase::Firing => self.0.insert(notice.topic.clone()),
+                Phase::Resolved => self.0.remove(&notice.topic),
+            };
+            if !fine {
+                return Err(format!("what lasts is told once and resolved once: {notice:?}, while these last: {:?}", self.0));
+            }
+        }
+        let left = self.0.iter().find(|topic| **topic != Topic::RolledBack);
+        match left.filter(|_| decision.state.is_over()) {
+            Some(topic) => Err(format!("the rollout is over ({}), and {topic:?} was never resolved", decision.state.name())),
+            None => Ok(()),
+        }
+    }
 }

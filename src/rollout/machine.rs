@@ -1,15 +1,15 @@
 //! What a rollout knows of itself, and the dispatch of its inputs.
 
+use super::notices::Told;
 use super::policy::Waits;
-use super::router::{Hands, Write};
+use super::router::{Failure, Hands, Write};
 use super::share::ShareWatch;
 use super::vanished::VanishedWatch;
 use crate::model::rule::{BakeJudge, First, Policies, Promotion, Step};
 use crate::model::{
-    Action, Advance, Arm, Begin, Decision, Effect, Input, Level, LimitKind, Method, Mode, Notice, Paused, Phase, Promoting, Reason, Rule,
-    State, Stuck, Tick, Timestamp, Topic, Waiting, Weight,
+    Action, Advance, Begin, Decision, Effect, Input, Level, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck, Tick, Timestamp,
+    Topic, Waiting, Weight,
 };
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the machine keeps of a rule and of the method.
@@ -55,25 +55,6 @@ pub(super) enum End {
     Superseded,
 }
 
-/// What somebody was told and need not be told again while it lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Told {
-    /// Evidence says roll back, and a rule or a person says hold.
-    Breach,
-    /// Both arms suffer.
-    Shared,
-    /// The traffic does not follow the weight.
-    Share,
-    /// Requests vanish, and the policy says hold.
-    Vanished,
-    /// The canary gets no requests in the bake.
-    NoRequests,
-    /// The router cannot be read.
-    Unreadable,
-    /// A limit that warns or pages.
-    Limit { metric: u8, page: bool, canary: bool },
-}
-
 /// One rollout's state machine. It has no clock and does no I/O: the same inputs in the same order give the same decisions.
 ///
 /// The shell stores a decision, then carries out its effects. It makes one attempt per [`Effect::SetWeight`] and answers
@@ -86,6 +67,8 @@ pub struct Machine {
     pub(super) terms: Terms,
     pub(super) course: Course,
     pub(super) pause: Option<Paused>,
+    /// How loudly it is told.
+    pub(super) pause_level: Level,
     /// The pause was made by break-glass: evidence is shown and does not act.
     pub(super) frozen: bool,
     /// The weight wanted.
@@ -106,7 +89,7 @@ pub struct Machine {
     pub(super) share: ShareWatch,
     pub(super) vanished: VanishedWatch,
     pub(super) hands: Hands,
-    pub(super) told: BTreeSet<Told>,
+    pub(super) told: Told,
     /// Effects of the input in hand.
     pub(super) out: Vec<Effect>,
 }
@@ -134,6 +117,7 @@ impl Machine {
             },
             course: Course::Waiting,
             pause: None,
+            pause_level: Level::Info,
             frozen: false,
             weight: Weight::ZERO,
             generation: 0,
@@ -147,7 +131,7 @@ impl Machine {
             share: ShareWatch::default(),
             vanished: VanishedWatch::default(),
             hands: Hands::default(),
-            told: BTreeSet::new(),
+            told: Told::new(),
             out: Vec::new(),
         }
     }
@@ -166,6 +150,9 @@ impl Machine {
             Input::Supersede { version } => self.on_supersede(now, version),
             Input::Hook { .. } | Input::Alerts(_) | Input::Workload { .. } => Action::Hold,
         };
+        if !matches!(action, Action::Refuse(_)) {
+            self.tell_what_lasts(now);
+        }
         self.decision(now, action)
     }
 
@@ -194,7 +181,7 @@ impl Machine {
     /// Where it stands, in the words of the model. Stuck outranks the course, because it is what a person must mend; a
     /// rollback outranks a pause, because no pause stops it.
     pub(super) fn state(&self) -> State {
-        if let Some(stuck) = self.write.as_ref().and_then(Write::stuck) {
+        if let Some(stuck) = self.stuck() {
             return State::Stuck(Stuck { why: stuck.text.clone(), tries: stuck.tries, since: stuck.since });
         }
         match (self.course, &self.pause) {
@@ -209,6 +196,11 @@ impl Machine {
             (Course::Completing { .. }, None) => State::Progressing { step: self.step },
             (Course::Promoting { at, .. }, None) => State::Promoting(at),
         }
+    }
+
+    /// What does not take what is wanted, and for how long.
+    pub(super) fn stuck(&self) -> Option<&Failure> {
+        self.write.as_ref().and_then(Write::stuck)
     }
 
     pub(super) const fn is_over(&self) -> bool {
@@ -253,6 +245,7 @@ impl Machine {
                 self.pause_for(
                     "policy",
                     "there is no baseline yet, and the rule says `first: refuse`: promote it by hand or roll back",
+                    Level::Warning,
                     now,
                 );
                 Action::Pause
@@ -342,7 +335,7 @@ impl Machine {
         let superseded = matches!(reasons.first(), Some(Reason::Superseded { .. }));
         let by_evidence = !reasons.iter().any(|r| matches!(r, Reason::Person { .. } | Reason::Superseded { .. }));
         let text = reasons.iter().map(|r| super::reason_text(r, &self.terms.metrics)).collect::<Vec<_>>().join("; ");
-        self.notify(if by_evidence { Level::Warning } else { Level::Info }, format!("rolling back from {}: {text}", self.weight));
+        self.tell_rollback(by_evidence, format!("rolling back from {}: {text}", self.weight));
         self.reasons = reasons;
         self.end_pause();
         self.course = Course::RollingBack { superseded };
@@ -353,15 +346,16 @@ impl Machine {
     pub(super) fn finish(&mut self, end: End) {
         self.course = Course::Over(end);
         self.end_pause();
-        let (level, text) = match end {
-            End::Succeeded => (Level::Info, "promoted: the canary is the version now"),
-            End::RolledBack => (Level::Info, "rolled back: the canary gets no traffic"),
-            End::Superseded => (Level::Info, "superseded: a newer version takes its place"),
+        let (topic, text) = match end {
+            End::Succeeded => (Topic::Progress, "promoted: the canary is the version now"),
+            End::RolledBack => (Topic::RolledBack, "rolled back: the canary gets no traffic"),
+            End::Superseded => (Topic::RolledBack, "superseded: a newer version takes its place"),
         };
-        self.notify(level, text.to_owned());
+        self.event(Level::Info, topic, text.to_owned());
     }
 
-    pub(super) fn pause_for(&mut self, by: &str, why: &str, now: Timestamp) {
+    pub(super) fn pause_for(&mut self, by: &str, why: &str, level: Level, now: Timestamp) {
+        self.pause_level = level;
         self.pause = Some(Paused { by: by.to_owned(), why: why.to_owned(), since: now });
     }
 
@@ -373,33 +367,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn notify(&mut self, level: Level, text: String) {
-        self.out.push(Effect::Notify(Notice { level, topic: Topic::Progress, phase: Phase::Event, text }));
-    }
-
-    /// Tells somebody when something begins to hold, and not again until it has ended.
-    pub(super) fn tell_once(&mut self, what: Told, holds: bool, level: Level, text: impl FnOnce(&Self) -> String) {
-        if !holds {
-            self.told.remove(&what);
-        } else if self.told.insert(what) {
-            let text = text(self);
-            self.notify(level, text);
-        }
-    }
-
     /// Name of a metric, for a sentence.
     pub(super) fn metric(&self, index: u8) -> &str {
         super::texts::metric_name(&self.terms.metrics, index)
-    }
-
-    /// The key under which a limit is told; `None` for limits that do not tell.
-    pub(super) fn told_limit(metric: u8, kind: LimitKind, arm: Arm) -> Option<Told> {
-        let page = match kind {
-            LimitKind::WarnAbove => false,
-            LimitKind::PageAbove => true,
-            LimitKind::PromoteBelow | LimitKind::RollbackAbove => return None,
-        };
-        Some(Told::Limit { metric, page, canary: arm == Arm::Canary })
     }
 }
 

@@ -22,6 +22,7 @@ mod gap;
 mod holds;
 pub mod invariants;
 mod machine;
+mod notices;
 mod policy;
 mod relate;
 mod router;

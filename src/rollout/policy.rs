@@ -1,6 +1,6 @@
 //! Holds that last too long: nothing can be seen, nothing can be decided, both arms suffer, nobody makes stable equal.
 
-use super::machine::{Course, Machine, Told};
+use super::machine::{Course, Machine};
 use crate::model::rule::{HoldThen, OnShared, Promotion, Then};
 use crate::model::{Action, Keep, Level, Promoting, Reason, Tick, Timestamp};
 
@@ -123,8 +123,7 @@ impl Machine {
 
     /// Pauses and notifies.
     pub(super) fn ask_person(&mut self, now: Timestamp, level: Level, why: &str) -> Action {
-        self.notify(level, format!("paused at {}: {why}; resume, advance or roll back", self.weight));
-        self.pause_for(POLICY, why, now);
+        self.pause_for(POLICY, why, level, now);
         Action::Pause
     }
 
@@ -134,13 +133,6 @@ impl Machine {
         if self.terms.policies.shared == OnShared::RollBack && labels.shared && self.can_act(Then::RollBack) {
             return Some(self.roll_back(now, vec![Reason::Policy { which: "shared".to_owned(), after: std::time::Duration::ZERO }]));
         }
-        let page = match self.terms.policies.shared {
-            OnShared::Hold | OnShared::RollBack => labels.page_shared,
-            OnShared::Page => labels.hold || labels.shared,
-        };
-        self.tell_once(Told::Shared, page, Level::Page, |m| {
-            format!("both versions suffer, so the canary (at {}) is not blamed: the rollout holds", m.weight)
-        });
         None
     }
 

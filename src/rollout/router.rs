@@ -1,9 +1,8 @@
 //! Weights on their way to the router, what comes back, and other hands on the same object.
 
-use super::machine::{Course, End, Machine, Told};
-use super::texts::duration;
+use super::machine::{Course, End, Machine};
 use crate::model::rule::OnForeign;
-use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, TrafficReading, Weight};
+use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, Topic, TrafficReading, Weight};
 use std::time::Duration;
 
 /// Failed writes in a row after which somebody is paged: by then it is no hiccup.
@@ -14,8 +13,6 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_ROLLBACK_MAX: Duration = Duration::from_secs(5);
 /// First wait between two tries that readings bring about, doubled with each failure: reading in a row is no change.
 const RETRY_READ_MIN: Duration = Duration::from_secs(1);
-/// A router that cannot be read for so long is told: until then it is a hold like others.
-const UNREADABLE_TELLS: Duration = Duration::from_secs(60);
 /// How often a weight moved by another hand is written again ...
 pub(super) const REASSERTS_MAX: usize = 3;
 /// ... within this time; then the other hand means it, and a person must say who owns the object.
@@ -52,14 +49,22 @@ impl Write {
 }
 
 /// Other hands on the router, and whether it can be read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Hands {
     /// The last reading failed: since when, and the error's text.
     pub(super) unreadable: Option<(Timestamp, String)>,
     /// The last reading, if it shows another weight than ours.
     pub(super) foreign: Option<TrafficReading>,
+    /// How loudly it is told.
+    pub(super) loud: Level,
     /// When ours was written again, within [`REASSERT_WINDOW`]; at most [`REASSERTS_MAX`].
     reasserted: Vec<Timestamp>,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        Self { unreadable: None, foreign: None, loud: Level::Warning, reasserted: Vec::new() }
+    }
 }
 
 impl Machine {
@@ -97,10 +102,7 @@ impl Machine {
 
     /// The weight wanted is in force.
     fn confirm(&mut self, now: Timestamp) -> Action {
-        if let Some(stuck) = self.write.take().as_ref().and_then(Write::stuck) {
-            let text = format!("the router took {} after {} failed tries", self.weight, stuck.tries);
-            self.notify(Level::Info, text);
-        }
+        self.write = None;
         self.hands.unreadable = None;
         match self.course {
             Course::Climbing { to } => self.enter_step(now, to),
@@ -130,7 +132,6 @@ impl Machine {
     }
 
     fn note_failure(&mut self, now: Timestamp, text: &str, retry: Retry) {
-        let was_stuck = self.write.as_ref().and_then(Write::stuck).is_some();
         let before = self.write.as_ref().and_then(|w| w.failure.as_ref());
         let tries = before.map_or(0, |f| f.tries).saturating_add(1);
         let failure = Failure {
@@ -141,12 +142,7 @@ impl Machine {
             on_change: (retry == Retry::OnChange).then(|| now + self.retry_wait(Retry::After(RETRY_READ_MIN), tries)),
             never: retry == Retry::Never,
         };
-        let write = Write { failure: Some(failure), under_way: false };
-        let stuck = write.stuck().is_some();
-        self.write = Some(write);
-        if stuck && !was_stuck {
-            self.notify(Level::Page, format!("stuck: the router does not take {}: {text}; it is tried again", self.weight));
-        }
+        self.write = Some(Write { failure: Some(failure), under_way: false });
     }
 
     /// Twice as long after each failure, up to a bound; a rollback does not wait long.
@@ -207,15 +203,10 @@ impl Machine {
             Err(text) => {
                 let since = self.hands.unreadable.take().map_or(now, |(since, _)| since);
                 self.hands.unreadable = Some((since, text.clone()));
-                let long = now.since(since) >= UNREADABLE_TELLS;
-                self.tell_once(Told::Unreadable, long, Level::Warning, |m| {
-                    format!("the router cannot be read for {}, the rollout holds at {}: {text}", duration(UNREADABLE_TELLS), m.weight)
-                });
                 return Action::Hold;
             }
         };
         self.hands.unreadable = None;
-        self.tell_once(Told::Unreadable, false, Level::Info, |_| String::new());
         if self.write_failed() && self.retries_on_change_at().is_some_and(|at| at <= now) {
             return self.resend();
         }
@@ -239,13 +230,13 @@ impl Machine {
         let seen = super::holds::foreign_text(reading, self.weight);
         if !rolling_back && self.frozen {
             if news {
-                self.notify(Level::Warning, format!("{seen}; frozen: left as it is"));
+                self.hands.loud = Level::Warning;
             }
             return Action::Hold;
         }
         if rolling_back || (self.terms.policies.foreign == OnForeign::Reassert && !fought && news) {
             let level = if fought { Level::Page } else { Level::Warning };
-            self.notify(level, format!("{seen}; writing {} again", self.weight));
+            self.event(level, Topic::Foreign, format!("{seen}; writing {} again", self.weight));
             self.hands.reasserted.truncate(REASSERTS_MAX - 1);
             self.hands.reasserted.push(now);
             self.write_ours(now);
@@ -262,12 +253,13 @@ impl Machine {
     fn yield_to(&mut self, now: Timestamp, news: bool, fought: bool, seen: &str) -> Action {
         let why = if fought { format!("{seen}, after it was written again {REASSERTS_MAX} times") } else { seen.to_owned() };
         if news {
-            self.notify(if fought { Level::Page } else { Level::Warning }, format!("paused: {why}"));
+            self.hands.loud = if fought { Level::Page } else { Level::Warning };
         }
         if self.pause.is_some() {
             return Action::Hold;
         }
-        self.pause_for(super::policy::POLICY, &why, now);
+        // the other hand is the news, and told as such
+        self.pause_for(super::policy::POLICY, &why, Level::Info, now);
         Action::Pause
     }
 }

@@ -1,7 +1,7 @@
 //! Does the traffic follow the weight (DESIGN 6.3)? The only proof that the data plane obeys and that the labels are right.
 
-use super::machine::{Machine, Told};
-use crate::model::{Counts, Level, Mode, PerArm, Tick, Timestamp, Weight};
+use super::machine::Machine;
+use crate::model::{Counts, Mode, PerArm, Tick, Timestamp, Weight};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -99,8 +99,6 @@ impl Machine {
             return;
         }
         self.share.note(tick.judgement.at, counts.map(|c: Counts| c.total), self.weight, self.terms.share);
-        let off = self.share.disobeys();
-        self.tell_once(Told::Share, off, Level::Warning, |m| m.share_text());
     }
 
     /// What is seen while the traffic does not follow.

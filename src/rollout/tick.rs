@@ -1,25 +1,21 @@
 //! What a judged poll does: a list of named steps, the first that has something to do does it.
 
-use super::machine::{Course, Machine, Told};
+use super::machine::{Course, Machine};
 use crate::model::rule::{BakeJudge, Then};
-use crate::model::{
-    Action, Arm, Breach, Judgement, Level, LimitJudgement, Promoting, Reason, Tick, Timestamp, Unproven, Vanished, Verdict,
-};
+use crate::model::{Action, Breach, Judgement, Level, Promoting, Reason, Tick, Timestamp, Unproven, Vanished, Verdict};
 
 impl Machine {
     pub(super) fn on_tick(&mut self, now: Timestamp, tick: &Tick) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 11] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 9] = [
             Machine::roll_back_on_breach,
             Machine::act_on_vanished,
             Machine::act_on_shared,
-            Machine::tell_limits,
             Machine::act_on_blindness,
             Machine::write_again,
             Machine::finish_drained,
             Machine::act_on_undecided,
             Machine::act_on_external_limit,
             Machine::advance_when_free,
-            Machine::tell_breach_in_hold,
         ];
         if self.is_old(tick) {
             return Action::Hold;
@@ -71,35 +67,6 @@ impl Machine {
     pub(super) fn withheld(&self) -> Vec<Reason> {
         let leaves = matches!(self.course, Course::RollingBack { .. } | Course::Promoting { at: Promoting::ShiftingBack, .. });
         if leaves || self.is_over() || self.course == Course::Waiting || self.evidence_acts() { Vec::new() } else { self.breaches() }
-    }
-
-    /// Evidence that is not followed is at least heard.
-    fn tell_breach_in_hold(&mut self, _: Timestamp) -> Option<Action> {
-        let reasons = self.withheld();
-        self.tell_once(Told::Breach, !reasons.is_empty(), Level::Page, |m| {
-            let seen = reasons.iter().map(|r| super::reason_text(r, &m.terms.metrics)).collect::<Vec<_>>().join("; ");
-            format!("evidence says roll back from {} ({seen}), and it is held: roll back by hand", m.weight)
-        });
-        None
-    }
-
-    /// Limits that warn and page (STATISTICS 7.1): about users, whichever version they meet.
-    fn tell_limits(&mut self, _: Timestamp) -> Option<Action> {
-        let limits = self.last.as_ref().map(|t| t.judgement.limits.clone())?;
-        for limit in &limits {
-            for arm in Arm::BOTH {
-                self.tell_limit(limit, arm);
-            }
-        }
-        None
-    }
-
-    fn tell_limit(&mut self, limit: &LimitJudgement, arm: Arm) {
-        let Some(told) = Self::told_limit(limit.metric, limit.kind, arm) else { return };
-        let level = if matches!(told, Told::Limit { page: true, .. }) { Level::Page } else { Level::Warning };
-        self.tell_once(told, limit.breached[arm], level, |m| {
-            format!("{} of the {} is beyond its {} of {}", m.metric(limit.metric), arm.name(), limit.kind.name(), limit.level)
-        });
     }
 
     /// The step ends when the judge keeps it no more and nothing else holds it.

@@ -1,6 +1,6 @@
 //! Do the canary's requests come back (DESIGN 6.3)? A canary that hangs makes no errors and no latencies.
 
-use super::machine::{Course, Machine, Told};
+use super::machine::{Course, Machine};
 use crate::model::Timestamp;
 use crate::model::rule::Then;
 use crate::model::{Action, Blind, Breach, Counts, Level, Mode, PerArm, Reason, Tick, Vanished, Weight};
@@ -80,11 +80,11 @@ impl Machine {
         if self.judges_step(tick) && !self.weight.is_zero() && !weight_unsure {
             self.vanished.note_counts(counts.map(|c: Counts| c.total), self.weight);
         }
-        // a service that is quiet by itself pages nobody
-        let nobody = self.at_bake() && self.no_requests() && self.vanished.idle >= TICKS && self.vanished.idle_expected >= EXPECTED_MIN;
-        self.tell_once(Told::NoRequests, nobody, Level::Page, |m| {
-            format!("the canary has {} of the traffic and gets no requests", m.weight)
-        });
+    }
+
+    /// Nobody reaches the canary in the bake, and somebody should have: a service that is quiet by itself pages nobody.
+    pub(super) fn nobody_comes(&self) -> bool {
+        self.at_bake() && self.no_requests() && self.vanished.idle >= TICKS && self.vanished.idle_expected >= EXPECTED_MIN
     }
 
     /// How it shows now that the canary's requests do not come back. In observe mode the share is not ours to expect.
@@ -115,9 +115,6 @@ impl Machine {
             }
             _ => {}
         }
-        self.tell_once(Told::Vanished, vanished.is_some(), Level::Page, |m| {
-            format!("{} (it has {}): the rollout holds", vanished.map_or("", super::texts::vanished), m.weight)
-        });
         None
     }
 

@@ -58,9 +58,7 @@ impl Machine {
             return Ok(Action::Hold);
         }
         self.frozen = freeze;
-        self.pause_for(&command.by, &command.why, now);
-        let (level, word) = if freeze { (Level::Warning, "frozen by break-glass") } else { (Level::Info, "paused") };
-        self.notify(level, format!("{word} at {} by {}{}", self.weight, command.by, because(&command.why)));
+        self.pause_for(&command.by, &command.why, if freeze { Level::Warning } else { Level::Info }, now);
         Ok(Action::Pause)
     }
 

@@ -141,19 +141,20 @@ struct Run {
     machine: Machine,
     twin: Machine,
     last: Decision,
+    told: invariants::Told,
 }
 
 impl Run {
     fn new(rule_text: &str) -> Self {
         let machine = Machine::new(&rule(rule_text), &Method::default());
-        Self { twin: machine.clone(), machine, last: unborn() }
+        Self { twin: machine.clone(), machine, last: unborn(), told: invariants::Told::default() }
     }
 
     fn give(&mut self, at: Timestamp, input: &Input) -> Result<(), TestCaseError> {
         let decision = self.machine.handle(at, input);
         let same = self.twin.handle(at, input);
         prop_assert_eq!(&decision, &same, "the same inputs give the same decisions");
-        invariants::check(&self.last, input, &decision).map_err(TestCaseError::fail)?;
+        invariants::check(&self.last, input, &decision).and_then(|()| self.told.check(&decision)).map_err(TestCaseError::fail)?;
         let tick_keeps = matches!(input, Input::Tick(t) if !t.judgement.keep.is_empty());
         let writes_up = decision.effects.iter().any(|e| matches!(e, Effect::SetWeight { weight, .. } if *weight > self.last.weight));
         prop_assert!(!(tick_keeps && writes_up), "a poll that keeps the step raised a weight");

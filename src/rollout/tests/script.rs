@@ -13,8 +13,8 @@ use crate::model::rule::{
 };
 use crate::model::{
     Action, Advance, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, Input, Judgement, Keep, Level, LimitJudgement,
-    LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Retry, Rule, Side, StepClock, Tick,
-    Timestamp, TrafficReading, Verb, Verdict, Weight,
+    LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Phase, Retry, Rule, Side, StepClock,
+    Tick, Timestamp, TrafficReading, Verb, Verdict, Weight,
 };
 use crate::rollout::{Machine, invariants};
 use std::collections::BTreeMap;
@@ -309,7 +309,7 @@ fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step]) -> Input 
 }
 
 /// What a script may say about a decision: `advance 5% -> 25%`, `progressing 0`, `at 5%`, `step 0`, `set 5% #1`,
-/// `holds time, blind`, `page`, `counts`, `wake 70s`, `missing 2000` (requests of the unproven metric), `reasons 1`.
+/// `holds time, blind`, `page`, `firing stuck`, `counts`, `wake 70s`, `missing 2000` (requests of the unproven metric), `reasons 1`.
 fn facts(d: &Decision) -> Vec<String> {
     let mut facts = vec![format!("at {}", d.weight), format!("step {}", d.step), format!("reasons {}", d.reasons.len())];
     facts.push(match &d.action {
@@ -328,15 +328,27 @@ fn facts(d: &Decision) -> Vec<String> {
     let holds: Vec<&str> = d.holds.iter().map(|h| h.why.name()).collect();
     facts.push(format!("holds {}", if holds.is_empty() { "nothing".to_owned() } else { holds.join(", ") }));
     facts.push(d.wake_at.map_or_else(|| "no wake".to_owned(), |at| format!("wake {}s", at.as_millis() / 1000)));
-    facts.extend(d.effects.iter().map(|e| match e {
-        Effect::SetWeight { weight, generation } => format!("set {weight} #{generation}"),
-        Effect::Notify(Notice { level: Level::Page, .. }) => "page".to_owned(),
-        Effect::Notify(Notice { level: Level::Warning, .. }) => "warning".to_owned(),
-        Effect::Notify(Notice { level: Level::Info, .. }) => "info".to_owned(),
-        Effect::CallHook { hook, attempt } => format!("call {} #{attempt}", hook.name()),
-        Effect::Workload { action, number } => format!("{} #{number}", action.name()),
+    facts.extend(d.effects.iter().flat_map(|e| match e {
+        Effect::SetWeight { weight, generation } => vec![format!("set {weight} #{generation}")],
+        Effect::Notify(notice) => told(notice),
+        Effect::CallHook { hook, attempt } => vec![format!("call {} #{attempt}", hook.name())],
+        Effect::Workload { action, number } => vec![format!("{} #{number}", action.name())],
     }));
     facts
+}
+
+/// `page`, `warning` or `info` for what is new, and its phase and topic: `firing stuck`, `resolved paused`, `event progress`.
+fn told(notice: &Notice) -> Vec<String> {
+    let phase = format!("{} {}", notice.phase.name(), notice.topic.name());
+    if notice.phase == Phase::Resolved {
+        return vec![phase];
+    }
+    let level = match notice.level {
+        Level::Page => "page",
+        Level::Warning => "warning",
+        Level::Info => "info",
+    };
+    vec![level.to_owned(), phase]
 }
 
 /// Every sentence a decision has for people.
@@ -384,7 +396,7 @@ pub(super) fn unborn() -> Decision {
 pub(crate) fn check(rule_text: &str, script: &str) {
     let rule = rule(rule_text);
     let mut machine = Machine::new(&rule, &Method::default());
-    let mut last = unborn();
+    let (mut last, mut told) = (unborn(), invariants::Told::default());
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
         let (what, expected) = line.split_once("=>").unwrap_or((line, ""));
         let (time, what) = what.trim().split_once(' ').expect("time and input");
@@ -396,7 +408,8 @@ pub(crate) fn check(rule_text: &str, script: &str) {
             let at = Timestamp::from_millis(1000 * (seconds(time) + 15 * i) as i64);
             let input = input(what, at, &last, &rule.steps);
             let decision = machine.handle(at, &input);
-            invariants::check(&last, &input, &decision).unwrap_or_else(|broken| panic!("{line}\n  {broken}"));
+            let kept = invariants::check(&last, &input, &decision).and_then(|()| told.check(&decision));
+            kept.unwrap_or_else(|broken| panic!("{line}\n  {broken}"));
             last = decision;
             let facts_now = expected.split(';').map(str::trim).filter(|f| !f.is_empty() && (i + 1 == times || f.starts_with("no ")));
             for fact in facts_now {

@@ -14,12 +14,12 @@ fn a_failed_write_holds_is_tried_again_and_sticks() {
         2s   wake             => set 5% #2; no wake
         3s   failed           => wake 5s; progressing 0; no page
         5s   tick time        => set 5% #3
-        6s   failed           => stuck; page; wake 10s; holds router; stands still
+        6s   failed           => stuck; page; firing stuck; wake 10s; holds router; stands still
         10s  wake             => set 5% #4; stuck
         11s  failed           => stuck; no page
         12s  done #3          => stuck
         13s  resume           => resume; set 5% #5; stuck
-        14s  done             => hold; progressing 0; counts; info; ~ after 4 failed tries
+        14s  done             => hold; progressing 0; counts; resolved stuck; ~ no longer stuck: it is progressing at 5%
         900s tick clear       => set 25% #6
         901s failed           => progressing 1; holds router
     ",
@@ -69,7 +69,7 @@ fn a_rollback_that_cannot_be_written_keeps_wanting_it() {
         31s  tick clear             => set 0% #6; stuck; at 0%
         32s  resume                 => hold
         33s  promote                => refuse; ~ start it again with retry
-        34s  done                   => rolling-back; holds drain; info
+        34s  done                   => rolling-back; holds drain; resolved stuck
         94s  wake                   => rolled-back
     ",
     );

@@ -35,6 +35,7 @@ struct Shell {
     journal: Vec<Entry>,
     /// Folded over every judgement, bit for bit.
     evidence: u64,
+    told: invariants::Told,
 }
 
 /// What a run left.
@@ -78,7 +79,9 @@ impl Shell {
         for event in [Event::Opened(Box::new(opened.clone())), Event::Input(Box::new(begin)), Event::Decided(Box::new(last.clone()))] {
             journal.push(Entry { seq: journal.len() as u64, at: START, event });
         }
-        Self { judge, machine, last, out: Judgement::empty(START, 0), journal, evidence: 0 }
+        let mut told = invariants::Told::default();
+        told.check(&last).expect("a beginning");
+        Self { judge, machine, last, out: Judgement::empty(START, 0), journal, evidence: 0, told }
     }
 
     fn write(&mut self, at: Timestamp, event: Event) {
@@ -88,6 +91,7 @@ impl Shell {
     fn handle(&mut self, at: Timestamp, input: Input, event: Event, router: &mut Router) -> Result<(), String> {
         let decision = self.machine.handle(at, &input);
         invariants::check(&self.last, &input, &decision)?;
+        self.told.check(&decision)?;
         self.write(at, event);
         self.write(at, Event::Decided(Box::new(decision.clone())));
         carry_out(&decision, router);
