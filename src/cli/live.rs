@@ -72,7 +72,7 @@ async fn traffic(rule: &Rule, live: &mut Live) -> Side {
     }
     match router.read(Side::Second).await {
         Ok(reading) => {
-            let name = rule.workloads.side(Side::Second).name();
+            let name = rule.workloads.name(Side::Second);
             live.notes.push(format!("traffic: {name} carries {} now", reading.weight));
             if reading.weight.is_full() { Side::First } else { Side::Second }
         }

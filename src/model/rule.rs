@@ -148,7 +148,18 @@ impl Workloads {
     pub fn side(&self, side: Side) -> &Target {
         &self.sides[side.index()]
     }
+
+    /// What an operator calls a side: the most telling field in which the two differ.
+    pub fn name(&self, side: Side) -> &str {
+        let [first, second] = &self.sides;
+        let differs = |field: &&&str| first.fields.get(**field) != second.fields.get(**field);
+        let telling = TELLING.iter().filter(differs).find_map(|field| self.side(side).fields.get(*field));
+        telling.map_or_else(|| self.side(side).name(), String::as_str)
+    }
 }
+
+/// The fields of a workload that tell a person which it is, the most telling first.
+const TELLING: [&str; 7] = ["deployment", "version", "cluster", "backend", "subset", "service", "server"];
 
 /// The fields of one workload (namespace, deployment, service, port, version, cluster, subset, ingress, backend, server,
 /// or any other word a pack's `{field}` asks for).
@@ -161,11 +172,7 @@ pub struct Target {
 impl Target {
     /// What an operator calls it: the most telling field.
     pub fn name(&self) -> &str {
-        ["deployment", "version", "cluster", "backend", "subset", "service", "server"]
-            .iter()
-            .find_map(|f| self.fields.get(*f))
-            .or_else(|| self.fields.values().next())
-            .map_or("?", String::as_str)
+        TELLING.iter().find_map(|f| self.fields.get(*f)).or_else(|| self.fields.values().next()).map_or("?", String::as_str)
     }
 }
 
@@ -203,6 +210,16 @@ pub enum Traffic {
     Other(String),
 }
 
+impl Traffic {
+    /// The finest step this router can represent, in permille: no step of the rule may ask for a finer one.
+    pub const fn finest_permille(&self) -> u16 {
+        match self {
+            Traffic::Haproxy(_) => 1000 / HaproxyServers::SUM,
+            _ => 1,
+        }
+    }
+}
+
 /// Envoy's object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvoyRoute {
@@ -234,18 +251,35 @@ pub enum EnvoyWrite {
     },
 }
 
-/// HAProxy's object: one backend whose servers are the two workloads, or one server in each of two backends.
+/// HAProxy's object: one backend whose servers are the two workloads. Its runtime socket moves traffic between the servers of
+/// one backend only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaproxyServers {
     /// The runtime socket: a path, or `host:port`.
     pub socket: String,
-    /// Both servers as `backend/server`, in the order of the workloads.
+    /// The backend. It goes into a command, like the servers: see [`Self::is_name`].
+    pub backend: String,
+    /// Both servers of it, in the order of the workloads.
     pub servers: [String; 2],
+}
+
+impl HaproxyServers {
+    /// The sum of both weights written. HAProxy's go from 0 to 256: 200 is the largest sum in which every half percent is whole.
+    pub const SUM: u16 = 200;
+
+    /// Is it a name as HAProxy allows it? Anything else, such as a blank or `;`, would be another command.
+    pub fn is_name(text: &str) -> bool {
+        (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    }
 }
 
 /// A user's endpoint that takes weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookRouter {
+    /// The rule's name, told with each weight.
+    pub rule: String,
+    /// What both workloads are called there, in their order.
+    pub workloads: [String; 2],
     /// POSTed to with the weight wanted.
     pub url: String,
     /// GET answers the weight in force; `None` = the same address.

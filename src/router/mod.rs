@@ -1,13 +1,20 @@
 //! Reads and writes traffic weights, one file per router. A router changes only the weight, and it alone writes one: what
-//! weight, `rollout` decides. First file to read: `envoy.rs`.
+//! weight, `rollout` decides. First file to read: `haproxy/mod.rs`.
 
 mod envoy;
+mod haproxy;
+mod http;
 mod none;
 pub(crate) mod proxy;
+mod share;
+mod webhook;
 
 pub use envoy::Envoy;
+pub use haproxy::Haproxy;
 pub use none::TellOnly;
 pub use proxy::Proxy;
+pub use share::canary_share;
+pub use webhook::Webhook;
 
 use crate::model::rule::Traffic;
 use crate::model::{Retry, Side, TrafficReading, Weight};
@@ -15,6 +22,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The future of an answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RouterError>> + Send + 'a>>;
@@ -51,6 +59,9 @@ pub enum RouterError {
     /// The router cannot be reached, or not in time.
     #[error("{what}: {cause}")]
     Unreachable { what: String, cause: String },
+    /// It is there, and asks to be asked later.
+    #[error("{what}: {why}")]
+    Busy { what: String, why: String, after: Duration },
     /// Its file or object is not as the rule says.
     #[error("{what}: {why}")]
     Object { what: String, why: String },
@@ -66,7 +77,8 @@ impl RouterError {
     /// When to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Unreachable { .. } | Self::NotVerified { .. } => Retry::After(std::time::Duration::from_secs(1)),
+            Self::Unreachable { .. } | Self::NotVerified { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Busy { after, .. } => Retry::After(*after),
             Self::Refused { .. } => Retry::OnChange,
             Self::Object { .. } => Retry::OnChange,
         }
@@ -76,18 +88,11 @@ impl RouterError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
+            Self::Busy { .. } => "busy",
             Self::Object { .. } => "object",
             Self::Refused { .. } => "refused",
             Self::NotVerified { .. } => "not-verified",
         }
-    }
-}
-
-/// The share of the canary, given that of the workload named second; and that of the second, given the canary's.
-pub fn canary_share(canary: Side, second: Weight) -> Weight {
-    match canary {
-        Side::Second => second,
-        Side::First => Weight::from_permille(1000 - second.permille()).unwrap_or(Weight::ZERO),
     }
 }
 
@@ -103,13 +108,11 @@ pub fn open(traffic: &Traffic, proxy: Option<&Arc<Proxy>>) -> Result<Arc<dyn Rou
             what: "traffic: proxy".to_owned(),
             why: "there is no such proxy outside `canaryd demo`: name the router that moves your traffic".to_owned(),
         }),
-        Traffic::Haproxy(_) | Traffic::Webhook(_) => Err(RouterError::Object {
-            what: "traffic".to_owned(),
-            why: "this build has no such router: use envoy, or none and move the traffic yourself".to_owned(),
-        }),
+        Traffic::Haproxy(servers) => Ok(Arc::new(Haproxy::new(servers.clone())?)),
+        Traffic::Webhook(webhook) => Ok(Arc::new(Webhook::new(webhook.clone())?)),
         Traffic::Other(word) => Err(RouterError::Object {
             what: format!("traffic: {word}"),
-            why: "this build has no such router: use envoy, or none and move the traffic yourself".to_owned(),
+            why: "this build has no such router: use envoy, haproxy or webhook, or none and move the traffic yourself".to_owned(),
         }),
     }
 }

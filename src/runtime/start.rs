@@ -175,7 +175,7 @@ async fn look(source: &mut dyn Source, wanted: &Subscription, at: Timestamp) -> 
 
 /// Which workload is on trial, given the share of the one named second.
 pub(super) fn canary_side(rule: &Rule, second: Weight) -> Result<Side, Refusal> {
-    let [first_name, second_name] = [Side::First, Side::Second].map(|s| rule.workloads.side(s).name());
+    let [first_name, second_name] = [Side::First, Side::Second].map(|s| rule.workloads.name(s));
     match (rule.workloads.form, second) {
         (_, Weight::ZERO) => Ok(Side::Second),
         (WorkloadForm::Pair, Weight::FULL) => Ok(Side::First),

@@ -37,6 +37,8 @@ pub(super) const TELEMETRY: &[&str] = &["pack", "params", "variant", "arm", "ext
 pub(super) const ENVOY: &[&str] = &["admin", "clusters", "route-file", "runtime-keys"];
 pub(super) const ROUTE_FILE: &[&str] = &["path", "stat-prefix", "route"];
 pub(super) const RUNTIME_KEYS: &[&str] = &["prefix"];
+pub(super) const HAPROXY: &[&str] = &["socket", "backend", "servers"];
+pub(super) const WEBHOOK: &[&str] = &["url", "read-url", "token-file", "timeout"];
 
 /// A router the grammar knows and this build does not move: its word, its keys, and how many of them, from the first, are needed.
 pub(super) type OtherRouter = (&'static str, &'static [&'static str], usize);
@@ -48,9 +50,7 @@ pub(super) const OTHER_ROUTERS: &[OtherRouter] = &[
     ("service", &["name", "selector", "namespace"], 1),
     ("replicas", &["service", "total", "namespace"], 1),
     ("traefik", &["traefik-service", "services", "namespace"], 1),
-    ("haproxy", &["socket", "backend", "servers"], 2),
     ("feature-flag", &["provider", "flag", "environment", "variations", "url", "token-file"], 2),
-    ("webhook", &["url", "read-url", "token-file", "timeout"], 1),
 ];
 
 pub(super) const STEP: &[&str] = &["weight", "for", "bake"];
@@ -94,7 +94,9 @@ mod tests {
     fn no_key_reads_as_a_boolean_to_a_yaml_1_1_reader() {
         let booleans = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
         let mut all: Vec<&str> = OTHER_ROUTERS.iter().flat_map(|(name, keys, _)| keys.iter().copied().chain([*name])).collect();
-        for keys in [RULE, WORKLOADS, TARGET, TELEMETRY, ENVOY, ROUTE_FILE, RUNTIME_KEYS, STEP, SWAP, EXTERNAL, TOLERATE_COUNTS] {
+        for keys in
+            [RULE, WORKLOADS, TARGET, TELEMETRY, ENVOY, ROUTE_FILE, RUNTIME_KEYS, HAPROXY, WEBHOOK, STEP, SWAP, EXTERNAL, TOLERATE_COUNTS]
+        {
             all.extend(keys);
         }
         for keys in [TOLERATE_RATIO, &ABOVE, &BELOW, ERRORS, LATENCY, CPU, MEMORY, POD_HEALTH, FAILED_PROBES, BAD_COUNTS, GOOD_COUNTS] {

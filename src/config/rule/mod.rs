@@ -91,9 +91,10 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
     let telemetry = workloads::telemetry(fields, out);
     let source = source(fields, out);
     let interval = optional(fields, "interval", |at| at.duration(INTERVAL, &mut out.report));
-    let traffic = traffic::traffic(fields, workloads.as_ref(), out);
+    let traffic = traffic::traffic(fields, (name.as_deref(), workloads.as_ref()), out);
     let promotion = steps::promotion(fields, workloads.as_ref(), out);
     let steps = steps::steps(fields, promotion, out);
+    traffic::check_finest(fields, traffic.as_ref(), steps.as_deref(), out);
     let advance = steps::advance(fields, out);
     let metrics = metrics::metrics(fields, out);
     let policies = policies::policies(fields, out);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::rule::{EnvoyWrite, HoldThen, OnForeign, OnShared, Policies, Promotion, Then, Traffic, WorkloadForm};
-use crate::model::{Advance, Weight};
+use crate::model::{Advance, Side, Weight};
 
 const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: b } ] }\ntelemetry: [ envoy ]\ntraffic: none\n\
                     steps: [ { weight: 100%, bake: 1m } ]\nmetrics: { error-rate: {} }\n";
@@ -131,6 +131,47 @@ fn envoy_is_told_by_file_or_by_keys() {
     let (_, file, clusters) = by("route-file: { path: /r.yaml, stat-prefix: s, route: r }");
     assert_eq!(clusters, ["a".to_owned(), "b".to_owned()], "the workloads' own clusters");
     assert_eq!(file, EnvoyWrite::RouteFile { path: "/r.yaml".into(), stat_prefix: "s".to_owned(), route: "r".to_owned() });
+}
+
+#[test]
+fn haproxy_is_told_by_its_socket() {
+    let told = |workloads: &str, object: &str| {
+        let text = SHOP.replace("{ cluster: a }, { cluster: b }", workloads);
+        match rule(&text.replace("traffic: none", &format!("traffic: {{ haproxy: {{ {object} }} }}"))).traffic {
+            Traffic::Haproxy(servers) => (servers.socket, servers.backend, servers.servers),
+            other => panic!("{other:?}"),
+        }
+    };
+    let pair = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
+    let (socket, backend, servers) = told("{ server: v1 }, { server: v2 }", "socket: /run/haproxy/admin.sock, backend: shop");
+    assert_eq!((socket.as_str(), backend.as_str(), servers), ("/run/haproxy/admin.sock", "shop", pair("v1", "v2")));
+    let (socket, backend, servers) = told("{ backend: be_1, server: a.b }, { backend: be_1, server: c:d }", "socket: '[::1]:9999'");
+    assert_eq!((socket.as_str(), backend.as_str(), servers), ("[::1]:9999", "be_1", pair("a.b", "c:d")));
+    // each version a backend of its own, behind one that splits
+    let object = "socket: 'edge-1.example.com:9999', backend: split, servers: [ to-v1, to-v2 ]";
+    let (socket, backend, servers) = told("{ backend: shop-v1 }, { backend: shop-v2 }", object);
+    assert_eq!((socket.as_str(), backend.as_str(), servers), ("edge-1.example.com:9999", "split", pair("to-v1", "to-v2")));
+}
+
+#[test]
+fn workloads_are_called_by_the_field_in_which_they_differ() {
+    let workloads = instead("workloads: { pair: [ { backend: shop, server: v1 }, { backend: shop, server: v2 } ] }").workloads;
+    assert_eq!((workloads.name(Side::First), workloads.name(Side::Second)), ("v1", "v2"));
+}
+
+#[test]
+fn a_webhook_has_an_address_and_perhaps_more() {
+    let told = |object: &str| match instead(&format!("traffic: {{ webhook: {{ {object} }} }}")).traffic {
+        Traffic::Webhook(webhook) => webhook,
+        other => panic!("{other:?}"),
+    };
+    let short = told("url: 'https://cdn.example.com/split'");
+    assert_eq!((short.rule.as_str(), short.workloads), ("shop", ["a".to_owned(), "b".to_owned()]));
+    assert_eq!((short.url.as_str(), short.read_url, short.token_file), ("https://cdn.example.com/split", None, None));
+    assert_eq!(short.timeout, std::time::Duration::from_secs(2));
+    let long = told("url: 'http://a:1/x?k=v', read-url: 'http://b:2/', token-file: /t, timeout: 500ms");
+    assert_eq!((long.url.as_str(), long.read_url.as_deref()), ("http://a:1/x?k=v", Some("http://b:2/")));
+    assert_eq!((long.token_file, long.timeout.as_millis()), (Some("/t".into()), 500));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The admin interface: small bounded requests.
 
-use crate::router::RouterError;
-use reqwest::{Client, Method, Url, redirect};
+use crate::router::{RouterError, http};
+use reqwest::{Client, Method, Url};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -11,8 +11,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 const REQUEST_MAX: Duration = Duration::from_secs(3);
 /// Most bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// Most characters of a refusal that are shown.
-const REFUSAL_MAX: usize = 300;
 
 #[derive(Debug)]
 pub(super) struct Admin {
@@ -26,16 +24,8 @@ impl Admin {
             what: "traffic.envoy.admin".to_owned(),
             why: "is no http://host:port (without user, path or https)".to_owned(),
         })?;
-        // only the first install counts, and any of them will do: the one crate-wide provider is ring
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .connect_timeout(CONNECT_MAX)
-            .timeout(REQUEST_MAX)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .tls_certs_only([]) // plain http only: no root certificates are needed, or read
-            .build()
-            .map_err(|e| RouterError::Object { what: "the HTTP client for Envoy".to_owned(), why: e.to_string() })?;
+        let client = http::client(false, CONNECT_MAX, REQUEST_MAX)
+            .map_err(|why| RouterError::Object { what: "the HTTP client for Envoy".to_owned(), why })?;
         Ok(Self { base, client })
     }
 
@@ -58,17 +48,11 @@ impl Admin {
         url.set_path(path);
         url.query_pairs_mut().extend_pairs(query);
         let sent = self.client.request(method, url).send().await;
-        let mut answer = sent.map_err(|e| self.unreachable(&causes(&e)))?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| self.unreachable(&causes(&e)))? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(self.unreachable(&format!("{path} answers more than {ANSWER_BYTES_MAX} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if !answer.status().is_success() {
-            let said: String = String::from_utf8_lossy(&body).trim().chars().take(REFUSAL_MAX).collect();
-            return Err(RouterError::Refused { what: self.what(), why: format!("{path} answered {}: {said}", answer.status()) });
+        let answer = sent.map_err(|e| self.unreachable(&http::causes(&e, REQUEST_MAX)))?;
+        let status = answer.status();
+        let body = http::body(answer, ANSWER_BYTES_MAX, REQUEST_MAX).await.map_err(|why| self.unreachable(&format!("{path}: {why}")))?;
+        if !status.is_success() {
+            return Err(RouterError::Refused { what: self.what(), why: format!("{path} answered {status}: {}", http::said(&body)) });
         }
         Ok(body)
     }
@@ -81,22 +65,4 @@ impl Admin {
 fn is_plain(url: &Url) -> bool {
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     url.scheme() == "http" && url.host_str().is_some_and(|h| !h.is_empty()) && url.username().is_empty() && url.password().is_none() && bare
-}
-
-/// The error and what it came from, without the URL (`what` has it).
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    match (error.is_timeout(), text.is_empty()) {
-        (true, _) => format!("no answer within {} s", REQUEST_MAX.as_secs()),
-        (false, true) => "the connection broke".to_owned(),
-        (false, false) => text,
-    }
 }

@@ -5,8 +5,8 @@
 //! names of fields in both spellings (`version_info`, `versionInfo`), ignores fields it does not know, and takes a bare
 //! RouteConfiguration for an empty response: it then keeps the old routes and says that all is well (tried on 1.40).
 
-use super::{parts, second_share};
 use crate::model::Weight;
+use crate::router::share::{parts, second_share};
 use serde_json::{Map, Value};
 
 /// Every version text of ours begins with it.

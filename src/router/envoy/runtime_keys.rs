@@ -2,8 +2,9 @@
 //! Envoy restarts: it then goes back to the weights of its configuration, which the next read shows.
 
 use super::admin::Admin;
-use super::{ASK_AGAIN, Envoy, SHOWN_MAX, no_newer, parts, second_share};
+use super::{ASK_AGAIN, Envoy, SHOWN_MAX, no_newer};
 use crate::model::{Side, TrafficReading};
+use crate::router::share::{parts, second_share};
 use crate::router::{Desired, RouterError, canary_share};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};

@@ -183,8 +183,8 @@ pub(in crate::runtime) fn first_view(rule: &Rule, opened: &Opened, at: Timestamp
     RolloutView {
         id: opened.id.clone(),
         rule: rule.name.clone(),
-        baseline: rule.workloads.side(canary.other()).name().to_owned(),
-        canary: rule.workloads.side(canary).name().to_owned(),
+        baseline: rule.workloads.name(canary.other()).to_owned(),
+        canary: rule.workloads.name(canary).to_owned(),
         canary_side: canary,
         version: opened.begin.version.clone(),
         opened: at,

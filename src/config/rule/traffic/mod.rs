@@ -1,11 +1,16 @@
 //! `traffic`: the router and its object. The word is the tag (`envoy: {...}`), so that a mistake keeps its line.
 
+mod haproxy;
+mod webhook;
+
 use super::{Fields, Out, keys, two};
 use crate::config::walk::{At, one_of};
-use crate::model::rule::{EnvoyRoute, EnvoyWrite, Traffic, Workloads};
+use crate::model::Weight;
+use crate::model::rule::{EnvoyRoute, EnvoyWrite, Step, Traffic, Workloads};
 use std::path::PathBuf;
 
-pub(super) fn traffic(fields: &Fields<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option<Traffic> {
+/// `whose`: the rule's name and workloads, where they could be read.
+pub(super) fn traffic(fields: &Fields<'_>, whose: (Option<&str>, Option<&Workloads>), out: &mut Out<'_>) -> Option<Traffic> {
     let at = fields.need("traffic", "name what moves the traffic, or write traffic: none to decide and tell only", &mut out.report)?;
     let (word, object, tagged) = at.tagged(&mut out.report)?;
     match word {
@@ -15,8 +20,26 @@ pub(super) fn traffic(fields: &Fields<'_>, workloads: Option<&Workloads>, out: &
         }
         "none" => Some(Traffic::None),
         "proxy" => Some(Traffic::Proxy),
-        "envoy" if tagged => envoy(&object, workloads, out).map(Traffic::Envoy),
+        "envoy" if tagged => envoy(&object, whose.1, out).map(Traffic::Envoy),
+        "haproxy" if tagged => haproxy::haproxy(&object, whose.1, out).map(Traffic::Haproxy),
+        "webhook" if tagged => webhook::webhook(&object, whose, out).map(Traffic::Webhook),
         _ => other(word, &object, tagged, out),
+    }
+}
+
+/// Steps finer than the router can say are refused: they would be rounded to another share.
+pub(super) fn check_finest(fields: &Fields<'_>, traffic: Option<&Traffic>, steps: Option<&[Step]>, out: &mut Out<'_>) {
+    let finest = traffic.map_or(1, Traffic::finest_permille);
+    let items = if finest > 1 { fields.get("steps").map_or_else(Vec::new, |at| at.items(&mut out.report)) } else { Vec::new() };
+    for (item, step) in items.iter().zip(steps.unwrap_or_default()) {
+        let permille = step.weight.permille();
+        if let (Some(written), false) = (item.node.below("weight"), permille.is_multiple_of(finest)) {
+            let at = At { node: &written.node, path: format!("{}.weight", item.path) };
+            let [finest, below] =
+                [finest, (permille - permille % finest).max(finest)].map(|p| Weight::from_permille(p).unwrap_or_default());
+            let what = format!("{} is no multiple of {finest}, the finest step of this router", step.weight);
+            at.wrong(&mut out.report, what, format_args!("write {below}"));
+        }
     }
 }
 
@@ -37,15 +60,24 @@ fn other(word: &str, at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Tra
     for value in inner.written(known) {
         one_or_more_texts(&value, out);
     }
-    out.not_run(at, format!("router {name} is not moved by this build: use envoy, or traffic: none to decide and tell only"));
+    out.not_run(
+        at,
+        format!("router {name} is not moved by this build: use envoy, haproxy or webhook, or traffic: none to decide and tell only"),
+    );
     Some(Traffic::Other((*name).to_owned()))
 }
 
 fn unknown(word: &str, at: &At<'_>, out: &mut Out<'_>) {
-    if word == "envoy" {
-        return at.wrong(&mut out.report, "envoy needs an object", "write envoy: { admin: ..., route-file: {...} }");
+    let object = match word {
+        "envoy" => "envoy: { admin: ..., route-file: {...} }",
+        "haproxy" => "haproxy: { socket: ..., backend: ..., servers: [ ..., ... ] }",
+        "webhook" => "webhook: { url: ... }",
+        _ => "",
+    };
+    if !object.is_empty() {
+        return at.wrong(&mut out.report, format_args!("{word} needs an object"), format_args!("write {object}"));
     }
-    let mut words = vec!["none", "envoy", "proxy"];
+    let mut words = vec!["none", "envoy", "haproxy", "webhook", "proxy"];
     words.extend(keys::OTHER_ROUTERS.iter().map(|(name, _, _)| *name));
     at.wrong(&mut out.report, format_args!("no router is named {word:?}"), one_of(word, &words));
 }
