@@ -5,7 +5,7 @@ mod receivers;
 
 use crate::api::{self, ApiState, Tokens};
 use crate::config::settings::{PrometheusSettings, Role, SourceAuth, SourceKind, SourceSettings, Token};
-use crate::config::{Known, Problem, Report, RuleSet, Settings, reload};
+use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
 use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Proxy};
@@ -14,9 +14,8 @@ use crate::source::{self, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, S
 use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
 use anyhow::Context;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -252,7 +251,7 @@ fn runnable_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<Rul
     if problems.is_empty() { Ok(rules) } else { Err(Report { problems }) }
 }
 
-/// Reads the rules again when their files' contents change.
+/// Reads the rules again when their files, or those they name, change.
 async fn watch_rules(paths: Vec<PathBuf>, handle: Handle, shutdown: CancellationToken) {
     let look = |paths: Vec<PathBuf>| tokio::task::spawn_blocking(move || fingerprint(&paths));
     let mut last = look(paths.clone()).await.unwrap_or_default();
@@ -267,27 +266,6 @@ async fn watch_rules(paths: Vec<PathBuf>, handle: Handle, shutdown: Cancellation
             // a refusal has been logged with every problem
             let _ = handle.reload().await;
         }
-    }
-}
-
-/// A number that changes when a rule file appears, goes, or reads differently.
-fn fingerprint(paths: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in paths {
-        hash_path(path, &mut hasher);
-    }
-    hasher.finish()
-}
-
-fn hash_path(path: &Path, hasher: &mut DefaultHasher) {
-    path.hash(hasher);
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut files: Vec<_> = entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml")).collect();
-        files.sort();
-        files.iter().for_each(|file| hash_path(file, hasher));
-    } else {
-        std::fs::read(path).ok().hash(hasher);
     }
 }
 

@@ -6,7 +6,7 @@ use super::render;
 use super::run::settings as read_settings;
 use crate::api::wire;
 use crate::app;
-use crate::config::{Flags, Known, parse_rule};
+use crate::config::{Flags, Known, read_rule};
 use crate::model::journal::Opened;
 use crate::model::{RolloutId, Rule, Side};
 use crate::runtime;
@@ -55,13 +55,12 @@ fn recording(args: &Args, rule_file: &Path, known: &Known) -> Result<(), Failure
     if !(args.time_scale.is_finite() && args.time_scale > 0.0) {
         return Err(Failure::Usage(format!("time scale {} is not above 0: 1 is real time", args.time_scale)));
     }
-    let text = read(rule_file)?;
-    let rule = parse_rule(&text, rule_file, known).map_err(|report| Failure::Refused(report.to_string()))?;
+    let (rule, text) = read_rule(rule_file, known).map_err(|report| Failure::Refused(report.to_string()))?;
     let recording = Recording::parse(&read(Path::new(&args.what))?).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(|p| format!("{}: {p}", args.what)).collect();
         Failure::Refused(all.join("\n"))
     })?;
-    let opened = opened(args, &rule, text, &recording);
+    let opened = opened(args, &rule, text.to_string(), &recording);
     let mut rehearsal = Rehearsal::begin(&rule, &opened, recording.header.start).map_err(Failure::Refused)?;
     for tick in recording.ticks {
         say(&mut rehearsal, tick, args.output)?;

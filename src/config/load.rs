@@ -1,13 +1,13 @@
 //! Rule files from disk, and the seam where a whole valid set takes the place of the old one.
 
 use super::rule::Known;
-use super::{Report, parse_rule};
+use super::{Report, parse_rule_with};
 use crate::model::Rule;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest rule file read, bytes: a rule is a page of text, so what is larger is not one.
+/// Largest file read, bytes: a rule, or a file of dates it names, is a page of text, so what is larger is not one.
 const RULE_BYTES_MAX: u64 = 1 << 20;
 
 /// Every rule in force, and the text each was read from (the journal keeps it whole).
@@ -48,7 +48,7 @@ fn read_all(paths: &[PathBuf], known: &Known) -> Result<Vec<(Rule, Arc<str>)>, R
     let mut report = Report::default();
     let mut read: Vec<(Rule, Arc<str>)> = Vec::new();
     for file in files(paths, &mut report) {
-        match read_one(&file, known) {
+        match read_rule(&file, known) {
             Ok((rule, text)) => match read.iter().find(|(other, _)| other.name == rule.name) {
                 Some((other, _)) => report.join(twice(&rule, other)),
                 None => read.push((rule, text)),
@@ -64,19 +64,27 @@ fn twice(rule: &Rule, other: &Rule) -> Report {
     Report::whole(rule.file.display().to_string(), what, "give each rule its own name")
 }
 
-fn read_one(file: &Path, known: &Known) -> Result<(Rule, Arc<str>), Report> {
-    let unreadable = |why: String| Report::whole(file.display().to_string(), why, "");
-    let size = std::fs::metadata(file).map_err(|e| unreadable(format!("cannot be read: {e}")))?.len();
-    if size > RULE_BYTES_MAX {
-        return Err(unreadable(format!("{size} bytes are more than the {RULE_BYTES_MAX} a rule may have")));
-    }
-    let text = std::fs::read_to_string(file).map_err(|e| unreadable(format!("cannot be read: {e}")))?;
-    let rule = parse_rule(&text, file, known)?;
+/// One rule file, with the files it names (relative to its folder), and its text.
+///
+/// # Errors
+/// Every problem of it.
+pub fn read_rule(file: &Path, known: &Known) -> Result<(Rule, Arc<str>), Report> {
+    let text = read(file).map_err(|why| Report::whole(file.display().to_string(), format!("cannot be read: {why}"), ""))?;
+    let rule = parse_rule_with(&text, file, known, &|name| read(&file.with_file_name(name)))?;
     Ok((rule, text.into()))
 }
 
+/// The error is the end of a sentence.
+pub(super) fn read(file: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(file).map_err(|e| e.to_string())?.len();
+    if size > RULE_BYTES_MAX {
+        return Err(format!("{size} bytes are more than the {RULE_BYTES_MAX} a rule may have"));
+    }
+    std::fs::read_to_string(file).map_err(|e| e.to_string())
+}
+
 /// The files themselves, each once, in the order of the paths and of the names in a folder.
-fn files(paths: &[PathBuf], report: &mut Report) -> Vec<PathBuf> {
+pub(super) fn files(paths: &[PathBuf], report: &mut Report) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for path in paths {
         let entries = if path.is_dir() { folder(path) } else { Ok(vec![path.clone()]) };

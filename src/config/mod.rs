@@ -13,9 +13,11 @@ mod report;
 pub mod rule;
 pub mod settings;
 mod walk;
+mod watched;
 mod yaml;
 
-pub use load::{RuleSet, load_rules, reload};
+pub use load::{RuleSet, load_rules, read_rule, reload};
 pub use report::{Problem, Report};
-pub use rule::{Known, parse_rule};
+pub use rule::{Attached, Known, parse_rule, parse_rule_with};
 pub use settings::{Flags, Settings};
+pub use watched::fingerprint;

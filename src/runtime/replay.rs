@@ -5,7 +5,7 @@ use super::handle::RolloutView;
 use super::supervisor::first_view;
 use super::{kept, parts};
 use crate::analysis::Judge;
-use crate::config::{Known, parse_rule};
+use crate::config::{Known, parse_rule_with};
 use crate::model::journal::{Entry, Event, Opened};
 use crate::model::{
     Begin, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp, TrafficReading, Weight,
@@ -59,7 +59,7 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     let Some(Event::Opened(opened)) = entries.first().map(|e| &e.event) else {
         return Err("its journal does not begin with its opening".into());
     };
-    let rule = parse_rule(&opened.rule_text, Path::new(&opened.file), known).map_err(|report| format!("its rule: {report}"))?;
+    let rule = rule_of(opened, known)?;
     let mut rebuilding = Rebuilding::begin(&rule, opened)?;
     for entry in entries.iter().skip(1) {
         rebuilding.follow(entry)?;
@@ -73,6 +73,14 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
     Ok(Rebuilt { opened, rule: Arc::new(rule), judge, machine, decision, judgement, last_poll, warnings, firing, lost, differing })
+}
+
+/// The rule a rollout began with, from the texts kept with it. It was valid then: a source or a receiver that the settings no
+/// longer have is met where it is used, and is no reason to lose the rollout.
+fn rule_of(opened: &Opened, known: &Known) -> Result<Rule, String> {
+    let known = Known { without_settings: true, ..known.clone() };
+    let attached = |name: &str| opened.attached.get(name).cloned().ok_or_else(|| "the journal does not hold it".to_owned());
+    parse_rule_with(&opened.rule_text, Path::new(&opened.file), &known, &attached).map_err(|report| format!("its rule: {report}"))
 }
 
 /// A rollout on its way through its journal.

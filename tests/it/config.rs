@@ -1,8 +1,9 @@
 //! Rule files and settings as an operator meets them: the shipped examples load, and every mistake is told with its place.
 
-use canaryd::config::{Known, Report, RuleSet, load_rules, parse_rule, reload};
-use canaryd::model::rule::{EnvoyWrite, First, Promotion, Rule, Then, Traffic, WorkloadForm};
-use canaryd::model::{Advance, Margin, MetricKind, Weight};
+use canaryd::config::{Known, Report, RuleSet, fingerprint, load_rules, parse_rule, parse_rule_with, read_rule, reload};
+use canaryd::model::calendar::{AtEnd, When};
+use canaryd::model::rule::{EnvoyWrite, First, OnHookFail, Promotion, Rule, Then, Traffic, WorkloadForm};
+use canaryd::model::{Advance, HookPoint, Margin, MetricKind, Weight};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,7 @@ fn known() -> Known {
 }
 
 fn shipped(path: &str) -> Rule {
-    let text = fs::read_to_string(root().join(path)).expect(path);
-    parse_rule(&text, Path::new(path), &known()).unwrap_or_else(|report| panic!("{report}"))
+    read_rule(&root().join(path), &known()).unwrap_or_else(|report| panic!("{report}")).0
 }
 
 #[test]
@@ -91,9 +91,10 @@ fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
             "40: windows.deny[1]",
             "40: windows.deny[2]",
             "40: windows.deny[3]",
-            "42: notify[0]",
-            "42: notify[1]",
-            "42: notify[2]",
+            "42: alerts.match",
+            "43: notify[0]",
+            "43: notify[1]",
+            "43: notify[2]",
         ]
     );
     for part in &rule.not_run {
@@ -123,7 +124,8 @@ fn every_mistake_is_told_word_for_word() {
         seen += 1;
         let name = path.file_name().and_then(|n| n.to_str()).expect("a name").to_owned();
         let text = fs::read_to_string(&path).expect("readable");
-        let report = match parse_rule(&text, Path::new(&name), &known()) {
+        let beside = |name: &str| fs::read_to_string(folder.join(name)).map_err(|_| "it is not there".to_owned());
+        let report = match parse_rule_with(&text, Path::new(&name), &known(), &beside) {
             Ok(_) => "nothing wrong".to_owned(),
             Err(report) => report.to_string(),
         };
@@ -202,6 +204,66 @@ fn a_reload_with_one_bad_file_changes_nothing_and_a_good_one_changes_what_change
     assert_ne!(first.rules["b"].digest, second.rules["b"].digest);
 }
 
+#[test]
+fn the_windows_of_the_design_are_read_with_the_file_of_dates() {
+    let rule = shipped("tests/data/rules/chatbot.yaml");
+    let windows = rule.windows.expect("windows");
+    assert_eq!(windows.zone.iana_name(), Some("America/Los_Angeles"));
+    assert_eq!((windows.allow.len(), windows.at_end), (1, AtEnd::Finish));
+    let deny: Vec<&str> = windows.deny.iter().map(|span| span.words.as_str()).collect();
+    assert_eq!(
+        deny,
+        ["Fri", "last 7 days of quarter", "2026-11-23..2026-11-30", "holidays.txt: 2026-12-24..2026-12-26", "holidays.txt: 2027-01-01"]
+    );
+    assert_eq!(windows.deny[4].when, When::Dates { first: jiff::civil::date(2027, 1, 1), last: jiff::civil::date(2027, 1, 1) });
+    let text = fs::read_to_string(root().join("tests/data/rules/holidays.txt")).expect("readable");
+    assert_eq!(rule.attached.get("holidays.txt"), Some(&text), "kept with the rule");
+}
+
+#[test]
+fn start_hooks_and_alerts_of_the_design_are_read() {
+    let rule = shipped("tests/data/rules/chatbot.yaml");
+    assert!(rule.start.on_new_template);
+    assert_eq!(rule.start.approvals, ["engineering-manager", "product-manager"]);
+    let hooks: Vec<_> = rule.hooks.iter().map(|h| (h.at, h.url.as_str(), h.timeout.as_secs(), h.on_fail)).collect();
+    assert_eq!(
+        hooks,
+        [
+            (HookPoint::BeforeStart, "https://ci.example.com/smoke", 60, OnHookFail::Ask),
+            (HookPoint::BeforePromotion, "https://ci.example.com/load", 600, OnHookFail::RollBack),
+        ]
+    );
+    assert_eq!(rule.notify, ["alertmanager", "slack-deploys", "grafana"]);
+    let labels: Vec<_> = rule.alerts.iter().map(|any| any.labels.clone()).collect();
+    assert_eq!(labels, [[("service".to_owned(), "chatbot".to_owned())].into()]);
+}
+
+#[test]
+fn a_changed_file_of_dates_changes_the_rule_and_is_seen() {
+    let folder = tempfile::tempdir().expect("folder");
+    let paths = [folder.path().to_owned()];
+    let text = format!("{}windows: {{ timezone: UTC, deny: [ {{ dates: days.txt }}, Fri ] }}\n", rule_text("shop"));
+    put(folder.path(), "shop.yaml", &text);
+    let report = reload(&RuleSet::default(), &paths, &known()).expect_err("days.txt is missing").to_string();
+    assert!(report.contains("shop.yaml:7: windows.deny[0].dates: days.txt cannot be read: No such file"), "{report}");
+
+    let missing = fingerprint(&paths);
+    put(folder.path(), "days.txt", "2026-12-25\n");
+    let first = reload(&RuleSet::default(), &paths, &known()).expect("valid");
+    let seen = fingerprint(&paths);
+    assert_ne!(missing, seen, "it appeared");
+    assert_eq!(seen, fingerprint(&paths), "and nothing else happened");
+    put(folder.path(), "other.txt", "2026-12-25\n");
+    assert_eq!(seen, fingerprint(&paths), "a file nobody names");
+
+    put(folder.path(), "days.txt", "2026-12-25\n2026-12-26\n");
+    assert_ne!(seen, fingerprint(&paths));
+    let second = reload(&first, &paths, &known()).expect("valid");
+    assert!(!Arc::ptr_eq(&first.rules["shop"], &second.rules["shop"]));
+    assert_ne!(first.rules["shop"].digest, second.rules["shop"].digest);
+    assert_eq!(second.rules["shop"].windows.as_ref().map(|w| w.deny.len()), Some(3));
+}
+
 /// A good rule, and what an editor, a merge or a template may make of it.
 fn mangled() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;
@@ -255,7 +317,8 @@ fn mangled() -> impl proptest::strategy::Strategy<Value = String> {
 proptest::proptest! {
     #[test]
     fn no_text_panics_and_every_refusal_says_why(text in mangled()) {
-        if let Err(report) = parse_rule(&text, Path::new("m.yaml"), &known()) {
+        let beside = |name: &str| if name == "holidays.txt" { Ok("2026-12-25".to_owned()) } else { Err("it is not there".to_owned()) };
+        if let Err(report) = parse_rule_with(&text, Path::new("m.yaml"), &known(), &beside) {
             proptest::prop_assert!(!report.problems.is_empty());
             for problem in &report.problems {
                 proptest::prop_assert!(!problem.what.contains("could not be read"), "{}", problem);

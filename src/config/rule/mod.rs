@@ -1,21 +1,25 @@
 //! The grammar of a rule file, one file per section; `keys.rs` lists every key. Reading order: this file, `steps.rs`,
 //! `metrics/mod.rs`.
 
+mod alerts;
+mod hooks;
 mod keys;
 mod metrics;
 mod policies;
+mod start;
 mod steps;
 #[cfg(test)]
 mod tests;
 mod traffic;
 mod unrun;
+mod windows;
 mod workloads;
 
 use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};
 use crate::model::Budget;
 use crate::model::rule::{BakeJudge, Mode, NotRun, Rule};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -42,26 +46,40 @@ pub struct Known {
     pub without_settings: bool,
 }
 
-/// Reads one rule file's text. `file` is only a name here; nothing is read from disk.
+/// The text of a file that a rule names, or why it cannot be had.
+pub type Attached<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// Reads the text of a rule that names no other files. `file` is only a name here; nothing is read from disk.
+///
+/// # Errors
+/// As [`parse_rule_with`]; a file that the rule names is one of the problems.
+pub fn parse_rule(text: &str, file: &Path, known: &Known) -> Result<Rule, Report> {
+    parse_rule_with(text, file, known, &|_| Err("no file is at hand here".to_owned()))
+}
+
+/// Reads one rule file's text; `attached` gives the texts of files it names (`dates: holidays.txt`), asked once for each name.
+/// `file` is only a name here; nothing is read from disk but by `attached`.
 ///
 /// What the grammar knows and this build cannot carry out is no problem: it is listed in [`Rule::not_run`].
 ///
 /// # Errors
-/// Every problem of the text, in the order of its lines. If the text is no YAML at all, the one place where that shows.
-pub fn parse_rule(text: &str, file: &Path, known: &Known) -> Result<Rule, Report> {
+/// Every problem of the text, in the order of its lines, and of the texts it names. If the text is no YAML at all, the one
+/// place where that shows.
+pub fn parse_rule_with(text: &str, file: &Path, known: &Known, attached: Attached<'_>) -> Result<Rule, Report> {
     let name = file.display().to_string();
     let tree = yaml::parse(text, &name)?;
     if tree.kind == Kind::Null {
         return Err(Report::whole(name, "is empty", "write a rule, or take the file out of the folder"));
     }
-    let mut out = Out { report: Report::default(), not_run: Vec::new(), known };
+    let mut out = Out { report: Report::default(), not_run: Vec::new(), known, file, attached, texts: BTreeMap::new() };
     let rule = At::root(&tree).fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
-    let Out { mut report, mut not_run, .. } = out;
+    let Out { mut report, mut not_run, texts, .. } = out;
     if rule.is_none() && report.is_empty() {
         report.join(Report::whole(name, "this rule could not be read", "please report this file as a defect of canaryd"));
     }
     not_run.sort_by_key(|part| part.line);
-    report.or(rule.map(|rule| Rule { digest: digest(text), file: file.to_owned(), not_run, ..rule }))
+    let digest = digest(std::iter::once(text).chain(texts.values().map(String::as_str)));
+    report.or(rule.map(|rule| Rule { digest, file: file.to_owned(), attached: texts, not_run, ..rule }))
 }
 
 /// What the walk over a rule brings to light.
@@ -69,18 +87,38 @@ struct Out<'k> {
     report: Report,
     not_run: Vec<NotRun>,
     known: &'k Known,
+    /// The rule's own.
+    file: &'k Path,
+    attached: Attached<'k>,
+    /// Those that were asked for.
+    texts: BTreeMap<String, String>,
 }
 
 impl Out<'_> {
+    /// The text of a file beside the rule.
+    fn attached(&mut self, name: &str) -> Result<String, String> {
+        if let Some(text) = self.texts.get(name) {
+            return Ok(text.clone());
+        }
+        let text = (self.attached)(name)?;
+        self.texts.insert(name.to_owned(), text.clone());
+        Ok(text)
+    }
+
+    /// Where such a file lies, for what is told.
+    fn beside(&self, name: &str) -> String {
+        self.file.with_file_name(name).display().to_string()
+    }
+
     /// Notes a part this build does not carry out.
     fn not_run(&mut self, at: &At<'_>, why: impl Into<String>) {
         self.not_run.push(NotRun { path: at.path.clone(), line: at.line(), why: why.into() });
     }
 }
 
-/// FNV-1a 64: which text this is, not whether anybody meant to forge it.
-fn digest(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+/// FNV-1a 64: which texts these are, not whether anybody meant to forge them.
+fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let hash = texts.flat_map(str::bytes).fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }
 
@@ -99,8 +137,12 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
     let metrics = metrics::metrics(fields, out);
     let policies = policies::policies(fields, out);
     let budget = budget(fields, out);
-    let first = unrun::start(fields, out);
-    let notify = unrun::outside(fields, out);
+    let (start, first) = start::start(fields, out);
+    let hooks = hooks::hooks(fields, out);
+    let windows = windows::windows(fields, steps.as_deref(), out);
+    let alerts = alerts::alerts(fields, out);
+    let notify = alerts::notify(fields, out);
+    unrun::replicas(fields, out);
     let min_requests = optional(fields, "min-requests", |at| at.whole(1..=1_000_000, &mut out.report));
     let drain = optional(fields, "drain", |at| at.duration(Duration::ZERO..=LONGEST, &mut out.report));
     let mode = word(fields, "mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)], out);
@@ -130,12 +172,12 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
         mode: mode.unwrap_or(Mode::Enforce),
         drain: drain.unwrap_or(DRAIN),
         first,
-        start: crate::model::rule::Start::default(),
-        hooks: Vec::new(),
-        windows: None,
-        alerts: Vec::new(),
+        start,
+        hooks,
+        windows,
+        alerts,
         notify,
-        attached: std::collections::BTreeMap::new(),
+        attached: BTreeMap::new(),
         not_run: Vec::new(),
     })
 }

@@ -7,10 +7,13 @@ use crate::model::{Advance, Side, Weight};
 const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: b } ] }\ntelemetry: [ envoy ]\ntraffic: none\n\
                     steps: [ { weight: 100%, bake: 1m } ]\nmetrics: { error-rate: {} }\n";
 
-fn parsed(text: &str) -> Result<Rule, Report> {
+fn known() -> Known {
     let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    let known = Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), without_settings: false };
-    parse_rule(text, Path::new("shop.yaml"), &known)
+    Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), without_settings: false }
+}
+
+fn parsed(text: &str) -> Result<Rule, Report> {
+    parse_rule(text, Path::new("shop.yaml"), &known())
 }
 
 fn rule(text: &str) -> Rule {
@@ -203,7 +206,7 @@ fn nothing_the_build_cannot_do_is_passed_over() {
         ("start: { when: new-template }", "start.when"),
         ("start: { approvals: [ boss ] }", "start.approvals[0]"),
         ("hooks: { after-rollback: 'https://ci/x' }", "hooks.after-rollback"),
-        ("windows: { deny: [ Fri ] }", "windows.deny[0]"),
+        ("windows: { timezone: UTC, deny: [ Fri ] }", "windows.deny[0]"),
     ] {
         let shop = with(more);
         assert_eq!(not_run(&shop), [path], "{more}");
@@ -218,9 +221,13 @@ fn nothing_the_build_cannot_do_is_passed_over() {
 #[test]
 fn the_digest_is_fnv_1a_of_the_text() {
     // the published value of the algorithm for "a"
-    assert_eq!(digest("a"), "af63dc4c8601ec8c");
-    assert_eq!(rule(SHOP).digest, digest(SHOP));
-    assert_ne!(with("# a comment").digest, digest(SHOP), "every letter counts");
+    let digest = |texts: &[&str]| digest(texts.iter().copied());
+    assert_eq!(digest(&["a"]), "af63dc4c8601ec8c");
+    assert_eq!(rule(SHOP).digest, digest(&[SHOP]));
+    assert_ne!(with("# a comment").digest, digest(&[SHOP]), "every letter counts");
+    let denied = format!("{SHOP}windows: {{ timezone: UTC, deny: [ {{ dates: d.txt }} ] }}\n");
+    let dated = |dates: &str| parse_rule_with(&denied, Path::new("r.yaml"), &known(), &|_| Ok(dates.to_owned())).expect("valid").digest;
+    assert_ne!(dated("2026-12-25"), dated("2026-12-26"), "and those of the files it names");
 }
 
 #[test]
