@@ -4,7 +4,7 @@
 mod receivers;
 
 use crate::api::{self, ApiState, Tokens};
-use crate::config::settings::{PrometheusSettings, Role, SourceAuth, SourceKind, SourceSettings, Token};
+use crate::config::settings::{PrometheusSettings, SourceAuth, SourceKind, SourceSettings};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
 use crate::model::{History, Rule};
 use crate::notify::Notices;
@@ -74,7 +74,9 @@ impl Daemon {
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;
-        let state = ApiState { handle: handle.clone(), tokens, metrics: metrics.clone(), open: extras.open, reads_need_token: false };
+        // whoever reaches a port beyond loopback is not trusted to read: there is no address an operator could not share
+        let reads_need_token = !settings.listen.ip().to_canonical().is_loopback();
+        let state = ApiState { handle: handle.clone(), tokens, metrics: metrics.clone(), open: extras.open, reads_need_token };
         state.check_address(settings.listen).map_err(anyhow::Error::msg)?;
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
         let address = listener.local_addr()?;
@@ -123,16 +125,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
-    fn bearer(t: &Token) -> (&str, api::Role, &str) {
-        let role = match t.role {
-            Role::Viewer => api::Role::Viewer,
-            Role::Operator => api::Role::Operator,
-            Role::Approver => api::Role::Approver(String::new()),
-            Role::Webhook => api::Role::Webhook,
-        };
-        (t.name.as_str(), role, t.token.expose())
-    }
-    Tokens::new(settings.tokens.iter().map(bearer)).map_err(anyhow::Error::msg)
+    let bearers = settings.tokens.iter().map(|t| (t.name.as_str(), t.roles.clone(), t.token.expose()));
+    Tokens::new(bearers).map_err(anyhow::Error::msg)
 }
 
 /// The TLS provider, once for the process; a second call finds it in place.

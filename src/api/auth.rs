@@ -2,7 +2,7 @@
 
 use super::ApiState;
 use super::problem::Problem;
-use super::tokens::Role;
+use super::tokens::Bearer;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use std::net::IpAddr;
@@ -10,13 +10,37 @@ use std::net::IpAddr;
 /// The name under which a mutation is recorded.
 ///
 /// # Errors
-/// No token, a wrong one, or one whose role may not operate.
+/// No token, a wrong one, or one whose roles may not operate.
 pub(super) fn operator(state: &ApiState, headers: &HeaderMap) -> Result<String, Problem> {
     if state.open {
         return same_origin(headers).map(|()| "demo".to_owned());
     }
-    let (name, role) = bearer(state, headers)?;
-    if role.may_operate() { Ok(name) } else { Err(forbidden(&name, &role, "operator")) }
+    let bearer = bearer(state, headers)?;
+    if bearer.may_operate() { Ok(bearer.name.clone()) } else { Err(forbidden(bearer, "operator")) }
+}
+
+/// The name under which an approval is recorded, and the role it is given in: the one asked for, or the bearer's only one.
+///
+/// # Errors
+/// No token, a wrong one, one that does not approve (in this role), or one that approves in several where none is named.
+pub(super) fn approver(state: &ApiState, headers: &HeaderMap, role: &str) -> Result<(String, String), Problem> {
+    if state.open {
+        same_origin(headers)?;
+        return if role.is_empty() { Err(which_role("demo", "any the rule names")) } else { Ok(("demo".to_owned(), role.to_owned())) };
+    }
+    let bearer = bearer(state, headers)?;
+    let held: Vec<&str> = bearer.approves().collect();
+    match held.as_slice() {
+        held if !role.is_empty() && held.contains(&role) => Ok((bearer.name.clone(), role.to_owned())),
+        _ if !role.is_empty() => Err(forbidden(bearer, &format!("approver({role})"))),
+        [] => Err(forbidden(bearer, "approver(<role>)")),
+        [only] => Ok((bearer.name.clone(), (*only).to_owned())),
+        several => Err(which_role(&bearer.name, &several.join(", "))),
+    }
+}
+
+fn which_role(name: &str, roles: &str) -> Problem {
+    Problem::bad_request("role-ambiguous", format!("{name} may approve in several roles ({roles}): name one as `role`"))
 }
 
 /// May this request read what is not open to all?
@@ -27,11 +51,11 @@ pub(super) fn viewer(state: &ApiState, headers: &HeaderMap) -> Result<(), Proble
     if !state.reads_need_token {
         return Ok(());
     }
-    let (name, role) = bearer(state, headers)?;
-    if role.may_read() { Ok(()) } else { Err(forbidden(&name, &role, "viewer")) }
+    let bearer = bearer(state, headers)?;
+    if bearer.may_read() { Ok(()) } else { Err(forbidden(bearer, "viewer")) }
 }
 
-fn bearer(state: &ApiState, headers: &HeaderMap) -> Result<(String, Role), Problem> {
+fn bearer<'a>(state: &'a ApiState, headers: &HeaderMap) -> Result<&'a Bearer, Problem> {
     let unauthorized = |code, text: &str| Problem::new(StatusCode::UNAUTHORIZED, code, text);
     let value = headers
         .get(header::AUTHORIZATION)
@@ -43,12 +67,11 @@ fn bearer(state: &ApiState, headers: &HeaderMap) -> Result<(String, Role), Probl
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
         .ok_or_else(|| unauthorized("token-malformed", "the authorization header is not `bearer <token>`"))?;
-    let (name, role) = state.tokens.bearer(token).ok_or_else(|| unauthorized("token-unknown", "this token is not in the token file"))?;
-    Ok((name.to_owned(), role.clone()))
+    state.tokens.bearer(token).ok_or_else(|| unauthorized("token-unknown", "this token is not in the token file"))
 }
 
-fn forbidden(name: &str, role: &Role, needed: &str) -> Problem {
-    let text = format!("{name} is {}, this needs the role {needed}", role.name());
+fn forbidden(bearer: &Bearer, needed: &str) -> Problem {
+    let text = format!("{} is {}, this needs the role {needed}", bearer.name, bearer.roles_in_words());
     Problem::new(StatusCode::FORBIDDEN, "role-insufficient", text)
 }
 

@@ -20,7 +20,7 @@ pub mod wire;
 pub use events::FEEDS_MAX;
 pub use listen::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 pub use routes::routes;
-pub use tokens::{Role, Tokens, TokensError};
+pub use tokens::{Bearer, Tokens};
 
 use crate::runtime::Handle;
 use crate::telemetry::Metrics;
@@ -65,6 +65,7 @@ impl ApiState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Role;
     use crate::runtime::Registry;
 
     use tokio::sync::mpsc;
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn beyond_loopback_it_is_served_with_tokens_only() {
-        let tokens = || Tokens::parse("ann:operator:abcdefghijklmnop").unwrap();
+        let tokens = || Tokens::new([("ann", vec![Role::Operator], "abcdefghijklmnop")]).unwrap();
         for (address, tokens, open, may) in [
             ("127.0.0.1:7878", Tokens::none(), true, true),
             ("[::1]:7878", Tokens::none(), false, true),

@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::reads::{Name, answer, path, unknown_rollout};
 use super::{ApiState, auth, body, verdict, wire};
+use crate::model::role::NAME_MAX;
 use crate::model::{Action, Command, Verb};
 use crate::runtime::{RolloutView, StartArgs};
 use crate::telemetry::events::MutationAsked;
@@ -69,8 +70,9 @@ pub(super) async fn verb(
     // an unknown verb is an unknown route, and says so before it asks for a token
     let verb = verb_of(&word);
     if verb.is_none() && word != "retry" {
-        let text =
-            format!("there is no verb {word:?}: pause, resume, advance, promote, rollback, retry, break-glass-promote, break-glass-freeze");
+        let text = format!(
+            "there is no verb {word:?}: approve, pause, resume, advance, promote, rollback, retry, break-glass-promote, break-glass-freeze"
+        );
         return Err(Problem::not_found("unknown-route", text));
     }
     let by = auth::operator(&state, &headers)?;
@@ -83,6 +85,26 @@ pub(super) async fn verb(
             Ok(Json(Followed::Moved(Box::new((&*view).into()))))
         }
     }
+}
+
+/// An approval: its role follows from the token, or is one of the token's.
+pub(super) async fn approve(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    name: Name,
+    content: Body,
+) -> Result<Json<wire::Rollout>, Problem> {
+    let name = path(name)?;
+    // who may is decided before a body is read: only the role may need it
+    let wanted: wire::ApproveBody = match auth::approver(&state, &headers, "") {
+        Err(problem) if problem.code != "role-ambiguous" => return Err(problem),
+        _ => body::read(&headers, content).await?,
+    };
+    let (by, role) = auth::approver(&state, &headers, &wanted.role)?;
+    let role = body::words("role", role, NAME_MAX)?;
+    let why = body::words("why", wanted.why, WHY_MAX)?;
+    let view = command(&state, &name, Command { verb: Verb::Approve { role }, by, why }).await?;
+    Ok(Json((&*view).into()))
 }
 
 fn verb_of(word: &str) -> Option<Verb> {

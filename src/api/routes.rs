@@ -21,6 +21,7 @@ pub fn routes(state: ApiState, shutdown: CancellationToken) -> Router {
         .route("/api/v1/rollouts", get(reads::rollouts))
         .route("/api/v1/rollouts/{id}", get(reads::rollout))
         .route("/api/v1/rollouts/{id}/journal", get(reads::journal_of))
+        .route("/api/v1/rollouts/{id}/approve", post(mutations::approve))
         .route("/api/v1/rollouts/{id}/{verb}", post(mutations::verb))
         .route("/api/v1/rules", get(reads::rules))
         .route("/api/v1/rules/{rule}/start", post(mutations::start))

@@ -438,6 +438,16 @@ pub struct VerbBody {
     pub why: String,
 }
 
+/// Body of an approval.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ApproveBody {
+    /// In which role; empty = the only one the token has.
+    pub role: String,
+    /// Why, in a person's words.
+    pub why: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,6 +52,8 @@ enum Command {
     Status(status::Args),
     /// Follow rollouts live
     Watch(watch::Args),
+    /// Give the approval that a rollout waits for, in a role your token has
+    Approve(verb::Approve),
     /// Stay at this weight until told otherwise
     Pause(verb::BreakGlass),
     /// Go on after a pause
@@ -93,6 +95,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Start(args) => wait_for(start::run(args)),
         Command::Status(args) => wait_for(status::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
+        Command::Approve(args) => wait_for(verb::approve(args)),
         Command::Pause(args) => wait_for(verb::run_break_glass("pause", "break-glass-freeze", args)),
         Command::Resume(args) => wait_for(verb::run("resume", args)),
         Command::Advance(args) => wait_for(verb::run("advance", args)),

@@ -1,4 +1,4 @@
-//! `canaryd pause`, `resume`, `advance`, `promote`, `rollback`, `retry`: one file, for they differ by a word.
+//! `canaryd approve`, `pause`, `resume`, `advance`, `promote`, `rollback`, `retry`: one file, for they differ by a word.
 
 use super::client::{self, Client, ServerArgs};
 use super::failure::Failure;
@@ -30,6 +30,26 @@ pub(super) struct BreakGlass {
     /// Whatever the evidence says; recorded as such, and needs --why
     #[arg(long, requires = "why")]
     break_glass: bool,
+}
+
+/// What `approve` was asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Approve {
+    #[command(flatten)]
+    args: Args,
+    /// In which role, if your token has several
+    #[arg(long, default_value = "", hide_default_value = true)]
+    role: String,
+}
+
+/// An approval.
+pub(super) async fn approve(Approve { args, role }: Approve) -> Result<(), Failure> {
+    let body = wire::ApproveBody { role, why: args.why };
+    let answer = Client::new(&args.server)?.post(&["rollouts", &args.rollout, "approve"], &body).await?;
+    if args.output.json() {
+        return output::write_json(&answer);
+    }
+    output::write(&render::line(&client::typed::<wire::Rollout>(answer)?))
 }
 
 /// A verb, or its forced form.

@@ -8,6 +8,7 @@ mod judge;
 pub mod judgement;
 mod notice;
 mod pod;
+pub mod role;
 pub mod rollout;
 pub mod rule;
 pub mod sample;
@@ -21,6 +22,7 @@ pub use judgement::{
 };
 pub use notice::{Alert, Level, Notice, Phase, Severity, Topic};
 pub use pod::{Pod, PodSigns};
+pub use role::Role;
 pub use rollout::{
     Action, Begin, Command, Decision, Effect, Hold, HoldWhy, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Reason, Retry,
     RolloutId, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,

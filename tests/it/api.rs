@@ -1,6 +1,6 @@
 //! The HTTP API over a real socket.
 
-use crate::served::{How, OPERATOR, Served, VIEWER, decided, view};
+use crate::served::{APPROVER, BOTH, How, OPERATOR, Served, VIEWER, WEBHOOK, decided, view};
 use canaryd::api::{CONNECTIONS_MAX, FEEDS_MAX, HEADER_TIMEOUT, wire};
 use canaryd::model::{Action, Breach, Mode, RolloutId, State, Timestamp};
 use canaryd::telemetry::events::{Decided, QueryEnded, RolloutOpened, StoreAppended};
@@ -215,25 +215,125 @@ async fn a_mutation_needs_an_operators_token() {
     served.stop().await;
 }
 
+/// What a route needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// A role that reads, where the daemon listens beyond loopback.
+    Read,
+    Operate,
+    Approve,
+}
+
+/// Every route of `src/api/routes.rs`, with a path that it serves.
+const ROUTES: &[(&str, &str, &str, Needs)] = &[
+    ("GET", "/healthz", "/healthz", Needs::Nothing),
+    ("GET", "/readyz", "/readyz", Needs::Nothing),
+    ("GET", "/metrics", "/metrics", Needs::Nothing),
+    ("GET", "/api/v1/rollouts", "/api/v1/rollouts", Needs::Read),
+    ("GET", "/api/v1/rollouts/{id}", "/api/v1/rollouts/chat", Needs::Read),
+    ("GET", "/api/v1/rollouts/{id}/journal", "/api/v1/rollouts/chat/journal", Needs::Read),
+    ("GET", "/api/v1/rules", "/api/v1/rules", Needs::Read),
+    ("GET", "/api/v1/verdict/{rule}", "/api/v1/verdict/chat", Needs::Read),
+    ("POST", "/api/v1/verdict/{rule}", "/api/v1/verdict/chat", Needs::Read),
+    ("GET", "/api/v1/events", "/api/v1/events", Needs::Read),
+    ("POST", "/api/v1/rollouts/{id}/approve", "/api/v1/rollouts/chat/approve", Needs::Approve),
+    ("POST", "/api/v1/rollouts/{id}/{verb}", "/api/v1/rollouts/chat/pause", Needs::Operate),
+    ("POST", "/api/v1/rollouts/{id}/{verb}", "/api/v1/rollouts/chat/retry", Needs::Operate),
+    ("POST", "/api/v1/rules/{rule}/start", "/api/v1/rules/chat/start", Needs::Operate),
+    ("POST", "/api/v1/reload", "/api/v1/reload", Needs::Operate),
+];
+
+#[test]
+fn every_route_has_its_row() {
+    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/routes.rs")).unwrap();
+    let patterns: Vec<&str> = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1)).collect();
+    assert!(patterns.len() > 10, "{patterns:?}");
+    for pattern in patterns {
+        assert!(ROUTES.iter().any(|(_, route, ..)| *route == pattern), "{pattern} has no row: who may use it?");
+    }
+}
+
+/// 0 = served (well or not), else 401 or 403 as it must be.
+fn expected(needs: Needs, token: Option<&str>, reads_need_token: bool) -> u16 {
+    let may = match token {
+        _ if needs == Needs::Nothing || needs == Needs::Read && !reads_need_token => return 0,
+        None => return 401,
+        Some(token) => match needs {
+            Needs::Operate => token == OPERATOR || token == BOTH,
+            Needs::Approve => token == APPROVER || token == BOTH,
+            Needs::Read | Needs::Nothing => token != WEBHOOK,
+        },
+    };
+    if may { 0 } else { 403 }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_need_a_token_where_that_is_set() {
-    let served = Served::with(How { reads_need_token: true, open: false }).await;
-    for path in [
-        "/api/v1/rollouts",
-        "/api/v1/rollouts/chat",
-        "/api/v1/rollouts/chat/journal",
-        "/api/v1/rules",
-        "/api/v1/verdict/chat",
-        "/api/v1/events",
+async fn each_role_gets_where_it_may_and_nowhere_else() {
+    for reads_need_token in [false, true] {
+        let served = Served::with(How { reads_need_token, open: false }).await;
+        for (method, _, path, needs) in ROUTES {
+            for token in [None, Some(VIEWER), Some(OPERATOR), Some(APPROVER), Some(BOTH), Some(WEBHOOK)] {
+                let mut request = http().request(method.parse().unwrap(), served.url(path));
+                if let Some(token) = token {
+                    request = request.bearer_auth(token);
+                }
+                let response = request.send().await.unwrap();
+                let want = expected(*needs, token, reads_need_token);
+                let status = response.status().as_u16();
+                let refused = matches!(status, 401 | 403);
+                assert!(
+                    status == want || want == 0 && !refused,
+                    "{method} {path} {token:?} reads={reads_need_token}: {status}, not {want}"
+                );
+                if want != 0 {
+                    assert_eq!(problem(response).await.1, if want == 401 { "token-missing" } else { "role-insufficient" }, "{path}");
+                }
+            }
+        }
+        served.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_given_in_the_role_of_the_token() {
+    let served = Served::new().await;
+    let path = "/api/v1/rollouts/chat/approve";
+    for (token, body, status, code) in [
+        (APPROVER, json!({"why": "tested"}), 200, ""),
+        (APPROVER, json!({"role": "product-manager"}), 200, ""),
+        (APPROVER, json!({"role": "engineering-manager"}), 403, "role-insufficient"),
+        (BOTH, json!({"role": "engineering-manager"}), 200, ""),
+        (BOTH, json!({}), 400, "role-ambiguous"),
+        (OPERATOR, json!({}), 403, "role-insufficient"),
+        (OPERATOR, json!({"role": "product-manager"}), 403, "role-insufficient"),
+        (APPROVER, json!({"rol": "x"}), 400, "body-malformed"),
+        (APPROVER, json!({"why": "x".repeat(1001)}), 400, "text-too-long"),
     ] {
-        assert_eq!(problem(get(&served, path).await).await.1, "token-missing", "{path}");
-        let read = http().get(served.url(path)).bearer_auth(VIEWER).send().await.unwrap();
-        assert_eq!(read.status(), StatusCode::OK, "{path}");
+        let response = post(&served, path, Some(token), body.clone()).await;
+        assert_eq!(response.status().as_u16(), status, "{token} {body}");
+        if status != 200 {
+            assert_eq!(problem(response).await.1, code, "{token} {body}");
+        }
     }
-    for path in ["/healthz", "/readyz", "/metrics"] {
-        assert_eq!(get(&served, path).await.status(), StatusCode::OK, "{path}");
-    }
+    let ambiguous = problem(post(&served, path, Some(BOTH), json!({})).await).await.2;
+    assert!(ambiguous.contains("engineering-manager, product-manager"), "{ambiguous}");
+    assert_eq!(
+        served.asked(),
+        [
+            "approve chat as=product-manager by=pam why=tested",
+            "approve chat as=product-manager by=pam why=",
+            "approve chat as=engineering-manager by=tom why=",
+        ]
+    );
     served.stop().await;
+    // without tokens there is nobody to tell apart: the role must be said
+    let open = Served::with(How { open: true, reads_need_token: false }).await;
+    assert_eq!(problem(post(&open, path, None, json!({})).await).await.1, "role-ambiguous");
+    assert_eq!(post(&open, path, None, json!({"role": "product-manager"})).await.status(), StatusCode::OK);
+    assert_eq!(open.asked(), ["approve chat as=product-manager by=demo why="]);
+    open.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The client commands through the real binary, against a served API.
 
-use crate::served::{How, OPERATOR, Served, VIEWER, decided, view};
+use crate::served::{APPROVER, BOTH, How, OPERATOR, Served, VIEWER, decided, view};
 use canaryd::api::wire;
 use canaryd::model::{Action, State};
 use serde_json::Value;
@@ -141,6 +141,19 @@ async fn every_verb_reaches_the_runtime() {
             "start chat version=2.1.0 retry=true by=ann",
         ]
     );
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approve_speaks_for_the_role_of_the_token() {
+    let served = Served::new().await;
+    let (code, text, _) = run_with(&served, APPROVER, &["approve", "chat", "--why", "tested"]).await;
+    assert_eq!((code, text.as_str()), (0, "chat-1: progressing, weight 25%: goes on at weight 25%\n"));
+    let (code, text, _) = run_with(&served, BOTH, &["approve", "chat-1", "--role", "engineering-manager", "-o", "json"]).await;
+    assert_eq!((code, serde_json::from_str::<wire::Rollout>(&text).unwrap().id.as_str()), (0, "chat-1"));
+    let (code, _, errors) = run(&served, &["approve", "chat"]).await;
+    assert_eq!((code, errors.as_str()), (1, "canaryd: ann is operator, this needs the role approver(<role>) (role-insufficient)\n"));
+    assert_eq!(served.asked(), ["approve chat as=product-manager by=pam why=tested", "approve chat-1 as=engineering-manager by=tom why="]);
     served.stop().await;
 }
 

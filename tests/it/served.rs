@@ -4,14 +4,12 @@ use canaryd::api::{self, ApiState, Tokens};
 use canaryd::model::journal::{Entry, Event};
 use canaryd::model::{
     Action, Blind, Command, Decision, Hold, HoldWhy, Input, Interval, Judgement, Keep, LimitJudgement, LimitKind, MetricJudgement,
-    MetricKind, Mode, Outlook, Paused, PerArm, Poll, RolloutId, Side, State, StepClock, Timestamp, Verb, Verdict, Weight,
+    MetricKind, Mode, Outlook, Paused, PerArm, Poll, Role, RolloutId, Side, State, StepClock, Timestamp, Verb, Verdict, Weight,
 };
 use canaryd::runtime::{EventLine, Handle, Refusal, Registry, Request, RolloutView, RuleView, Views};
 use canaryd::telemetry::Metrics;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -19,7 +17,22 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const OPERATOR: &str = "operator-token-0123456789";
 pub(crate) const VIEWER: &str = "viewer-token-0123456789";
-const TOKENS: &str = "# test\nann:operator:operator-token-0123456789\nvic:viewer:viewer-token-0123456789\n";
+pub(crate) const APPROVER: &str = "approver-token-0123456789";
+pub(crate) const BOTH: &str = "operator-and-approver-0123456789";
+pub(crate) const WEBHOOK: &str = "webhook-token-0123456789";
+
+fn tokens() -> Tokens {
+    let approver = |role: &str| Role::Approver(role.to_owned());
+    let both = vec![Role::Operator, approver("engineering-manager"), approver("product-manager")];
+    let all = [
+        ("ann", vec![Role::Operator], OPERATOR),
+        ("vic", vec![Role::Viewer], VIEWER),
+        ("pam", vec![approver("product-manager")], APPROVER),
+        ("tom", both, BOTH),
+        ("alertmanager", vec![Role::Webhook], WEBHOOK),
+    ];
+    Tokens::new(all).unwrap()
+}
 
 /// How it is served.
 #[derive(Clone, Copy, Default)]
@@ -55,13 +68,11 @@ impl Served {
         let (requests, inbox) = mpsc::channel(8);
         let asked = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(supervise(inbox, asked.clone()));
-        let mut file = NamedTempFile::new().unwrap();
-        file.write_all(TOKENS.as_bytes()).unwrap();
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
         let state = ApiState {
             handle: Handle::new(registry.clone(), requests),
-            tokens: Tokens::from_file(file.path()).unwrap(),
+            tokens: tokens(),
             metrics: metrics.clone(),
             open: how.open,
             reads_need_token: how.reads_need_token,
@@ -239,7 +250,8 @@ async fn supervise(mut inbox: mpsc::Receiver<Request>, asked: Arc<Mutex<Vec<Stri
                 let _ = answer.send(start(&rule, &args.version, args.retry));
             }
             Request::Command { rollout, command, answer } => {
-                note(format!("{} {rollout} by={} why={}", command.verb.name(), command.by, command.why));
+                let role = if let Verb::Approve { role } = &command.verb { format!(" as={role}") } else { String::new() };
+                note(format!("{} {rollout}{role} by={} why={}", command.verb.name(), command.by, command.why));
                 let _ = answer.send(follow(&rollout, command));
             }
             Request::Reload { answer } => {

@@ -10,7 +10,7 @@ mod tokens;
 
 use super::walk::At;
 use super::{Known, Report};
-use crate::model::Level;
+use crate::model::{Level, Role};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -128,26 +128,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a token's bearer may do. Each may what the one before it may, but a webhook only posts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Read.
-    Viewer,
-    /// Start, pause, resume, advance, promote, roll back.
-    Operator,
-    /// Approve.
-    Approver,
-    /// Post to `/webhooks`.
-    Webhook,
-}
-
 /// One bearer of rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Whose it is; shown in the audit.
     pub name: String,
-    /// What it allows.
-    pub role: Role,
+    /// What it allows, at least one.
+    pub roles: Vec<Role>,
     /// The token itself.
     pub token: Secret,
 }

@@ -160,7 +160,7 @@ fn with_tokens_the_world_may_be_listened_to() {
     files.put("tokens", "ci:operator:0123456789abcdef\n");
     let file = files.put("canaryd.yaml", "listen: 0.0.0.0:7878\ntokens: tokens\n");
     let settings = Settings::load(Some(&file), env(&[]), flags(&[])).expect("valid");
-    assert_eq!((settings.tokens[0].name.as_str(), settings.tokens[0].role), ("ci", Role::Operator));
+    assert_eq!((settings.tokens[0].name.as_str(), settings.tokens[0].roles.as_slice()), ("ci", [Role::Operator].as_slice()));
 }
 
 #[cfg(unix)]
