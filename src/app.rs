@@ -61,7 +61,7 @@ impl Daemon {
     /// # Errors
     /// The first step that cannot be done, in words for the operator.
     pub async fn start(settings: Settings, extras: Extras) -> anyhow::Result<Self> {
-        install_tls();
+        crate::tls::install();
         let settings = Arc::new(settings);
         let tokens = tokens(&settings)?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.data)?);
@@ -127,11 +127,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
     let bearers = settings.tokens.iter().map(|t| (t.name.as_str(), t.roles.clone(), t.token.expose()));
     Tokens::new(bearers).map_err(anyhow::Error::msg)
-}
-
-/// The TLS provider, once for the process; a second call finds it in place.
-pub fn install_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Query packs of these settings.

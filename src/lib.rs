@@ -64,6 +64,7 @@ pub mod router;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 
 // shell
 pub mod api;

@@ -42,8 +42,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(args: &ServerArgs) -> Result<Self, Failure> {
         let server = server_url(&args.server)?;
-        // fails only if one is installed already, which is as good
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::tls::install();
         let mut http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none());
         if is_loopback(&server) {
             http = http.no_proxy();

@@ -41,7 +41,7 @@ impl Live {
 
 /// Asks the router and the source of a rule; takes a few ticks.
 pub(super) async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Live {
-    app::install_tls();
+    crate::tls::install();
     let mut live = Live::default();
     let canary = traffic(rule, &mut live).await;
     match app::source(settings, packs, rule, None) {

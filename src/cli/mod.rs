@@ -78,7 +78,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(2) };
         }
     };
-    crate::app::install_tls();
+    crate::tls::install();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => tell(&failure),

@@ -116,8 +116,7 @@ impl Client {
     /// The URL is none, or the file of the authority cannot be used.
     pub(super) fn new(endpoint: Endpoint) -> Result<Self, String> {
         let url = Url::parse(&endpoint.url).map_err(|e| format!("{:?}: {e}", endpoint.url))?;
-        // the first caller in the process wins; all of ours name the same provider
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::tls::install();
         // a 302 would turn a POST into a GET
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_MAX).timeout(endpoint.timeout).redirect(redirect::Policy::none());
         let builder = match &endpoint.ca_file {

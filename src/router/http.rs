@@ -8,8 +8,7 @@ const SAID_MAX: usize = 300;
 
 /// One whose whole exchange lasts at most `timeout`.
 pub(super) fn client(tls: bool, connect_max: Duration, timeout: Duration) -> Result<Client, String> {
-    // only the first install counts, and any of them will do: the one crate-wide provider is ring
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install();
     let builder = Client::builder().connect_timeout(connect_max).timeout(timeout).redirect(redirect::Policy::none());
     // an image without certificates is no reason to fail where none are needed
     let builder = if tls { builder } else { builder.no_proxy().tls_certs_only([]) };

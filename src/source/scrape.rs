@@ -94,8 +94,7 @@ impl Scrape {
         for url in &settings.urls {
             parse_url(url).map_err(unusable)?;
         }
-        // the first caller in the process wins; all of ours name the same provider
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::tls::install();
         let builder = || reqwest::Client::builder().timeout(settings.timeout).redirect(redirect::Policy::none());
         // an image without certificates is no reason to fail where none are needed
         let http = builder().build().or_else(|_| builder().tls_certs_only([]).build()).map_err(|e| unusable(e.to_string()))?;

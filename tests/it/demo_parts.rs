@@ -19,7 +19,7 @@ fn client() -> reqwest::Client {
 }
 
 fn patient(timeout: Duration) -> reqwest::Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    canaryd::tls::install();
     reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(timeout).build().unwrap()
 }
 

@@ -125,7 +125,7 @@ impl Rig {
         let binary = binary()?;
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (backend().await, backend().await);
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        canaryd::tls::install();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(SOON).build().unwrap();
         let mut manager = routes(folder.path());
         let extension = "type.googleapis.com/envoy.extensions.filters";

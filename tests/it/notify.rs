@@ -44,7 +44,7 @@ struct Teller {
 
 impl Teller {
     fn new(receivers: Vec<(&str, Box<dyn notify::Receiver>)>) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        canaryd::tls::install();
         let metrics = Metrics::new();
         let (notices, queue) = Notices::channel(metrics.clone());
         let mut switchboard = Switchboard::new(metrics.clone());
@@ -304,7 +304,7 @@ async fn what_grafana_refuses_is_said_with_the_way_out_and_without_the_token() {
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let double = Grafana::start().await;
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        canaryd::tls::install();
         let teller = Teller::new(Vec::new());
         let mut graphs = graphs_to(&double, &folder, token, dashboard);
         graphs.take(&teller.told("shop-3", ms(1000), "progressing", 100, progress()), now());

@@ -189,8 +189,7 @@ fn check(spec: &LoadSpec) -> Result<(), String> {
 }
 
 fn client(spec: &LoadSpec) -> Result<Client, String> {
-    // only the first install counts, and any of them will do: the one crate-wide provider is ring
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install();
     Client::builder()
         .timeout(spec.patience)
         .pool_max_idle_per_host(spec.in_flight_max)

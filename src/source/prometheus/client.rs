@@ -237,8 +237,7 @@ impl Client {
 }
 
 fn http_client(settings: &PrometheusSettings, tls: bool) -> Result<reqwest::Client, String> {
-    // the first caller in the process wins; all of ours name the same provider
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install();
     // a 302 would turn the POST into a GET
     let builder = reqwest::Client::builder().connect_timeout(CONNECT_MAX).redirect(redirect::Policy::none());
     let builder = match &settings.ca_file {
