@@ -9,7 +9,7 @@ use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, relo
 use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Proxy};
-use crate::runtime::{Handle, Makers, Setting, Supervisor, retention};
+use crate::runtime::{Handle, Hooks, Makers, Setting, Supervisor, retention};
 use crate::source::{self, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, Source};
 use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
@@ -69,8 +69,9 @@ impl Daemon {
         let makers = makers(&settings, &extras)?;
         let shutdown = CancellationToken::new();
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
+        let hooks = Hooks::new(&link(&settings), metrics.clone()).map_err(anyhow::Error::msg)?;
         let (notices, told) = Notices::channel(metrics.clone());
-        let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards(), notices };
+        let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards(), notices, hooks };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;
@@ -127,6 +128,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
     let bearers = settings.tokens.iter().map(|t| (t.name.as_str(), t.roles.clone(), t.token.expose()));
     Tokens::new(bearers).map_err(anyhow::Error::msg)
+}
+
+/// Where people reach the daemon.
+fn link(settings: &Settings) -> String {
+    settings.external_url.clone().unwrap_or_else(|| format!("http://{}", settings.listen))
 }
 
 /// Query packs of these settings.

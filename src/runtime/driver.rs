@@ -5,14 +5,15 @@
 use super::clock;
 use super::conductor::Live;
 use super::handle::{EventLine, Refusal, RolloutView};
+use super::hooks::{Caller, Hooks};
 use super::memory::Memory;
 use super::registry::{Cell, Registry};
 use super::replay::Lost;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
-    Action, Begin, Blind, Command, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Poll, RolloutId, Rule, Tick, Timestamp,
-    TrafficReading, Weight,
+    Action, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Notice, Outcome, PerArm, Poll, Retry,
+    RolloutId, Rule, State, Tick, Timestamp, TrafficReading, Weight, WorkloadAction,
 };
 use crate::notify::{Notices, Told};
 use crate::rollout::Machine;
@@ -40,6 +41,10 @@ pub(super) enum Mail {
     Supersede { version: String },
     /// The writer tried.
     Written { generation: u64, outcome: Outcome },
+    /// A hook was called once.
+    Hooked { hook: HookPoint, attempt: u32, answer: HookAnswer },
+    /// The action on a workload of this number ended.
+    Worked { number: u64, outcome: Outcome },
     /// The router was read; the guard says whether a write came between.
     Read { reading: Result<TrafficReading, String>, guard: ReadGuard },
 }
@@ -68,6 +73,7 @@ pub(super) struct Parts {
     pub(super) registry: Registry,
     pub(super) metrics: Metrics,
     pub(super) notices: Notices,
+    pub(super) hooks: Hooks,
     pub(super) back: Back,
     pub(super) mailbox: mpsc::Receiver<Mail>,
     /// Told when the rollout is over.
@@ -78,6 +84,8 @@ pub(super) struct Parts {
 pub(super) struct Left {
     /// Its last decision.
     pub(super) decision: Decision,
+    /// What it had asked and not heard the end of.
+    pub(super) unanswered: Vec<Effect>,
     /// What it had told and not resolved, with the times.
     pub(super) firing: Vec<(Timestamp, Notice)>,
     /// Its evidence begins anew.
@@ -89,6 +97,7 @@ pub(super) struct Left {
 pub(super) struct Driver {
     parts: Parts,
     writer: Writer,
+    caller: Caller,
     /// The last reading.
     seen: Option<Result<TrafficReading, String>>,
     last: Option<Arc<Decision>>,
@@ -99,7 +108,9 @@ impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
         let told = (parts.id.clone(), parts.metrics.clone());
         let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
-        Self { writer, seen: None, last: None, now: Timestamp::default(), parts }
+        let Parts { hooks, rule, id, begin, back, .. } = &parts;
+        let caller = Caller::new(hooks.clone(), Arc::clone(rule), id.clone(), begin.clone(), back.clone());
+        Self { writer, caller, seen: None, last: None, now: Timestamp::default(), parts }
     }
 
     /// A new rollout: tells the machine that it begins.
@@ -111,10 +122,11 @@ impl Driver {
     /// After a restart: the machine has been led through the journal. If its evidence begins anew, that is written first, at
     /// the time it was rebuilt for. A weight that was not confirmed is asked for again, because it may have come to it or not;
     /// so is one that a router in this process has forgotten. One in force is not: if another stands there now, a reading
-    /// shows it, and the rule says whose word counts. In observe mode nothing was asked. Notices that still fire are told again,
+    /// shows it, and the rule says whose word counts. In observe mode nothing was asked. A hook that was
+    /// called and did not answer is called again, as the same attempt. Notices that still fire are told again,
     /// because some receivers remember only what this process told them.
     pub(super) async fn resume(&mut self, left: Left) {
-        let Left { decision: last, firing, lost, forgotten } = left;
+        let Left { decision: last, unanswered, firing, lost, forgotten } = left;
         if let Some(Lost { incarnation, why }) = lost {
             self.parts.memory.push(last.at, Event::Restarted { incarnation, why });
             self.parts.memory.push(last.at, Event::Decided(Box::new(last.clone())));
@@ -129,6 +141,7 @@ impl Driver {
         if let Some((weight, generation)) = self.parts.machine.unconfirmed().or(in_force) {
             self.writer.want(weight, generation);
         }
+        unanswered.iter().for_each(|effect| self.apply(&last, effect));
         self.last = Some(Arc::new(last));
     }
 
@@ -155,6 +168,8 @@ impl Driver {
             Mail::Command { command, answer } => self.on_command(command, answer).await,
             Mail::Supersede { version } => self.handle(Input::Supersede { version }).await,
             Mail::Written { generation, outcome } => self.on_written(generation, outcome).await,
+            Mail::Hooked { hook, attempt, answer } => self.handle(Input::Hook { hook, attempt, answer }).await,
+            Mail::Worked { number, outcome } => self.handle(Input::Workload { number, outcome }).await,
             Mail::Read { reading, guard } => self.on_read(reading, guard).await,
         }
     }
@@ -211,6 +226,9 @@ impl Driver {
             self.save().await;
         }
         self.tell(&decision, judgement);
+        if decision.state.is_over() || decision.state == State::RollingBack {
+            self.caller.give_up();
+        }
         self.last = Some(decision);
     }
 
@@ -250,8 +268,20 @@ impl Driver {
         match effect {
             Effect::SetWeight { weight, generation } => self.writer.want(*weight, *generation),
             Effect::Notify(notice) => self.notify(decision, notice.clone(), false),
-            Effect::CallHook { .. } | Effect::Workload { .. } => {}
+            Effect::CallHook { hook, attempt } => self.caller.call(decision, *hook, *attempt),
+            Effect::Workload { action, number } => self.refuse_workload(*action, *number),
         }
+    }
+
+    /// What acts on workloads is in a cluster; the machine says what follows from there being none.
+    fn refuse_workload(&self, action: WorkloadAction, number: u64) {
+        let text = format!("{}: this build acts on no workloads outside a cluster, it must be done by hand", action.name());
+        let (back, mail) = (self.parts.back.clone(), Mail::Worked { number, outcome: Outcome::Failed { text, retry: Retry::Never } });
+        tokio::spawn(async move {
+            if let Some(post) = back.upgrade() {
+                let _ = post.send(mail).await;
+            }
+        });
     }
 
     /// To the log and to the receivers; `again` if an earlier process did so too.

@@ -13,6 +13,7 @@ mod clock;
 mod conductor;
 mod driver;
 mod handle;
+pub mod hooks;
 mod kept;
 mod memory;
 pub mod parts;
@@ -27,5 +28,6 @@ mod writer;
 
 pub use clock::now;
 pub use handle::{EventLine, Handle, Refusal, Request, RolloutView, RuleView, StartArgs, Views};
+pub use hooks::Hooks;
 pub use registry::Registry;
 pub use supervisor::{MakeRouter, MakeSource, Makers, ReadRules, Setting, Supervisor};

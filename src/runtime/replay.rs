@@ -2,13 +2,14 @@
 //! after the other. The daemon uses it to come back after a restart, `canaryd replay` to tell what would have happened.
 
 use super::handle::RolloutView;
+use super::hooks::is_told_only;
 use super::supervisor::first_view;
 use super::{kept, parts};
 use crate::analysis::Judge;
 use crate::config::{Known, parse_rule_with};
 use crate::model::journal::{Entry, Event, Opened};
 use crate::model::{
-    Begin, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp, TrafficReading, Weight,
+    Begin, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Phase, Poll, Rule, State, Tick, Timestamp, TrafficReading, Weight,
 };
 use crate::rollout::Machine;
 use std::path::Path;
@@ -32,6 +33,8 @@ pub struct Rebuilt {
     pub last_poll: Option<Timestamp>,
     /// Sentences of the judge's set-up.
     pub warnings: Vec<String>,
+    /// What it asked for and has not heard the end of: the last awaited call of a hook, actions on workloads.
+    pub unanswered: Vec<Effect>,
     /// What it told and has not resolved, with the times, oldest first.
     pub firing: Vec<(Timestamp, Notice)>,
     /// Its evidence could not be derived: the journal has a gap, and the judge begins anew. To be recorded as
@@ -68,11 +71,24 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     if let Some(lost) = &lost {
         rebuilding.restart(now, lost.incarnation, &lost.why)?;
     }
-    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, firing, differing, .. } = rebuilding;
+    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, unanswered, firing, differing, .. } = rebuilding;
     let decision = decision.ok_or("its journal holds no decision")?;
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
-    Ok(Rebuilt { opened, rule: Arc::new(rule), judge, machine, decision, judgement, last_poll, warnings, firing, lost, differing })
+    Ok(Rebuilt {
+        opened,
+        rule: Arc::new(rule),
+        judge,
+        machine,
+        decision,
+        judgement,
+        last_poll,
+        warnings,
+        unanswered,
+        firing,
+        lost,
+        differing,
+    })
 }
 
 /// The rule a rollout began with, from the texts kept with it. It was valid then: a source or a receiver that the settings no
@@ -98,6 +114,7 @@ struct Rebuilding<'a> {
     gap: Option<String>,
     incarnation: u32,
     warnings: Vec<String>,
+    unanswered: Vec<Effect>,
     firing: Vec<(Timestamp, Notice)>,
     differing: Vec<u64>,
 }
@@ -117,6 +134,7 @@ impl<'a> Rebuilding<'a> {
             last_poll: None,
             gap: None,
             incarnation: opened.incarnation,
+            unanswered: Vec::new(),
             firing: Vec::new(),
             differing: Vec::new(),
         })
@@ -131,7 +149,10 @@ impl<'a> Rebuilding<'a> {
                 let tick = Tick { judgement: self.judgement.clone(), missing: *missing, detail: detail.clone() };
                 self.decision = Some(self.machine.handle(entry.at, &Input::Tick(Box::new(tick))));
             }
-            Event::Input(input) => self.decision = Some(self.machine.handle(entry.at, input)),
+            Event::Input(input) => {
+                self.note_answered(input);
+                self.decision = Some(self.machine.handle(entry.at, input));
+            }
             Event::Decided(recorded) => self.compare(entry, recorded),
             Event::Gap(what) => self.gap = self.gap.take().or_else(|| Some(what.clone())),
             Event::Restarted { incarnation, why } => self.restart(entry.at, *incarnation, why)?,
@@ -142,7 +163,13 @@ impl<'a> Rebuilding<'a> {
     /// Past a gap the recorded decision is the only truth there is.
     fn compare(&mut self, entry: &Entry, recorded: &'a Decision) {
         self.recorded = Some(recorded);
-        recorded.effects.iter().for_each(|effect| self.note_told(recorded.at, effect));
+        recorded.effects.iter().for_each(|effect| {
+            self.note_told(recorded.at, effect);
+            self.note_asked(effect);
+        });
+        if recorded.state.is_over() || recorded.state == State::RollingBack {
+            self.unanswered.retain(|effect| !matches!(effect, Effect::CallHook { .. }));
+        }
         match &self.gap {
             None if self.decision.as_ref() != Some(recorded) => self.differing.push(entry.seq),
             Some(_) if !self.machine.agrees(recorded) => self.decision = Some(self.machine.take_up(entry.at, recorded)),
@@ -159,6 +186,26 @@ impl<'a> Rebuilding<'a> {
         if notice.phase == Phase::Firing {
             self.firing.push((at, notice.clone()));
         }
+    }
+
+    /// At most one hook is awaited at a time; those that only tell are not.
+    fn note_asked(&mut self, effect: &Effect) {
+        match effect {
+            Effect::CallHook { hook, .. } if !is_told_only(*hook) => {
+                self.unanswered.retain(|old| !matches!(old, Effect::CallHook { .. }));
+                self.unanswered.push(effect.clone());
+            }
+            Effect::Workload { .. } => self.unanswered.push(effect.clone()),
+            _ => {}
+        }
+    }
+
+    fn note_answered(&mut self, input: &Input) {
+        self.unanswered.retain(|effect| match (effect, input) {
+            (Effect::CallHook { attempt, .. }, Input::Hook { attempt: answered, .. }) => attempt != answered,
+            (Effect::Workload { number, .. }, Input::Workload { number: answered, .. }) => number != answered,
+            _ => true,
+        });
     }
 
     /// A new judge at half of the level (STATISTICS 7); the machine where the last recorded decision left it.

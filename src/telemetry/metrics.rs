@@ -43,6 +43,7 @@ labels! {
     SourceReason { source: String, reason: &'static str }
     QueryEnd { source: String, outcome: &'static str, reason: &'static str }
     EffectEnd { router: String, outcome: &'static str, reason: &'static str }
+    HookEnd { hook: &'static str, outcome: &'static str, reason: &'static str }
     Shard { shard: u32 }
     End { outcome: &'static str }
     AlertsEnd { outcome: &'static str }
@@ -73,6 +74,7 @@ pub(super) struct Families {
     pub(super) append_seconds: Histogram,
     pub(super) store_errors: Counter,
     pub(super) effects: Family<EffectEnd, Counter>,
+    pub(super) hook_calls: Family<HookEnd, Counter>,
     pub(super) notices_lost: Counter,
     pub(super) receivers: Family<ReceiverEnd, Counter>,
     pub(super) alerts_received: Family<AlertsEnd, Counter>,
@@ -106,6 +108,7 @@ impl Families {
             append_seconds: seconds(),
             store_errors: Counter::default(),
             effects: Family::default(),
+            hook_calls: Family::default(),
             notices_lost: Counter::default(),
             receivers: Family::default(),
             alerts_received: Family::default(),
@@ -150,6 +153,7 @@ impl Families {
         r.register("store_append_duration_seconds", "Time one durable write of the journal took", self.append_seconds.clone());
         r.register("store_errors", "Writes and reads of the journal that failed", self.store_errors.clone());
         r.register("effects", "Effects carried out, by router, outcome and reason", self.effects.clone());
+        r.register("hook_calls", "Calls of hooks, by hook, outcome and reason", self.hook_calls.clone());
         r.register("notices_lost", "Notices that found no room on their way to the receivers", self.notices_lost.clone());
         r.register("receiver_calls", "Calls of receivers by outcome and reason, and what one is never told", self.receivers.clone());
         r.register("alerts_received", "Alerts received from Alertmanagers, by what became of their message", self.alerts_received.clone());

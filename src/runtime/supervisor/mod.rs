@@ -10,6 +10,7 @@ use seats::with_first_ticks;
 use super::conductor::ConductorHandle;
 use super::driver::{Mail, Post};
 use super::handle::{Handle, Refusal, Request, RolloutView, RuleView, StartArgs};
+use super::hooks::Hooks;
 use super::kept::Born;
 use super::registry::Registry;
 use super::start::Prepared;
@@ -73,6 +74,8 @@ pub struct Setting {
     pub shards: usize,
     /// The way to the receivers.
     pub notices: Notices,
+    /// Calls hooks.
+    pub hooks: Hooks,
 }
 
 struct Running {
@@ -98,6 +101,7 @@ pub struct Supervisor {
     scale: f64,
     metrics: Metrics,
     notices: Notices,
+    hooks: Hooks,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
     registry: Registry,
@@ -130,6 +134,7 @@ impl Supervisor {
             scale: setting.scale,
             metrics: setting.metrics,
             notices: setting.notices,
+            hooks: setting.hooks,
             rules: RuleSet::default(),
             engine: Arc::new(Engine::start(setting.shards)?),
             registry: registry.clone(),

@@ -35,7 +35,8 @@ impl Supervisor {
     }
 
     pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
-        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, firing, lost, differing } = rebuilt;
+        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, unanswered, firing, lost, differing } =
+            rebuilt;
         if !differing.is_empty() {
             events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
         }
@@ -51,7 +52,7 @@ impl Supervisor {
         view.judgement = judgement.map(Arc::new);
         view.decision = Arc::new(decision.clone());
         let id = opened.id.clone();
-        let left = Left { decision, firing, lost, forgotten: forgets(&rule) };
+        let left = Left { decision, unanswered, firing, lost, forgotten: forgets(&rule) };
         let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
         if let Err(refusal) = self.seat(seat).await {
             events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
@@ -82,6 +83,7 @@ impl Supervisor {
             registry: self.registry.clone(),
             metrics: self.metrics.clone(),
             notices: self.notices.clone(),
+            hooks: self.hooks.clone(),
             back: post.downgrade(),
             mailbox,
             over: self.over.0.clone(),

@@ -2,8 +2,9 @@
 
 use crate::model::{Action, Decision, Judgement, Level, Mode, RolloutId, Timestamp, Weight};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{RolloutInfo, Rule, RuleAction, RuleState, RuleWhy};
+use crate::telemetry::metrics::{HookEnd, RolloutInfo, Rule, RuleAction, RuleState, RuleWhy};
 use crate::telemetry::words;
+use std::time::Duration;
 
 /// A rollout was opened, or taken up again after a restart.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +133,42 @@ impl Notice<'_> {
             Level::Warning => tracing::warn!(rule, %rollout, "{text}"),
             Level::Page => tracing::error!(rule, %rollout, page = true, "{text}"),
         }
+    }
+}
+
+/// A hook of a rule was called once.
+#[derive(Clone, Copy, Debug)]
+pub struct HookCalled<'a> {
+    /// The rule.
+    pub rule: &'a str,
+    /// Its rollout.
+    pub rollout: &'a RolloutId,
+    /// Where the hook stands.
+    pub hook: &'static str,
+    /// Which attempt.
+    pub attempt: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// What went wrong: a word of a closed set for the metric, and the words of the answer.
+    pub failed: Option<(&'static str, &'a str)>,
+}
+
+impl HookCalled<'_> {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        let Self { rule, rollout, hook, attempt, took, failed } = self;
+        let took_ms = took.as_millis() as u64;
+        let (outcome, reason) = match failed {
+            None => {
+                tracing::info!(rule, %rollout, hook, attempt, took_ms, "hook lets it pass");
+                ("ok", "")
+            }
+            Some((reason, error)) => {
+                tracing::warn!(rule, %rollout, hook, attempt, took_ms, reason, error, "hook failed");
+                ("failed", reason)
+            }
+        };
+        metrics.families().hook_calls.get_or_create(&HookEnd { hook, outcome, reason }).inc();
     }
 }
 
