@@ -1,7 +1,14 @@
 //! Coming back over a gap in the journal: inputs are gone, and the decisions made on them stand.
 
 use super::machine::{Course, End, Machine};
-use crate::model::{Action, Decision, Level, Promoting, Reason, State, Timestamp, Waiting, Weight};
+use crate::model::{Action, Decision, Effect, Level, Mode, Promoting, Reason, State, Timestamp, Waiting, Weight};
+
+fn attempt_of(effect: &Effect) -> Option<u32> {
+    match effect {
+        Effect::CallHook { attempt, .. } => Some(*attempt),
+        _ => None,
+    }
+}
 
 impl Machine {
     /// Is it where this decision left the rollout, as far as weight and course go?
@@ -13,7 +20,10 @@ impl Machine {
     /// new generation, because nobody knows whether it came to be in force; what it had counted begins anew.
     pub fn take_up(&mut self, now: Timestamp, recorded: &Decision) -> Decision {
         self.out.clear();
+        self.look_at_calendar(now);
         self.course = self.course_of(recorded);
+        self.forget_hook();
+        self.hooks.attempt = recorded.effects.iter().filter_map(attempt_of).fold(self.hooks.attempt, u32::max);
         (self.step, self.reasons) = (recorded.step, recorded.reasons.clone());
         self.generation = self.generation.max(recorded.generation);
         (self.in_force, self.waits) = (None, Default::default());
@@ -23,6 +33,10 @@ impl Machine {
         }
         match self.course {
             Course::Waiting | Course::Over(_) => self.weight = recorded.weight,
+            Course::Gated => {
+                self.weight = recorded.weight;
+                self.pass_gates(now);
+            }
             _ => self.ask_weight(now, recorded.weight),
         }
         self.tell_what_lasts(now);
@@ -33,7 +47,9 @@ impl Machine {
     fn course_of(&self, recorded: &Decision) -> Course {
         let superseded = matches!(recorded.reasons.first(), Some(Reason::Superseded { .. }));
         match recorded.state {
-            State::Waiting(Waiting::Router) if recorded.generation == 0 => Course::Waiting,
+            State::Waiting(Waiting::Router) if self.begun().is_none() => Course::Waiting,
+            State::Waiting(_) => Course::Gated,
+            State::Paused(_) if self.is_before_first_weight(recorded) => self.course,
             State::Succeeded => Course::Over(End::Succeeded),
             State::RolledBack => Course::Over(End::RolledBack),
             State::Superseded => Course::Over(End::Superseded),
@@ -56,6 +72,13 @@ impl Machine {
             None if recorded.weight.is_full() => Course::Completing { forced: false },
             None => Course::Climbing { to: recorded.step },
         }
+    }
+
+    /// A pause before the first weight: no weight was asked for since it began.
+    fn is_before_first_weight(&self, recorded: &Decision) -> bool {
+        matches!(self.course, Course::Waiting | Course::Gated)
+            && self.generation == recorded.generation
+            && (self.terms.mode == Mode::Enforce || self.weight == recorded.weight)
     }
 
     fn weight_of(&self, step: u32) -> Option<Weight> {

@@ -52,7 +52,7 @@ impl Machine {
         if self.is_over() {
             return Vec::new();
         }
-        let mut holds = self.own_holds();
+        let mut holds = self.own_holds(now);
         holds.extend(self.judge_holds(now));
         holds.sort_by_key(|h| rank(h.why));
         holds
@@ -69,10 +69,13 @@ impl Machine {
     }
 
     /// Holds the judge does not know of.
-    fn own_holds(&self) -> Vec<Hold> {
+    fn own_holds(&self, now: Timestamp) -> Vec<Hold> {
         let all = [
             self.hold_pause(),
             self.hold_begin(),
+            self.hold_gate(now),
+            self.hold_hook(),
+            self.hold_window(),
             self.hold_write(),
             self.hold_reading(),
             self.hold_foreign(),
@@ -87,15 +90,24 @@ impl Machine {
         all.into_iter().flatten().collect()
     }
 
-    /// Does anything hold the step besides the judge, a pause and the router?
-    pub(super) fn held_by_itself(&self) -> bool {
-        self.own_holds().iter().any(|h| !matches!(h.why, HoldWhy::Paused | HoldWhy::Frozen | HoldWhy::Shifting))
+    /// Does anything hold the step besides the judge, a pause, the router and what has its own limit in time or must never lead
+    /// to more than waiting: a window, a hook?
+    pub(super) fn held_by_itself(&self, now: Timestamp) -> bool {
+        let others = |why| matches!(why, HoldWhy::Paused | HoldWhy::Frozen | HoldWhy::Shifting | HoldWhy::Window | HoldWhy::Hook);
+        self.own_holds(now).iter().any(|h| !others(h.why))
     }
 
     /// Own holds that no `advance` passes over.
     pub(super) fn own_holds_against(&self) -> Vec<Hold> {
-        let all =
-            [self.hold_reading(), self.hold_foreign(), self.hold_vanished(), self.hold_share(), self.hold_no_requests(), self.hold_ready()];
+        let all = [
+            self.hold_reading(),
+            self.hold_foreign(),
+            self.hold_vanished(),
+            self.hold_share(),
+            self.hold_no_requests(),
+            self.hold_ready(),
+            self.hold_window(),
+        ];
         all.into_iter().flatten().collect()
     }
 

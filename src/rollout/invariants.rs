@@ -48,9 +48,17 @@ fn rises_with_leave(before: &Decision, input: &Input, after: &Decision) -> bool 
         || match input {
             Input::Begin(_) => true,
             Input::Tick(tick) => tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty(),
+            Input::Command(c) if starts(before) => !matches!(c.verb, Verb::Pause | Verb::BreakGlassFreeze | Verb::RollBack),
             Input::Command(c) => matches!(c.verb, Verb::Advance | Verb::Promote | Verb::BreakGlassPromote),
+            // the gates before the first weight open by themselves
+            Input::Wake | Input::Hook { .. } => matches!(before.state, State::Waiting(_)),
             _ => false,
         }
+}
+
+/// Before the first weight; a pause may lie over it.
+fn starts(before: &Decision) -> bool {
+    matches!(before.state, State::Waiting(_) | State::Paused(_)) && before.step == 0 && !before.counts_time
 }
 
 fn rollback_stays(before: &Decision, _: &Input, after: &Decision) -> bool {

@@ -1,14 +1,18 @@
 //! What a rollout knows of itself, and the dispatch of its inputs.
 
+use super::gates::Gates;
+use super::hooks::Hooks;
 use super::notices::Told;
 use super::policy::Waits;
 use super::router::{Failure, Hands, Write};
 use super::share::ShareWatch;
 use super::vanished::VanishedWatch;
-use crate::model::rule::{BakeJudge, First, Policies, Promotion, Step};
+use super::windows::CalendarView;
+use crate::model::calendar::Windows;
+use crate::model::rule::{BakeJudge, First, Hook, Policies, Promotion, Step};
 use crate::model::{
-    Action, Advance, Begin, Decision, Effect, Input, Level, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck, Tick, Timestamp,
-    Topic, Waiting, Weight,
+    Action, Advance, Decision, Effect, HookPoint, Input, Level, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck, Tick,
+    Timestamp, Topic, Weight,
 };
 use std::time::Duration;
 
@@ -24,6 +28,10 @@ pub(super) struct Terms {
     pub(super) mode: Mode,
     pub(super) drain: Duration,
     pub(super) first: First,
+    /// Roles that must approve.
+    pub(super) approvals: Vec<String>,
+    pub(super) windows: Option<Windows>,
+    pub(super) hooks: Vec<Hook>,
     /// Names of the metrics, by position: for sentences only.
     pub(super) metrics: Vec<String>,
     /// Unbroken disobedience of the traffic that holds (DESIGN 6.3).
@@ -33,8 +41,10 @@ pub(super) struct Terms {
 /// Where it is going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Course {
-    /// It has not begun.
+    /// It has not begun, or may not go on by itself because there is no baseline.
     Waiting,
+    /// It has begun, and something stands before its first weight.
+    Gated,
     /// At this step, or on the way to its weight.
     Climbing { to: u32 },
     /// On the way to 100 % after the last step; `forced` by break-glass: evidence does not stop it.
@@ -89,6 +99,9 @@ pub struct Machine {
     pub(super) share: ShareWatch,
     pub(super) vanished: VanishedWatch,
     pub(super) hands: Hands,
+    pub(super) gates: Gates,
+    pub(super) hooks: Hooks,
+    pub(super) calendar: CalendarView,
     pub(super) told: Told,
     /// Effects of the input in hand.
     pub(super) out: Vec<Effect>,
@@ -112,6 +125,9 @@ impl Machine {
                 mode: rule.mode,
                 drain: rule.drain,
                 first: rule.first,
+                approvals: rule.start.approvals.clone(),
+                windows: rule.windows.clone(),
+                hooks: rule.hooks.clone(),
                 metrics: rule.metrics.iter().map(|m| m.name.clone()).collect(),
                 share: Duration::try_from_secs_f64(method.share_s).unwrap_or(Duration::MAX),
             },
@@ -131,6 +147,9 @@ impl Machine {
             share: ShareWatch::default(),
             vanished: VanishedWatch::default(),
             hands: Hands::default(),
+            gates: Gates::default(),
+            hooks: Hooks::default(),
+            calendar: CalendarView::default(),
             told: Told::new(),
             out: Vec::new(),
         }
@@ -139,6 +158,7 @@ impl Machine {
     /// What is to be done about one thing that happened at `now`.
     pub fn handle(&mut self, now: Timestamp, input: &Input) -> Decision {
         self.out.clear();
+        self.look_at_calendar(now);
         let action = match input {
             Input::Command(command) => self.on_command(now, command),
             _ if self.is_over() => Action::Hold,
@@ -148,7 +168,8 @@ impl Machine {
             Input::Effect { generation, outcome } => self.on_outcome(now, *generation, outcome),
             Input::Wake => self.on_wake(now),
             Input::Supersede { version } => self.on_supersede(now, version),
-            Input::Hook { .. } | Input::Alerts(_) | Input::Workload { .. } => Action::Hold,
+            Input::Hook { hook, attempt, answer } => self.on_hook(now, *hook, *attempt, answer),
+            Input::Alerts(_) | Input::Workload { .. } => Action::Hold,
         };
         if !matches!(action, Action::Refuse(_)) {
             self.tell_what_lasts(now);
@@ -190,7 +211,7 @@ impl Machine {
             (Course::Over(End::Superseded), _) => State::Superseded,
             (Course::RollingBack { .. }, _) => State::RollingBack,
             (_, Some(pause)) => State::Paused(pause.clone()),
-            (Course::Waiting, None) => State::Waiting(Waiting::Router),
+            (Course::Waiting | Course::Gated, None) => State::Waiting(self.waiting()),
             (Course::Climbing { to }, None) if self.at_step() && self.step_weight().is_full() => State::Baking { step: to },
             (Course::Climbing { to }, None) => State::Progressing { step: to },
             (Course::Completing { .. }, None) => State::Progressing { step: self.step },
@@ -231,40 +252,6 @@ impl Machine {
         self.at_step() && self.pause.is_none() && !self.share.disobeys()
     }
 
-    /// The facts of the start; the first step's weight is asked for at once, so that the generation is claimed.
-    fn on_begin(&mut self, now: Timestamp, begin: &Begin) -> Action {
-        if self.course != Course::Waiting || self.pause.is_some() {
-            return Action::Hold;
-        }
-        self.weight = begin.weight;
-        if self.terms.mode == Mode::Enforce {
-            self.generation = begin.generation;
-        }
-        match (begin.first, self.terms.first) {
-            (true, First::Refuse) => {
-                self.pause_for(
-                    "policy",
-                    "there is no baseline yet, and the rule says `first: refuse`: promote it by hand or roll back",
-                    Level::Warning,
-                    now,
-                );
-                Action::Pause
-            }
-            (true, First::Promote) => {
-                let text = format!("{}: no baseline yet, it gets all the traffic", version_words(&begin.version));
-                self.notify(Level::Info, text);
-                self.complete(now, true);
-                Action::Promote
-            }
-            (false, _) => {
-                let to = self.terms.steps[0].weight;
-                self.notify(Level::Info, format!("{} begins with {to} of the traffic", version_words(&begin.version)));
-                self.climb(now, 0);
-                Action::Advance { from: begin.weight, to, unproven: Vec::new() }
-            }
-        }
-    }
-
     fn on_supersede(&mut self, now: Timestamp, version: &str) -> Action {
         match self.course {
             // the verdict on the old version stands: it must not start again by itself
@@ -277,9 +264,12 @@ impl Machine {
 
     /// Everything a passing time can bring, without a poll.
     fn on_wake(&mut self, now: Timestamp) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 5] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 8] = [
+            Machine::act_on_closed_window,
             Machine::write_again,
             Machine::finish_drained,
+            Machine::pass_gates,
+            Machine::act_on_hook,
             Machine::act_on_blindness,
             Machine::act_on_undecided,
             Machine::act_on_external_limit,
@@ -293,13 +283,22 @@ impl Machine {
     }
 
     fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let times =
-            [self.writes_again_at(), self.drained_at(), self.blindness_acts_at(), self.undecided_acts_at(), self.external_acts_at()];
+        let times = [
+            self.window_acts_at(),
+            self.writes_again_at(),
+            self.drained_at(),
+            self.gates_act_at(now),
+            self.hook_acts_at(),
+            self.blindness_acts_at(),
+            self.undecided_acts_at(),
+            self.external_acts_at(),
+        ];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// On the way to a step.
     pub(super) fn climb(&mut self, now: Timestamp, to: u32) {
+        self.forget_hook();
         self.course = Course::Climbing { to };
         let weight = self.terms.steps.get(to as usize).map_or(self.weight, |s| s.weight);
         self.ask_weight(now, weight);
@@ -307,6 +306,7 @@ impl Machine {
 
     /// After the last step: all the traffic, then the promotion.
     pub(super) fn complete(&mut self, now: Timestamp, forced: bool) {
+        self.forget_hook();
         self.course = Course::Completing { forced };
         if self.weight.is_full() && self.write.is_none() && self.in_force.is_some() && self.hands.foreign.is_none() {
             self.promote(now);
@@ -338,6 +338,7 @@ impl Machine {
         self.tell_rollback(by_evidence, format!("rolling back from {}: {text}", self.weight));
         self.reasons = reasons;
         self.end_pause();
+        self.forget_hook();
         self.course = Course::RollingBack { superseded };
         self.ask_weight(now, Weight::ZERO);
         Action::RollBack
@@ -352,6 +353,11 @@ impl Machine {
             End::Superseded => (Topic::RolledBack, "superseded: a newer version takes its place"),
         };
         self.event(Level::Info, topic, text.to_owned());
+        match end {
+            End::Succeeded => self.tell_hook(HookPoint::AfterPromotion),
+            End::RolledBack => self.tell_hook(HookPoint::AfterRollback),
+            End::Superseded => {}
+        }
     }
 
     pub(super) fn pause_for(&mut self, by: &str, why: &str, level: Level, now: Timestamp) {
@@ -371,8 +377,4 @@ impl Machine {
     pub(super) fn metric(&self, index: u8) -> &str {
         super::texts::metric_name(&self.terms.metrics, index)
     }
-}
-
-fn version_words(version: &str) -> String {
-    if version.is_empty() { "the canary".to_owned() } else { format!("canary {version}") }
 }

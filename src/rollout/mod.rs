@@ -17,9 +17,12 @@
 //! `policy.rs` (holds that last too long), `share.rs` and `vanished.rs` (does the traffic obey, do requests come back),
 //! `router.rs` (effects and readings), `verbs.rs` (a person's word) and `holds.rs` (what the operator reads).
 
+mod approvals;
 pub mod calendar;
 mod gap;
+mod gates;
 mod holds;
+mod hooks;
 pub mod invariants;
 mod machine;
 mod notices;
@@ -33,6 +36,7 @@ mod texts;
 mod tick;
 mod vanished;
 mod verbs;
+mod windows;
 
 pub use machine::Machine;
 pub use relate::{Relation, relate};

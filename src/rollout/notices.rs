@@ -81,6 +81,7 @@ impl Machine {
             self.lasting_no_requests(),
             self.lasting_unreadable(now),
             self.lasting_foreign(),
+            self.lasting_gate(now),
         ];
         all.into_iter().flatten().chain(self.lasting_limits()).collect()
     }
@@ -160,6 +161,15 @@ impl Machine {
         let left = if self.frozen { "; frozen: left as it is" } else { "; left as it is until a person resumes" };
         let text = format!("{}{left}", super::holds::foreign_text(reading, self.weight));
         Some(Lasting::new(self.hands.loud, Topic::Foreign, text))
+    }
+
+    /// An approval, a window or a hook that it waits for; loud when the rule waits for a hook beyond its time.
+    fn lasting_gate(&self, now: Timestamp) -> Option<Lasting> {
+        let hold = self.hold_gate(now).or_else(|| self.hold_hook()).or_else(|| self.hold_window())?;
+        let late = self.hook_is_late(now);
+        let text = format!("{}; until: {}", hold.text, hold.ends);
+        let level = if late { Level::Warning } else { Level::Info };
+        Some(Lasting { about: hold.why.name().to_owned(), ..Lasting::new(level, Topic::Gate, text) })
     }
 
     /// Limits that warn and page (STATISTICS 7.1): about users, whichever version they meet.

@@ -51,7 +51,7 @@ impl Machine {
         let blind = keep.contains(&Keep::Blind);
         self.waits.note_blindness(now, blind, Self::canary_only(tick));
         let over = tick.judgement.clock.counted_s >= self.step_lasts().as_secs_f64();
-        let held = keep.iter().any(|k| *k != Keep::Time) || (keep.is_empty() && self.held_by_itself());
+        let held = keep.iter().any(|k| *k != Keep::Time) || (keep.is_empty() && self.held_by_itself(now));
         let still = blind || keep.contains(&Keep::Shared) || self.pause.is_some() || self.write.is_some();
         self.waits.note_overdue(now, here && over && held, still);
     }

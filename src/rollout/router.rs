@@ -115,7 +115,7 @@ impl Machine {
                 self.drained = Some(now + self.terms.drain);
                 return self.finish_drained(now).unwrap_or(Action::Hold);
             }
-            Course::Waiting | Course::Promoting { .. } | Course::Over(_) => {}
+            Course::Waiting | Course::Gated | Course::Promoting { .. } | Course::Over(_) => {}
         }
         if self.is_over() { Action::Finish } else { Action::Hold }
     }
@@ -210,7 +210,7 @@ impl Machine {
         if self.write_failed() && self.retries_on_change_at().is_some_and(|at| at <= now) {
             return self.resend();
         }
-        if self.terms.mode == Mode::Observe || self.write.is_some() || self.course == Course::Waiting {
+        if self.terms.mode == Mode::Observe || self.write.is_some() || matches!(self.course, Course::Waiting | Course::Gated) {
             return Action::Hold;
         }
         if reading.weight == self.weight {

@@ -2,19 +2,21 @@
 
 use super::machine::{Course, Machine};
 use crate::model::rule::{BakeJudge, Then};
-use crate::model::{Action, Breach, Judgement, Level, Promoting, Reason, Tick, Timestamp, Unproven, Vanished, Verdict};
+use crate::model::{Action, Breach, HookPoint, Judgement, Level, Promoting, Reason, Tick, Timestamp, Unproven, Vanished, Verdict};
 
 impl Machine {
     pub(super) fn on_tick(&mut self, now: Timestamp, tick: &Tick) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 9] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 11] = [
             Machine::roll_back_on_breach,
             Machine::act_on_vanished,
             Machine::act_on_shared,
+            Machine::act_on_closed_window,
             Machine::act_on_blindness,
             Machine::write_again,
             Machine::finish_drained,
             Machine::act_on_undecided,
             Machine::act_on_external_limit,
+            Machine::act_on_hook,
             Machine::advance_when_free,
         ];
         if self.is_old(tick) {
@@ -50,7 +52,7 @@ impl Machine {
             Course::Climbing { .. } if self.at_bake() => !self.frozen && self.terms.bake_judge == BakeJudge::RollBack,
             Course::Climbing { .. } => !self.frozen,
             Course::Completing { forced } => !forced && !self.frozen,
-            Course::Waiting | Course::Promoting { .. } | Course::RollingBack { .. } | Course::Over(_) => false,
+            Course::Waiting | Course::Gated | Course::Promoting { .. } | Course::RollingBack { .. } | Course::Over(_) => false,
         }
     }
 
@@ -66,15 +68,24 @@ impl Machine {
     /// There is a reason to roll back, and a rule or a person says hold.
     pub(super) fn withheld(&self) -> Vec<Reason> {
         let leaves = matches!(self.course, Course::RollingBack { .. } | Course::Promoting { at: Promoting::ShiftingBack, .. });
-        if leaves || self.is_over() || self.course == Course::Waiting || self.evidence_acts() { Vec::new() } else { self.breaches() }
+        let before = matches!(self.course, Course::Waiting | Course::Gated);
+        if leaves || self.is_over() || before || self.evidence_acts() { Vec::new() } else { self.breaches() }
     }
 
     /// The step ends when the judge keeps it no more and nothing else holds it.
     fn advance_when_free(&mut self, now: Timestamp) -> Option<Action> {
         let tick = self.last.as_ref().filter(|t| self.judges_step(t))?;
         let free = tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty();
+        if !free || !self.holds(now).is_empty() {
+            return None;
+        }
+        let last = self.step as usize + 1 >= self.terms.steps.len();
+        let point = if last { HookPoint::BeforePromotion } else { HookPoint::BeforeStep };
+        if !self.hook_lets_pass(now, point) {
+            return None; // asked when nothing else speaks against it; what speaks against it then is looked at again
+        }
         let lead = format!("the step at {} is over", self.weight);
-        (free && self.holds(now).is_empty()).then(|| self.next(now, &lead))
+        Some(self.next(now, &lead))
     }
 
     /// To the next step, or, after the last, to the promotion; `lead` begins the message.

@@ -22,6 +22,9 @@ impl Machine {
             Verb::Pause => self.pause_by(now, command, false),
             Verb::BreakGlassFreeze => self.pause_by(now, command, true),
             Verb::Resume => self.resume(now, command),
+            Verb::Advance | Verb::Promote if self.is_gated() => {
+                Err(format!("{} is refused, it has not begun: {}", command.verb.name(), self.gate_words(now)))
+            }
             Verb::Advance => self.advance_by(now, command),
             Verb::Promote => self.promote_by(now, command),
             Verb::BreakGlassPromote => self.promote_without_evidence(now, command),
@@ -29,7 +32,7 @@ impl Machine {
                 let reason = Reason::Person { by: command.by.clone(), why: command.why.clone() };
                 Ok(self.roll_back(now, vec![reason]))
             }
-            Verb::Approve { role } => Err(format!("no approval by {role} is awaited: nothing to approve")),
+            Verb::Approve { role } => self.approve(now, role, command),
         }
     }
 
@@ -69,6 +72,7 @@ impl Machine {
         }
         let was_paused = self.pause.is_some();
         self.end_pause();
+        self.hook_waits_anew(now);
         if let Course::Promoting { at: Promoting::External, since } = &mut self.course
             && was_paused
         {
@@ -82,10 +86,10 @@ impl Machine {
             return Ok(Action::Hold);
         }
         self.notify(Level::Info, format!("resumed at {} by {}{}", self.weight, command.by, because(&command.why)));
-        Ok(Action::Resume)
+        Ok(self.pass_gates(now).unwrap_or(Action::Resume))
     }
 
-    /// Next step now. It skips time and proof, never harm, and never what could not be seen.
+    /// Next step now. It skips time, proof and the step's hook, never harm, a freeze, and what could not be seen.
     fn advance_by(&mut self, now: Timestamp, command: &Command) -> Word {
         if let Course::Promoting { .. } = self.course {
             return Err("there is no next step after the last: promote when stable is equal and ready, or roll back".to_owned());
@@ -101,7 +105,7 @@ impl Machine {
             Course::Promoting { at: Promoting::ShiftingBack, .. } | Course::Completing { .. } => return Ok(Action::Hold),
             Course::Waiting if self.pause.is_none() => return Err(not_begun("promote")),
             Course::Waiting | Course::Promoting { .. } => {}
-            Course::Climbing { .. } | Course::RollingBack { .. } | Course::Over(_) => self.may_step("promote")?,
+            Course::Gated | Course::Climbing { .. } | Course::RollingBack { .. } | Course::Over(_) => self.may_step("promote")?,
         }
         Ok(self.promote_now(now, command, false))
     }

@@ -1,5 +1,6 @@
 //! Scripts (one input per line with the expected answer) and properties of the machine.
 
+mod gates;
 mod properties;
 mod script;
 mod steps;

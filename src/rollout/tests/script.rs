@@ -4,19 +4,22 @@
 //! TIME [xN] INPUT => FACT; FACT; ...
 //! ```
 //!
-//! `xN`: the input comes N times, 15 s apart, and the answer is that to the last; what must not be, must not be in any. `done` and `failed` speak of the last
+//! `NAME:` before a verb says whose word it is (else ana's). `xN`: the input comes N times, 15 s apart, and the answer is that to the last; what must not be, must not be in any. `done` and `failed` speak of the last
 //! weight asked for unless they name a generation. A fact is a word about the decision (see [`facts`]); a list of holds is
 //! compared whole, `~ words` must occur in some hold, message or refusal, `no X` must not be a fact.
 
+use crate::model::calendar::{AtEnd, Span, When, Windows};
 use crate::model::rule::{
-    BakeJudge, First, HoldThen, OnForeign, OnShared, Policies, Promotion, Start, Step, Target, Then, Traffic, WorkloadForm, Workloads,
+    BakeJudge, First, HoldThen, Hook, OnForeign, OnHookFail, OnShared, Policies, Promotion, Start, Step, Target, Then, Traffic,
+    WorkloadForm, Workloads,
 };
 use crate::model::{
-    Action, Advance, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, Input, Judgement, Keep, Level, LimitJudgement,
-    LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Phase, Retry, Rule, Side, StepClock,
-    Tick, Timestamp, TrafficReading, Verb, Verdict, Weight,
+    Action, Advance, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Keep,
+    Level, LimitJudgement, LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Phase, Retry,
+    Rule, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting, Weight,
 };
 use crate::rollout::{Machine, invariants};
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -119,8 +122,45 @@ fn set(rule: &mut Rule, part: &str) {
         ("external", v) => rule.promotion = Promotion::External { within: duration(v) },
         ("first", "refuse") => rule.first = First::Refuse,
         ("drain", v) => rule.drain = duration(v),
+        ("approvals", v) => rule.start.approvals = word_list(v).map(str::to_owned).collect(),
+        ("hook", v) => rule.hooks.push(hook(v)),
+        ("allow", v) => windows(rule).allow.push(span(v)),
+        ("deny", v) => windows(rule).deny.push(span(v)),
+        ("at-end", "hold") => windows(rule).at_end = AtEnd::Hold,
+        ("at-end", "roll-back") => windows(rule).at_end = AtEnd::RollBack,
         _ => panic!("rule part {part:?}"),
     }
+}
+
+fn windows(rule: &mut Rule) -> &mut Windows {
+    rule.windows.get_or_insert_with(|| Windows { zone: TimeZone::UTC, allow: Vec::new(), deny: Vec::new(), at_end: AtEnd::Finish })
+}
+
+/// `Thu` or `Thu+Fri 18:00-20:00`, UTC: a script begins on a Thursday at midnight.
+fn span(text: &str) -> Span {
+    let (days, times) = text.split_once(' ').unwrap_or((text, "00:00-00:00"));
+    let (from, to) = times.split_once('-').expect("from-to");
+    let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].map(|d| days.split('+').any(|one| one == d));
+    let when = When::Weekly { days, from: from.parse().expect("a time"), to: to.parse().expect("a time") };
+    Span { words: text.to_owned(), when }
+}
+
+/// `before-start:10m:roll-back`.
+fn hook(text: &str) -> Hook {
+    let parts: Vec<&str> = text.split(':').collect();
+    let on_fail = match parts[2] {
+        "roll-back" => OnHookFail::RollBack,
+        "hold" => OnHookFail::Hold,
+        "ask" => OnHookFail::Ask,
+        other => panic!("on-fail {other:?}"),
+    };
+    Hook { at: hook_point(parts[0]), url: "http://ci/".to_owned(), timeout: duration(parts[1]), on_fail }
+}
+
+fn hook_point(name: &str) -> HookPoint {
+    use HookPoint::*;
+    let all = [BeforeStart, BeforeStep, BeforePromotion, AfterPromotion, AfterRollback];
+    all.into_iter().find(|p| p.name() == name).unwrap_or_else(|| panic!("hook {name:?}"))
 }
 
 fn word_list(value: &str) -> impl Iterator<Item = &str> {
@@ -262,14 +302,14 @@ fn begin(words: &[&str]) -> Input {
     })
 }
 
-fn verb(word: &str) -> Option<Verb> {
-    Some(match word {
+fn verb(words: &[&str]) -> Option<Verb> {
+    Some(match words[0] {
         "pause" => Verb::Pause,
         "resume" => Verb::Resume,
         "advance" => Verb::Advance,
         "promote" => Verb::Promote,
         "rollback" => Verb::RollBack,
-        "approve" => Verb::Approve { role: "manager".to_owned() },
+        "approve" => Verb::Approve { role: (*words.get(1).expect("a role")).to_owned() },
         "break-glass-promote" => Verb::BreakGlassPromote,
         "break-glass-freeze" => Verb::BreakGlassFreeze,
         _ => return None,
@@ -287,16 +327,48 @@ fn outcome(words: &[&str], generation: u64) -> Input {
     Input::Effect { generation: named.unwrap_or(generation), outcome }
 }
 
-fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step]) -> Input {
+/// What was asked for last, for answers that do not name it.
+#[derive(Default)]
+struct Asked {
+    hook: Option<(HookPoint, u32)>,
+}
+
+impl Asked {
+    fn note(&mut self, decision: &Decision) {
+        for effect in &decision.effects {
+            if let Effect::CallHook { hook, attempt } = effect {
+                self.hook = Some((*hook, *attempt));
+            }
+        }
+    }
+
+    /// `hook passed`, `hook failed`, `hook refused`, and `#2` for another call than the last.
+    fn answer(&self, words: &[&str]) -> Input {
+        let (hook, last) = self.hook.expect("a hook was called");
+        let attempt = words.iter().find_map(|w| w.strip_prefix('#')).map_or(last, |n| n.parse().expect("an attempt"));
+        let answer = match words[0] {
+            "passed" => HookAnswer::Passed,
+            "failed" => HookAnswer::Failed { text: "status 503".to_owned(), again: true },
+            "refused" => HookAnswer::Failed { text: "status 403".to_owned(), again: false },
+            other => panic!("answer {other:?}"),
+        };
+        Input::Hook { hook, attempt, answer }
+    }
+}
+
+fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step], asked: &Asked) -> Input {
+    let (by, text) = text.split_once(": ").unwrap_or(("ana", text));
     let words: Vec<&str> = text.split_whitespace().collect();
-    if let Some(verb) = verb(words[0]) {
-        return Input::Command(Command { verb, by: "ana".to_owned(), why: words[1..].join(" ") });
+    if let Some(verb) = verb(&words) {
+        let why = words[1..].iter().filter(|w| !matches!(&verb, Verb::Approve { role } if role == *w)).copied().collect::<Vec<_>>();
+        return Input::Command(Command { verb, by: by.to_owned(), why: why.join(" ") });
     }
     match words.as_slice() {
         ["begin", rest @ ..] => begin(rest),
         ["tick", rest @ ..] => tick(rest, at, before, steps),
         ["done" | "failed", ..] => outcome(&words, before.generation),
         ["wake"] => Input::Wake,
+        ["hook", answer @ ..] => asked.answer(answer),
         ["supersede", version] => Input::Supersede { version: (*version).to_owned() },
         ["traffic", "unreadable"] => Input::Traffic(Err("timeout".to_owned())),
         ["traffic", weight, writer @ ..] => Input::Traffic(Ok(TrafficReading {
@@ -320,10 +392,13 @@ fn facts(d: &Decision) -> Vec<String> {
         facts.extend(unproven.iter().map(|u| u.requests.map_or_else(|| "missing unknown".to_owned(), |n| format!("missing {n}"))));
     }
     facts.push(match &d.state {
-        crate::model::State::Progressing { step } | crate::model::State::Baking { step } => format!("{} {step}", d.state.name()),
-        crate::model::State::Promoting(at) => format!("promoting {at:?}").to_lowercase(),
+        State::Progressing { step } | State::Baking { step } => format!("{} {step}", d.state.name()),
+        State::Promoting(at) => format!("promoting {at:?}").to_lowercase(),
         state => state.name().to_owned(),
     });
+    if let State::Waiting(what) = &d.state {
+        facts.push(waiting(what));
+    }
     facts.push(if d.counts_time { "counts" } else { "stands still" }.to_owned());
     let holds: Vec<&str> = d.holds.iter().map(|h| h.why.name()).collect();
     facts.push(format!("holds {}", if holds.is_empty() { "nothing".to_owned() } else { holds.join(", ") }));
@@ -335,6 +410,17 @@ fn facts(d: &Decision) -> Vec<String> {
         Effect::Workload { action, number } => vec![format!("{} #{number}", action.name())],
     }));
     facts
+}
+
+/// `waiting approval manager,product`, `waiting window 3600s`, `waiting hook before-start`.
+fn waiting(what: &Waiting) -> String {
+    match what {
+        Waiting::Router => "waiting router".to_owned(),
+        Waiting::Window { opens } => format!("waiting window {}s", opens.as_millis() / 1000),
+        Waiting::Approval { roles } => format!("waiting approval {}", roles.join(",")),
+        Waiting::Hook { name } => format!("waiting hook {name}"),
+        Waiting::Pods => "waiting pods".to_owned(),
+    }
 }
 
 /// `page`, `warning` or `info` for what is new, and its phase and topic: `firing stuck`, `resolved paused`, `event progress`.
@@ -380,7 +466,7 @@ pub(super) fn unborn() -> Decision {
     Decision {
         at: Timestamp::from_millis(0),
         action: Action::Hold,
-        state: crate::model::State::Waiting(crate::model::Waiting::Router),
+        state: State::Waiting(Waiting::Router),
         weight: Weight::ZERO,
         generation: 0,
         step: 0,
@@ -396,7 +482,7 @@ pub(super) fn unborn() -> Decision {
 pub(crate) fn check(rule_text: &str, script: &str) {
     let rule = rule(rule_text);
     let mut machine = Machine::new(&rule, &Method::default());
-    let (mut last, mut told) = (unborn(), invariants::Told::default());
+    let (mut last, mut told, mut asked) = (unborn(), invariants::Told::default(), Asked::default());
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
         let (what, expected) = line.split_once("=>").unwrap_or((line, ""));
         let (time, what) = what.trim().split_once(' ').expect("time and input");
@@ -406,10 +492,11 @@ pub(crate) fn check(rule_text: &str, script: &str) {
         };
         for i in 0..times {
             let at = Timestamp::from_millis(1000 * (seconds(time) + 15 * i) as i64);
-            let input = input(what, at, &last, &rule.steps);
+            let input = input(what, at, &last, &rule.steps, &asked);
             let decision = machine.handle(at, &input);
             let kept = invariants::check(&last, &input, &decision).and_then(|()| told.check(&decision));
             kept.unwrap_or_else(|broken| panic!("{line}\n  {broken}"));
+            asked.note(&decision);
             last = decision;
             let facts_now = expected.split(';').map(str::trim).filter(|f| !f.is_empty() && (i + 1 == times || f.starts_with("no ")));
             for fact in facts_now {
