@@ -16,7 +16,7 @@ fn line(entry: &Entry, names: &[String]) -> wire::JournalEntry {
         Event::Opened(o) => {
             ("opened", format!("{} opened by {}, version {:?}, from {}", o.id, o.begin.by, o.begin.version, o.file), None, None)
         }
-        Event::Poll { poll, missing, detail } => ("poll", poll_text(poll, *missing, detail), Some(arms(poll, *missing)), None),
+        Event::Poll { poll, missing, detail, .. } => ("poll", poll_text(poll, *missing, detail), Some(arms(poll, *missing)), None),
         Event::Input(input) => ("input", words::input(input), None, None),
         Event::Gap(what) => ("gap", what.clone(), None, None),
         Event::Restarted { incarnation, why } => ("restarted", format!("evidence begins anew ({incarnation}): {why}"), None, None),

@@ -91,6 +91,8 @@ pub enum Event {
         missing: PerArm<Option<Blind>>,
         /// The source's words about it.
         detail: String,
+        /// Failed requests of the service that belong to no arm.
+        orphans: f64,
     },
     /// Any other input (never `Input::Tick`).
     Input(Box<Input>),

@@ -307,6 +307,8 @@ pub struct Tick {
     pub missing: PerArm<Option<Blind>>,
     /// What the source said about it in words (a server's error text, the name of a silent process); may be empty.
     pub detail: String,
+    /// Failed requests of the service that the stack ascribes to no workload: nobody is blamed for them.
+    pub orphans: f64,
 }
 
 /// What the machine does about an input.
@@ -426,6 +428,8 @@ pub enum HoldWhy {
     TrafficShare,
     /// The canary has weight and gets no requests.
     NoRequests,
+    /// Requests fail that belong to neither version.
+    Orphans,
     /// Requests vanish, and the policy says hold.
     Vanished,
     /// Another hand moved the weight.
@@ -460,6 +464,7 @@ impl HoldWhy {
             HoldWhy::Shifting => "shifting",
             HoldWhy::TrafficShare => "traffic share",
             HoldWhy::NoRequests => "no requests",
+            HoldWhy::Orphans => "unattributed errors",
             HoldWhy::Vanished => "vanished requests",
             HoldWhy::Foreign => "foreign weight",
             HoldWhy::Paused => "paused",

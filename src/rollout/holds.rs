@@ -21,6 +21,7 @@ const fn rank(why: HoldWhy) -> u8 {
         HoldWhy::Judge(Keep::Limit) => 9,
         HoldWhy::Judge(Keep::Harm) => 10,
         HoldWhy::NoRequests => 11,
+        HoldWhy::Orphans => 11,
         HoldWhy::Judge(Keep::FewRequests) => 12,
         HoldWhy::Capacity => 13,
         HoldWhy::Window => 14,
@@ -83,6 +84,7 @@ impl Machine {
             self.hold_vanished(),
             self.hold_share(),
             self.hold_no_requests(),
+            self.hold_orphans(),
             self.hold_ready(),
             self.hold_drain(),
             self.hold_promotion(),
@@ -187,6 +189,18 @@ impl Machine {
             let text = format!("the canary has {} of the traffic and gets no requests", self.weight);
             let ends = "requests reach the canary; look whether the service has traffic, and whether its counters carry the right labels";
             hold(HoldWhy::NoRequests, text, ends, self.overdue_until())
+        })
+    }
+
+    /// Failures of the service that belong to neither version blame nobody, and are no time to go on.
+    fn hold_orphans(&self) -> Option<Hold> {
+        let orphans = self.last.as_ref().filter(|tick| self.judges_step(tick)).map_or(0.0, |tick| tick.orphans);
+        (orphans > 0.0).then(|| {
+            let text = format!(
+                "unattributed errors: {orphans:.0} requests of the service failed in the last poll before they reached either version"
+            );
+            let ends = "a poll without them; look whether both versions have ready pods, and whether the route names them";
+            hold(HoldWhy::Orphans, text, ends, self.overdue_until())
         })
     }
 

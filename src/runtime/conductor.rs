@@ -197,7 +197,7 @@ impl Conductor {
             let (step, counts_time) = port.live.get();
             let poll = Poll { at, step, counts_time, arms: sample.arms };
             by_shard[self.engine.shard_of(port.slot)].push((port.slot, poll.clone()));
-            waiting.insert(port.slot, (port.post.clone(), poll, sample.missing, sample.detail));
+            waiting.insert(port.slot, (port.post.clone(), poll, sample.missing, sample.detail, sample.orphans));
         }
         let pushed_back = self.engine.pushed_back();
         let judged = ask(&self.engine, at, by_shard).await;
@@ -207,9 +207,9 @@ impl Conductor {
         events::QueueLength { shard: 0, length: self.engine.waiting() }.emit(&self.metrics);
         let mut done = Vec::new();
         for (slot, judgement) in judged {
-            let Some((post, poll, missing, detail)) = waiting.remove(&slot) else { continue };
+            let Some((post, poll, missing, detail, orphans)) = waiting.remove(&slot) else { continue };
             let (dealt, wait) = oneshot::channel();
-            let judged = Judged { poll, missing, detail, judgement, dealt };
+            let judged = Judged { poll, missing, detail, orphans, judgement, dealt };
             if post.send(Mail::Judged(Box::new(judged))).await.is_ok() {
                 done.push(wait);
             }

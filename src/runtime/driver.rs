@@ -55,6 +55,7 @@ pub(super) struct Judged {
     pub(super) poll: Poll,
     pub(super) missing: PerArm<Option<Blind>>,
     pub(super) detail: String,
+    pub(super) orphans: f64,
     pub(super) judgement: Arc<Judgement>,
     /// Told when the driver has decided.
     pub(super) dealt: oneshot::Sender<()>,
@@ -175,10 +176,10 @@ impl Driver {
     }
 
     async fn on_judged(&mut self, judged: Judged) {
-        let Judged { poll, missing, detail, judgement, dealt } = judged;
+        let Judged { poll, missing, detail, orphans, judgement, dealt } = judged;
         self.writer.read_soon(&self.parts.back);
-        let event = Event::Poll { poll: Box::new(poll), missing, detail: detail.clone() };
-        let tick = Tick { judgement: (*judgement).clone(), missing, detail };
+        let event = Event::Poll { poll: Box::new(poll), missing, detail: detail.clone(), orphans };
+        let tick = Tick { judgement: (*judgement).clone(), missing, detail, orphans };
         self.decide(Input::Tick(Box::new(tick)), event, Some(judgement)).await;
         let _ = dealt.send(());
     }

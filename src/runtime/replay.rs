@@ -143,10 +143,10 @@ impl<'a> Rebuilding<'a> {
     fn follow(&mut self, entry: &'a Entry) -> Result<(), String> {
         match &entry.event {
             Event::Opened(_) => return Err(format!("line {} opens it a second time", entry.seq)),
-            Event::Poll { poll, missing, detail } => {
+            Event::Poll { poll, missing, detail, orphans } => {
                 self.judge.poll(poll, &mut self.judgement);
                 self.last_poll = Some(poll.at);
-                let tick = Tick { judgement: self.judgement.clone(), missing: *missing, detail: detail.clone() };
+                let tick = Tick { judgement: self.judgement.clone(), missing: *missing, detail: detail.clone(), orphans: *orphans };
                 self.decision = Some(self.machine.handle(entry.at, &Input::Tick(Box::new(tick))));
             }
             Event::Input(input) => {
@@ -261,7 +261,7 @@ impl Rehearsal {
         let missing = PerArm::from_fn(|arm| arms[arm].requests.err());
         let poll = Poll { at, step: step.unwrap_or(self.decision.step), counts_time: self.decision.counts_time, arms };
         self.judge.poll(&poll, &mut self.out);
-        let tick = Tick { judgement: self.out.clone(), missing, detail: String::new() };
+        let tick = Tick { judgement: self.out.clone(), missing, detail: String::new(), orphans: 0.0 };
         self.decision = self.machine.handle(at, &Input::Tick(Box::new(tick)));
         let decided = self.decision.clone();
         self.show(&decided);

@@ -93,6 +93,8 @@ pub struct SourceSample {
     pub missing: PerArm<Option<Blind>>,
     /// The source's words about it: a server's error text, the name of a silent process; may be empty.
     pub detail: String,
+    /// Failed requests of the service that the stack ascribes to no workload, increments since the last tick.
+    pub orphans: f64,
 }
 
 /// A place samples come from.

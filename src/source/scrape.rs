@@ -254,16 +254,19 @@ fn add_target_labels(row: &mut Row, job: &str, instance: &str) {
 
 /// Every metric a pack names.
 fn pack_names(pack: &super::packs::grammar::Pack) -> Vec<String> {
-    let bare = |text: &String| text.trim_start_matches("count(").split(['{', ')']).next().unwrap_or("").to_owned();
-    let of = |from: &OneOrMany| from.all().iter().map(bare).collect::<Vec<_>>();
-    let counts = pack.counts.values().chain(pack.variants.values().flat_map(|v| v.counts.values()));
-    let mut names: Vec<String> = counts.flat_map(|c| of(&c.from).into_iter().chain(c.also.iter().map(bare))).collect();
-    let histograms = [pack.latency.as_ref()].into_iter().chain(pack.variants.values().map(|v| v.latency.as_ref()));
+    let bare = |text: &str| text.trim_start_matches("count(").split(['{', ')']).next().unwrap_or("").to_owned();
+    let of = |from: &OneOrMany| from.all().iter().map(|text| bare(text)).collect::<Vec<_>>();
+    let counts = pack.counts.values().chain(pack.variants.iter().flat_map(|(_, v)| v.counts.values()));
+    let mut names: Vec<String> = counts.flat_map(|c| of(&c.from).into_iter().chain(c.also.iter().map(|also| bare(also.from())))).collect();
+    let histograms = [pack.latency.as_ref()].into_iter().chain(pack.variants.iter().map(|(_, v)| v.latency.as_ref()));
     for latency in histograms.flatten() {
         if let super::packs::grammar::Latency::Histogram(h) = latency {
             names.extend(of(&h.from).iter().map(|n| format!("{n}_bucket")));
         }
     }
+    // variants are chosen by what exists
+    let needed = [pack.needs.as_ref()].into_iter().chain(pack.variants.iter().map(|(_, v)| v.needs.as_ref())).flatten();
+    names.extend(needed.flat_map(|needs| needs.all().to_vec()));
     for name in names.clone() {
         names.push(format!("{name}_count"));
     }

@@ -10,7 +10,7 @@ use super::packs::level::What;
 use super::packs::resolve::{Asked, Group, Meaning, Question};
 use super::pods::ArmPods;
 use super::{SourceSample, Subscription, Wants};
-use crate::model::{Arm, ArmSample, BOUNDS_MAX, Blind, Buckets, Counts, PerArm, Reading, Timestamp};
+use crate::model::{Arm, ArmSample, BOUNDS_MAX, Blind, Buckets, CUSTOM_MAX, Counts, PerArm, Reading, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -68,6 +68,10 @@ struct Given {
     group: Group,
     arms: PerArm<Reading<Classes>>,
     notes: Vec<String>,
+    /// It leaves out classes of requests.
+    skips: bool,
+    /// The same series are both arms'.
+    alike: bool,
 }
 
 /// Milliseconds of a bucket's bound, rounded so that `0.3 s` is 300 and every spelling of a number is one number.
@@ -79,7 +83,8 @@ pub(super) fn bound_ms(le: &str, unit_ms: f64) -> Option<f64> {
 impl Tracker {
     pub(super) fn new(wanted: &Subscription, asked: Vec<Asked>, bounds_ms: Vec<f64>, scrape: Duration) -> Self {
         let entry = |asked: Asked| {
-            let tracked = asked.questions.iter().map(|q| Tracked::new(q, asked.falls_prove_restart, scrape)).collect();
+            let tracked =
+                asked.questions.iter().map(|q| Tracked::new(q, asked.falls_prove_restart, asked.every.unwrap_or(scrape))).collect();
             let levels = asked.levels.iter().map(|level| Levels::new(level, scrape)).collect();
             Entry { asked, tracked, levels, sampled: PerArm::default(), starts: BTreeMap::new() }
         };
@@ -192,13 +197,16 @@ impl Tracker {
         if self.native_only && self.wants.buckets {
             notes.push(NATIVE_ONLY.to_owned());
         }
+        let (of_arms, orphans) = self.orphans(&given);
         let arms = PerArm::from_fn(|arm| {
             let mut sample = self.sample(arm, at, &given, &gauges[arm]);
+            with_orphans(&mut sample, of_arms[arm]);
             with_levels(&mut sample, arm, &levels);
+            sample.pods = self.ready_pods(arm).or(sample.pods);
             sample
         });
         let missing = arms.as_ref().map(|a| if self.wants.requests { a.requests.err() } else { None });
-        SourceSample { key: self.key, arms, missing, detail: notes.join("; ") }
+        SourceSample { key: self.key, arms, missing, detail: notes.join("; "), orphans }
     }
 
     /// The tick could not be read: nothing is differenced, the next good one bridges the gap.
@@ -210,7 +218,7 @@ impl Tracker {
             arm.custom_gauges.iter_mut().for_each(|g| *g = Err(why));
             arm
         });
-        SourceSample { key: self.key, arms, missing: PerArm::from_fn(|_| Some(why)), detail: detail.to_owned() }
+        SourceSample { key: self.key, arms, missing: PerArm::from_fn(|_| Some(why)), detail: detail.to_owned(), orphans: 0.0 }
     }
 
     /// A sample of which nothing is read yet; what the rule does not want is not asked.
@@ -223,8 +231,8 @@ impl Tracker {
             cpu: Err(of(self.wants.cpu)),
             memory: Err(of(self.wants.memory)),
             floor: Err(of(self.wants.memory)),
-            custom_counts: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_counts).collect(),
-            custom_gauges: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_gauges).collect(),
+            custom_counts: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_counts.min(CUSTOM_MAX)).collect(),
+            custom_gauges: std::iter::repeat_n(Err(Blind::NotAsked), self.custom_gauges.min(CUSTOM_MAX)).collect(),
             ..ArmSample::blind(Blind::NotAsked)
         }
     }
@@ -234,7 +242,14 @@ impl Tracker {
         for one in given {
             let increments = one.arms[arm].as_ref().map_err(|why| *why);
             match one.group {
-                Group::Requests => sample.requests = increments.map(|i| self.counts(i, one.group)),
+                Group::Requests => {
+                    sample.requests = increments.map(|i| self.counts(i, one.group));
+                    // where nothing else counts those whose client left
+                    if one.skips {
+                        sample.abandoned = increments.map(|i| self.skipped(i));
+                    }
+                }
+                Group::Orphans => {}
                 Group::Abandoned => sample.abandoned = increments.map(|i| i.values().sum()),
                 Group::Buckets if self.native_only => sample.buckets = Err(Blind::NativeHistogramOnly),
                 Group::Buckets => sample.buckets = increments.map(|i| buckets(i, &self.bounds_ms)),
@@ -252,9 +267,42 @@ impl Tracker {
         sample
     }
 
+    /// Failures that belong to no workload: of each arm whose they can only be, and of neither.
+    fn orphans(&self, given: &[Given]) -> (PerArm<f64>, f64) {
+        let (mut of_arms, mut of_none) = (PerArm::default(), 0.0);
+        for one in given.iter().filter(|g| g.group == Group::Orphans) {
+            let n = PerArm::from_fn(|arm| one.arms[arm].as_ref().map_or(0.0, |i| i.values().sum::<f64>()));
+            if !one.alike {
+                // a service of its own for each arm
+                Arm::BOTH.iter().for_each(|arm| of_arms[*arm] += n[*arm]);
+            } else if self.ready_pods(Arm::Canary) == Some(0) && self.ready_pods(Arm::Baseline).is_some_and(|pods| pods > 0) {
+                of_arms.canary += n.canary;
+            } else {
+                of_none += n.canary;
+            }
+        }
+        (of_arms, of_none)
+    }
+
+    /// The ready pods of an arm, where a watch knows them.
+    fn ready_pods(&self, arm: Arm) -> Option<u32> {
+        let pods = self.entries.iter().filter(|e| e.asked.tells_pods()).find_map(|e| e.asked.arms[arm].pods.as_ref())?;
+        u32::try_from(pods.iter().filter(|pod| pod.ready).count()).ok()
+    }
+
+    fn of_group(&self, group: Group) -> Option<(&Entry, usize)> {
+        self.entries.iter().find_map(|e| e.asked.questions.iter().position(|q| q.group == group).map(|at| (e, at)))
+    }
+
+    /// Requests that do not count: their clients left.
+    fn skipped(&self, increments: &Classes) -> f64 {
+        let Some((entry, at)) = self.of_group(Group::Requests) else { return 0.0 };
+        let skip = |class: &u64| matches!(entry.tracked[at].outcomes.get(*class as usize), Some((Meaning::Classes, Outcome::Skip)));
+        increments.iter().filter(|(class, _)| skip(class)).map(|(_, n)| n).sum()
+    }
+
     fn counts(&self, increments: &Classes, group: Group) -> Counts {
-        let of_group = |e: &'_ Entry| e.asked.questions.iter().position(|q| q.group == group);
-        let Some((entry, at)) = self.entries.iter().find_map(|e| of_group(e).map(|at| (e, at))) else { return Counts::default() };
+        let Some((entry, at)) = self.of_group(group) else { return Counts::default() };
         let mut counts = Counts::default();
         let mut good = 0.0;
         for (class, increment) in increments {
@@ -274,6 +322,17 @@ impl Tracker {
             counts.bad = (counts.total - good).max(0.0);
         }
         counts
+    }
+}
+
+/// Failures that never reached a workload, and can only be this arm's: an arm without any series of its own has them alone.
+fn with_orphans(sample: &mut ArmSample, orphans: f64) {
+    if orphans > 0.0 {
+        match &mut sample.requests {
+            Ok(counts) => (counts.total, counts.bad) = (counts.total + orphans, counts.bad + orphans),
+            requests @ Err(Blind::NoSeries) => *requests = Ok(Counts { total: orphans, bad: orphans }),
+            Err(_) => {}
+        }
     }
 }
 
@@ -385,6 +444,8 @@ impl Entry {
 
     fn finish(&mut self, at: Timestamp, bounds_ms: &[f64]) -> Vec<Given> {
         let born = self.born();
+        let abandoned = self.asked.questions.iter().any(|q| q.group == Group::Abandoned);
+        let (alike, pushed) = (self.asked.arms.baseline.values == self.asked.arms.canary.values, self.asked.pushed);
         let given = self
             .tracked
             .iter_mut()
@@ -397,13 +458,26 @@ impl Entry {
                 for (arm, words) in Arm::BOTH.into_iter().filter_map(|arm| Some((arm, incomplete[arm].clone()?))) {
                     conditions[arm] = Condition::Blind(Blind::NoSeries, words);
                 }
+                if pushed {
+                    Arm::BOTH.iter().for_each(|arm| ends_unmarked(&mut conditions[*arm]));
+                }
                 let mut given = tracked.release(at, question.group, conditions);
                 given.notes.extend(odd);
+                given.skips = question.skips() && !abandoned;
+                given.alike = alike;
                 given
             })
             .collect();
         self.forget_counts();
         given
+    }
+}
+
+/// Nothing marks the end of pushed series: the way here may have ended as well as the process.
+fn ends_unmarked(condition: &mut Condition) {
+    if let Condition::Blind(why @ Blind::Silent, words) = condition {
+        *why = Blind::Stale;
+        words.push_str(": nothing was pushed for two intervals");
     }
 }
 
@@ -480,7 +554,7 @@ impl Tracked {
                 }
             }
         });
-        Given { group, arms, notes }
+        Given { group, arms, notes, skips: false, alike: false }
     }
 }
 

@@ -189,6 +189,7 @@ pub const fn hold_why(why: HoldWhy) -> &'static str {
         HoldWhy::Shifting => "the weight is being written and read back",
         HoldWhy::TrafficShare => "traffic does not follow the weight",
         HoldWhy::NoRequests => "the canary has weight and gets no requests",
+        HoldWhy::Orphans => "requests fail that belong to neither version",
         HoldWhy::Vanished => "the canary's requests do not come back",
         HoldWhy::Foreign => "another hand moved the weight",
         HoldWhy::Paused => "a person's word is awaited",

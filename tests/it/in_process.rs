@@ -57,7 +57,8 @@ impl Source for Bursts {
     fn tick<'a>(&'a mut self, at: Timestamp) -> Answer<'a, Vec<SourceSample>> {
         let bad = if at.as_millis() / 100 % 2 == 0 { 12.0 } else { 0.0 };
         let arms = PerArm { baseline: ArmSample::counts(1000.0, bad), canary: ArmSample::counts(1000.0, bad) };
-        let sample = |key: &u64| SourceSample { key: *key, arms: arms.clone(), missing: PerArm::default(), detail: String::new() };
+        let sample =
+            |key: &u64| SourceSample { key: *key, arms: arms.clone(), missing: PerArm::default(), detail: String::new(), orphans: 0.0 };
         let samples = self.keys.iter().map(sample).collect();
         Box::pin(async { samples })
     }

@@ -301,7 +301,7 @@ fn journal() -> Vec<Entry> {
     let missing = PerArm { baseline: None, canary: Some(Blind::NoSeries) };
     let decision = (*view("chat-1", State::Progressing { step: 1 }).decision).clone();
     vec![
-        Entry { seq: 0, at, event: Event::Poll { poll: Box::new(poll), missing, detail: "no pod".to_owned() } },
+        Entry { seq: 0, at, event: Event::Poll { poll: Box::new(poll), missing, detail: "no pod".to_owned(), orphans: 0.0 } },
         Entry { seq: 1, at, event: Event::Decided(Box::new(decision)) },
         Entry { seq: 2, at, event: Event::Input(Box::new(Input::Traffic(Err("connection refused".to_owned())))) },
     ]

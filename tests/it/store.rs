@@ -56,7 +56,11 @@ fn decided(state: State) -> Event {
 fn tick(number: u32) -> Vec<Event> {
     let poll = Box::new(Poll::blind(AT, number, Blind::NoSeries));
     let state = State::Progressing { step: number };
-    vec![Event::Poll { poll, missing: PerArm::default(), detail: String::new() }, Event::Input(Box::new(Input::Wake)), decided(state)]
+    vec![
+        Event::Poll { poll, missing: PerArm::default(), detail: String::new(), orphans: 0.0 },
+        Event::Input(Box::new(Input::Wake)),
+        decided(state),
+    ]
 }
 
 fn why_not(folder: &Path) -> String {

@@ -113,7 +113,7 @@ fn input(event: &Event, at: Timestamp, before: &Decision) -> Input {
             judgement.counts = n.map(|(b, c)| PerArm { baseline: b, canary: c }.map(|n| Counts { total: f64::from(n), bad: 0.0 }));
             judgement.clock = StepClock { counted_s: f64::from(*counted_s), for_s: 60.0, canary_requests: f64::from(*counted_s) };
             judgement.labels.shared = keep.contains(&Keep::Shared);
-            Input::Tick(Box::new(Tick { judgement, missing: *missing, detail: String::new() }))
+            Input::Tick(Box::new(Tick { judgement, missing: *missing, detail: String::new(), orphans: 0.0 }))
         }
         Event::Command(verb) => Input::Command(Command { verb: verb.clone(), by: "ana".to_owned(), why: String::new() }),
         Event::Done { behind } => Input::Effect { generation: before.generation.saturating_sub(*behind), outcome: Outcome::Done },

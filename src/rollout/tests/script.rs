@@ -231,7 +231,7 @@ fn limit(kind: LimitKind) -> LimitJudgement {
 }
 
 /// `tick clear` or `tick time,blind`, then `breach=`, `n=baseline/canary`, `n=-`, `counted=`, `requests=`, `ok=`,
-/// `missing=arm:kind`, `labels=`, `limits=`, `step=`, `detail=`, `dup`. Without `n` the traffic follows the weight.
+/// `missing=arm:kind`, `labels=`, `limits=`, `step=`, `detail=`, `orphans=`, `dup`. Without `n` the traffic follows the weight.
 fn tick(words: &[&str], at: Timestamp, before: &Decision, steps: &[Step]) -> Input {
     let mut judgement = Judgement::empty(at, before.step);
     let step = &steps[before.step as usize];
@@ -242,7 +242,7 @@ fn tick(words: &[&str], at: Timestamp, before: &Decision, steps: &[Step]) -> Inp
     judgement.ln_rollback = 3.0;
     judgement.metrics.push(metric(5.0));
     judgement.limits.extend([limit(LimitKind::WarnAbove), limit(LimitKind::PageAbove)]);
-    let mut tick = Tick { judgement, missing: PerArm::default(), detail: String::new() };
+    let mut tick = Tick { judgement, missing: PerArm::default(), detail: String::new(), orphans: 0.0 };
     if words[0] != "clear" {
         tick.judgement.keep.extend(word_list(words[0]).map(keep));
     }
@@ -283,6 +283,7 @@ fn tick_word(tick: &mut Tick, word: &str) {
             _ => panic!("limit {l:?}"),
         }),
         "step" => j.step = value.parse().expect("a step"),
+        "orphans" => tick.orphans = value.parse().expect("a number"),
         "detail" => tick.detail = value.replace('_', " "),
         "dup" => j.duplicate = true,
         _ => panic!("tick word {word:?}"),

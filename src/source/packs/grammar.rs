@@ -1,8 +1,17 @@
 //! The data file of a pack, as serde reads it (PACKS 6). What is named here and not carried out by this build still parses:
 //! `resolve.rs` says so at set-up, in words.
 
+use super::level::duration;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What a vantage point may not see.
+const BLIND_TO: &[&str] = &["dead-pod", "no-endpoint", "panic"];
+/// When series vanish besides `never` and after a time.
+const VANISHES: &[&str] = &["on-delete", "on-config", "if-annotated"];
 
 /// One pack.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -34,7 +43,7 @@ pub struct Pack {
     pub arm: BTreeMap<String, ArmValue>,
     /// Arm labels taken from another metric.
     pub join: Option<Join>,
-    /// Counts by name; `requests` and `abandoned` are read.
+    /// Counts by name; `requests`, `abandoned` and those of role orphans are read.
     #[serde(default)]
     pub counts: BTreeMap<String, CountsRule>,
     /// The latency histogram.
@@ -56,7 +65,14 @@ pub struct Pack {
     pub form: Form,
     /// Alternatives a rule chooses by name.
     #[serde(default)]
-    pub variants: BTreeMap<String, Variant>,
+    pub variants: Variants,
+}
+
+impl Pack {
+    /// Distance of its samples until it is seen.
+    pub fn interval(&self) -> Option<Duration> {
+        self.push.as_deref().or(self.every.as_deref()).and_then(duration)
+    }
 }
 
 /// One value, or several to try in order.
@@ -90,6 +106,16 @@ pub enum Needs {
         /// Their names.
         any: Vec<String>,
     },
+}
+
+impl Needs {
+    /// Names, of which one must exist.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Any { any } => any,
+        }
+    }
 }
 
 /// Where a process' start time is read.
@@ -162,12 +188,36 @@ pub struct CountsRule {
     pub class: Vec<ClassRule>,
     /// Further selectors whose counts are all bad.
     #[serde(default)]
-    pub also: Vec<String>,
+    pub also: Vec<Also>,
     /// What it is for.
     #[serde(default)]
     pub role: Role,
     /// Own arm labels.
     pub arm: Option<BTreeMap<String, ArmValue>>,
+}
+
+/// A further selector.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Also {
+    /// Always read.
+    Always(String),
+    /// Read where parameters have these values.
+    When {
+        /// The selector.
+        from: String,
+        /// Parameter to value.
+        when: BTreeMap<String, String>,
+    },
+}
+
+impl Also {
+    /// The selector.
+    pub fn from(&self) -> &str {
+        match self {
+            Self::Always(from) | Self::When { from, .. } => from,
+        }
+    }
 }
 
 /// What counts are for.
@@ -324,13 +374,85 @@ pub struct Variant {
     pub events: BTreeMap<String, EventRule>,
 }
 
+/// Variants in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variants(Vec<(String, Variant)>);
+
+impl Variants {
+    /// Names and variants.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Variant)> {
+        self.0.iter().map(|(name, variant)| (name.as_str(), variant))
+    }
+
+    /// All of their names.
+    pub fn names(&self) -> String {
+        self.iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for Variants {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Variants;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("variants by name")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Variants, A::Error> {
+                let mut all = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    all.push(entry);
+                }
+                Ok(Variants(all))
+            }
+        }
+        d.deserialize_map(InOrder)
+    }
+}
+
 /// Reads one pack.
 ///
 /// # Errors
-/// The parser's text, with line and column.
+/// The parser's text, with line and column; or every word of the pack that the grammar does not know.
 pub fn parse(text: &str) -> Result<Pack, String> {
     let options = serde_saphyr::options! { strict_booleans: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
+    let pack: Pack = serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    let faults = faults(&pack);
+    if faults.is_empty() { Ok(pack) } else { Err(format!("pack {}: {}", pack.pack, faults.join("; "))) }
+}
+
+/// Words that no type holds back.
+fn faults(pack: &Pack) -> Vec<String> {
+    let mut faults = Vec::new();
+    if pack.identity.is_empty() {
+        faults.push("identity is empty: name the labels of the process that owns the counters".to_owned());
+    }
+    for word in pack.blind_to.iter().filter(|word| !BLIND_TO.contains(&word.as_str())) {
+        faults.push(format!("blind-to {word:?} is none of {}", BLIND_TO.join(", ")));
+    }
+    if let Vanishes::When(when) = &pack.vanishes
+        && duration(when).is_none()
+        && !VANISHES.contains(&when.as_str())
+    {
+        faults.push(format!("vanishes {when:?} is neither never, a time such as 5m, nor one of {}", VANISHES.join(", ")));
+    }
+    for (key, text) in [("push", &pack.push), ("every", &pack.every)] {
+        if let Some(text) = text.as_ref().filter(|text| duration(text).is_none()) {
+            faults.push(format!("{key} {text:?} is no time such as 60s"));
+        }
+    }
+    let counts = pack.counts.iter().chain(pack.variants.iter().flat_map(|(_, v)| &v.counts));
+    for param in counts.flat_map(|(_, c)| &c.also).filter_map(|also| if let Also::When { when, .. } = also { Some(when) } else { None }) {
+        for name in param.keys().filter(|name| !pack.params.contains_key(*name)) {
+            faults.push(format!("when: there is no parameter {name:?}"));
+        }
+    }
+    faults
 }
 
 #[cfg(test)]
@@ -356,6 +478,23 @@ mod tests {
     fn an_unknown_key_is_refused() {
         assert!(parse("pack: x\nidentity: [a]\nlatencies: none\n").unwrap_err().contains("latencies"));
         assert!(parse("pack: x\nidentity: [a]\ncounts: { requests: { from: a, keeps: [b] } }\n").is_err());
+    }
+
+    #[test]
+    fn words_that_no_type_holds_back_are_refused_all_at_once() {
+        let text = "pack: x\nidentity: []\npush: soon\nevery: 30s\nvanishes: nevr\nblind-to: [panics]\n\
+            counts: { requests: { from: m, also: [ { from: n, when: { reporter: a } } ] } }\n";
+        let why = parse(text).unwrap_err();
+        for word in ["identity is empty", "push \"soon\"", "vanishes \"nevr\"", "blind-to \"panics\"", "no parameter \"reporter\""] {
+            assert!(why.contains(word), "{word}: {why}");
+        }
+        assert!(!why.contains("every"), "{why}");
+    }
+
+    #[test]
+    fn variants_keep_their_order() {
+        let pack = parse("pack: x\nidentity: [a]\nvariants: { z: { needs: m }, a: { needs: n } }\n").unwrap();
+        assert_eq!(pack.variants.names(), "z, a");
     }
 
     #[test]

@@ -24,7 +24,9 @@ const BUILTIN: &[(&str, &str)] = &[
     ("envoy", include_str!("envoy.yaml")),
     ("haproxy", include_str!("haproxy.yaml")),
     ("http", include_str!("http.yaml")),
+    ("istio", include_str!("istio.yaml")),
     ("kubernetes", include_str!("kubernetes.yaml")),
+    ("otel-http", include_str!("otel-http.yaml")),
 ];
 
 /// Packs by name. Cheap to clone.
@@ -106,7 +108,7 @@ mod tests {
     fn a_folder_adds_packs_and_reports_every_broken_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("mine.yaml"), "pack: mine\nidentity: [pod]\narm: { pod: '{pod}' }\n").unwrap();
-        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "haproxy", "http", "kubernetes", "mine"]);
+        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "haproxy", "http", "istio", "kubernetes", "mine", "otel-http"]);
         std::fs::write(dir.path().join("a.yaml"), "pack: a\n").unwrap();
         std::fs::write(dir.path().join("b.yaml"), "pack: [\n").unwrap();
         let problems = Packs::with_folder(dir.path()).unwrap_err();

@@ -2,11 +2,12 @@
 
 use super::arms::{Tells, Whose};
 use super::classes::ClassMatch;
-use super::grammar::{Outcome, Start};
+use super::grammar::{Join, Outcome, Start};
 use super::level::LevelAsked;
-use super::select::{Matcher, Select};
+use super::select::{Matcher, Select, label_name};
 use crate::model::{Arm, PerArm, Pod};
 use crate::source::pods::ArmPods;
+use std::time::Duration;
 
 /// A group of counters that is paired on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +20,8 @@ pub enum Group {
     Buckets,
     /// The rule's own counts, by position.
     Custom(usize),
+    /// Failures of the service that the stack ascribes to no workload.
+    Orphans,
 }
 
 /// What the counts of one selector mean.
@@ -52,6 +55,11 @@ pub struct Question {
 }
 
 impl Question {
+    /// Does it leave out classes of requests? Those are the ones whose client left (PACKS 1.6).
+    pub fn skips(&self) -> bool {
+        self.classes.iter().any(|rule| rule.is == Outcome::Skip)
+    }
+
     /// What requests with these values of `keep` are.
     pub fn outcome(&self, values: &[&str]) -> Outcome {
         let matches = |rule: &&ClassMatch| rule.labels.iter().all(|(at, regex)| regex.is_match(values.get(*at).copied().unwrap_or("")));
@@ -78,6 +86,12 @@ pub struct Asked {
     pub start: Option<Start>,
     /// A deep fall proves a restart.
     pub falls_prove_restart: bool,
+    /// Pushed: series that end leave no staleness marker.
+    pub pushed: bool,
+    /// Distance of samples until it is seen.
+    pub every: Option<Duration>,
+    /// The arm's labels are taken from this metric.
+    pub join: Option<Join>,
     /// The questions.
     pub questions: Vec<Question>,
     /// CPU and memory.
@@ -93,7 +107,8 @@ impl Asked {
             .map(|q| format!("{:?}|{:?}|{}", q.group, q.keep, q.selects.iter().map(|(s, m)| format!("{s}{m:?};")).collect::<String>()))
             .collect();
         let extra: Vec<String> = self.extra.iter().map(ToString::to_string).collect();
-        format!("{}|{:?}|{:?}|{:?}|{extra:?}|{questions:?}|{:?}", self.pack, self.identity, self.arm_labels, self.tells, self.levels)
+        let arms = format!("{:?}|{:?}|{:?}", self.arm_labels, self.tells, self.join);
+        format!("{}|{:?}|{arms}|{extra:?}|{questions:?}|{:?}", self.pack, self.identity, self.levels)
     }
 
     /// Matchers of both arms of these entries; more than asked for where label values cross (the caller keeps exact ones).
@@ -116,6 +131,16 @@ impl Asked {
     pub fn is_arm<'a>(&self, arm: Arm, label: impl Fn(&str) -> &'a str) -> bool {
         let mut labels = self.arm_labels.iter().zip(&self.tells).enumerate();
         labels.all(|(at, (name, tells))| self.arms[arm].is(at, *tells, label(name)))
+    }
+
+    /// An expression of one vector of series, such as `timestamp(x)`, for these arms: by their labels, or joined with the metric
+    /// that has them, whose value is 1.
+    pub fn expression(&self, select: &Select, matchers: &[Matcher], of: impl Fn(&Select) -> String) -> String {
+        let Some(Join { metric, on, take }) = &self.join else { return of(&select.with(matchers)) };
+        let names = |labels: &[String]| labels.iter().map(|l| label_name(l)).collect::<Vec<_>>().join(", ");
+        let info = Select { name: metric.clone(), matchers: matchers.to_vec() };
+        let by = names(&on.iter().chain(take).cloned().collect::<Vec<_>>());
+        format!("{} * on ({}) group_left ({}) max by ({by}) ({info})", of(select), names(on), names(take))
     }
 
     /// Are pods told apart, so that a watch of them is to be asked?

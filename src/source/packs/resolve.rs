@@ -67,7 +67,7 @@ impl Resolver {
                 Ok(entry) => {
                     missing.requests &= !entry.wants.requests;
                     missing.buckets &= !entry.wants.buckets;
-                    resolver.warnings.extend(entry.remarks());
+                    resolver.warnings.extend(entry.remarks(&wanted.arms));
                     resolver.offer_levels(&entry, wanted.wants)?;
                     resolver.entries.push(entry);
                 }
@@ -88,7 +88,7 @@ impl Resolver {
     /// With the pods of both arms, where a watch knows them.
     #[must_use]
     pub(in crate::source) fn with_pods(mut self, pods: &ArmPods) -> Self {
-        self.entries.iter_mut().for_each(|entry| entry.pods = pods.clone());
+        self.entries.iter_mut().for_each(|entry| entry.take_pods(pods));
         self
     }
 
@@ -144,6 +144,9 @@ impl Resolver {
     /// # Errors
     /// A template that cannot be filled.
     pub fn next(&self) -> Result<Option<Probe>, String> {
+        if let Some(probe) = self.entries.iter().find_map(Entry::variant_probe) {
+            return Ok(Some(probe));
+        }
         match self.entries.iter().find_map(|e| e.open.first().map(|open| (e, open))) {
             Some((entry, open)) => entry.probe(open, &self.targets).map(Some),
             None => match self.open_level() {
@@ -155,7 +158,9 @@ impl Resolver {
 
     /// Takes what the last [`Resolver::next`] found: names of metrics, or of labels.
     pub fn answer(&mut self, found: &BTreeSet<String>) {
-        if let Some(entry) = self.entries.iter_mut().find(|e| !e.open.is_empty()) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.variant_probe().is_some()) {
+            self.guessed |= !entry.choose_variant(found);
+        } else if let Some(entry) = self.entries.iter_mut().find(|e| !e.open.is_empty()) {
             let open = entry.open.remove(0);
             self.guessed |= !entry.choose(&open, found);
         } else if let Some((what, at)) = self.open_level() {
@@ -186,6 +191,8 @@ impl Resolver {
                 asked.check()?;
                 all.push(asked);
             }
+            // a rule that does not give the service has been told
+            all.extend(entry.orphans(&self.targets).ok().flatten());
         }
         Ok(all)
     }

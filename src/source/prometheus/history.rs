@@ -111,7 +111,7 @@ fn processes(series: &[Series], span: Span) -> PastLevels {
 }
 
 async fn read_one(client: &Client, asked: &Asked, question: &Question, place: Place, span: Span) -> Result<Vec<Series>, SourceError> {
-    let text = planner::sum(asked, question, &question.selects[place.select].0.with(&asked.matchers_of_arm(Arm::Baseline)));
+    let text = planner::sum(asked, question, &question.selects[place.select].0, &asked.matchers_of_arm(Arm::Baseline));
     let rows = span.ask(client, text).await?;
     let one = |row: super::decoder::RowRef<'_>| Series {
         place,

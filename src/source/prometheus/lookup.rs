@@ -82,7 +82,8 @@ async fn native(client: &Client, asked: &Asked, at: Timestamp) -> Result<bool, S
     let Some(question) = asked.questions.iter().find(|q| q.group == Group::Buckets) else { return Ok(false) };
     let bucket = question.selects[0].0.name.clone();
     let bare = bucket.strip_suffix("_bucket").unwrap_or(&bucket).to_owned();
-    let probe = Probe::Metrics { names: vec![bucket.clone(), bare.clone()], matchers: asked.arm_matchers([&asked.arms]) };
+    let matchers = narrowed(client, asked, at).await?;
+    let probe = Probe::Metrics { names: vec![bucket.clone(), bare.clone()], matchers };
     let found = look_up(client, &probe, at).await?;
     Ok(found.contains(&bare) && !found.contains(&bucket))
 }
@@ -110,7 +111,8 @@ pub(super) async fn set_up(
         let levels = asked.levels.first().map(|l| l.level.select.clone());
         for select in [counted, levels].into_iter().flatten() {
             let measured = measure(client, asked, &select, at).await?;
-            set_up.scrape_interval = set_up.scrape_interval.max(measured.scrape);
+            // what the pack expects, until there are samples to measure by
+            set_up.scrape_interval = set_up.scrape_interval.max(measured.scrape.or(asked.every));
             settle = settle.max(measured.settle);
         }
         for level in &asked.levels {
@@ -127,7 +129,7 @@ pub(super) async fn set_up(
 /// Which arm has series of a level, and whether its window holds enough scrapes.
 async fn look_at_level(client: &Client, asked: &Asked, level: &LevelAsked, at: Timestamp, set_up: &mut SetUp) -> Result<(), SourceError> {
     let select = level.level.select.with(&asked.arm_matchers([&asked.arms]));
-    warn_of_missing(client, asked, &select, at, &mut set_up.warnings).await?;
+    warn_of_missing(client, asked, &level.level.select, at, &mut set_up.warnings).await?;
     if let (Some(window), Some(scrape)) = (level.level.rate, set_up.scrape_interval)
         && window < scrape * 2
     {
@@ -147,7 +149,8 @@ async fn warn_of_missing(
     warnings: &mut Vec<String>,
 ) -> Result<PerArm<bool>, SourceError> {
     let by = planner::labels(&asked.arm_labels);
-    let rows = ask(client, &Query::Instant(format!("count by ({by}) ({select})"), at)).await?;
+    let series = asked.expression(select, &asked.arm_matchers([&asked.arms]), Select::to_string);
+    let rows = ask(client, &Query::Instant(format!("count by ({by}) ({series})"), at)).await?;
     let there = PerArm::from_fn(|arm| rows.rows().any(|row| asked.is_arm(arm, |label| row.label(label))));
     for arm in Arm::BOTH.into_iter().filter(|arm| !there[*arm]) {
         warnings.push(format!("{}: no series of {} yet for {}", arm.name(), select.name, planner::arm_text(asked, arm)));
@@ -171,17 +174,21 @@ async fn refuse_without_labels(client: &Client, asked: &Asked, select: &Select, 
 
 /// Which arm has series, which bounds, and whether a process is scraped twice.
 async fn look_at(client: &Client, asked: &Asked, question: &Question, at: Timestamp, set_up: &mut SetUp) -> Result<(), SourceError> {
-    let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
+    let select = &question.selects[0].0;
     if question.group == Group::Buckets {
         let bounds = bounds(client, asked, question, at).await?;
         set_up.bounds_ms = common(&bounds, &mut set_up.warnings);
     }
-    let counted = planner::counted(question, &select);
+    let counted = planner::counted(question, select);
+    if question.group == Group::Orphans {
+        return Ok(()); // there is nothing to miss where all is well
+    }
     let there = warn_of_missing(client, asked, &counted, at, &mut set_up.warnings).await?;
     if matches!(question.group, Group::Custom(_)) && !there.baseline && !there.canary {
         refuse_without_labels(client, asked, &question.selects[0].0, at).await?;
     }
-    refuse_doubles(client, asked, &counted.to_string(), at).await
+    let series = asked.expression(&counted, &asked.arm_matchers([&asked.arms]), Select::to_string);
+    refuse_doubles(client, asked, &series, at).await
 }
 
 /// The rule's own queries are text until a server has parsed them: a slip shall not wait for the first tick.
@@ -239,9 +246,9 @@ async fn refuse_doubles(client: &Client, asked: &Asked, counted: &str, at: Times
 
 /// Finite bounds of each arm's buckets, ms.
 async fn bounds(client: &Client, asked: &Asked, question: &Question, at: Timestamp) -> Result<PerArm<BTreeSet<u64>>, SourceError> {
-    let select = question.selects[0].0.with(&asked.arm_matchers([&asked.arms]));
+    let series = asked.expression(&question.selects[0].0, &asked.arm_matchers([&asked.arms]), Select::to_string);
     let by = planner::labels(asked.arm_labels.iter().chain(&question.keep));
-    let rows = ask(client, &Query::Instant(format!("group by ({by}) ({select})"), at)).await?;
+    let rows = ask(client, &Query::Instant(format!("group by ({by}) ({series})"), at)).await?;
     Ok(PerArm::from_fn(|arm| {
         let of_arm = rows.rows().filter(|row| asked.is_arm(arm, |label| row.label(label)));
         let bounds = of_arm.filter_map(|row| bound_ms(row.label("le"), question.unit_ms));
@@ -273,7 +280,7 @@ struct Measured {
 /// The scrape interval of the slowest process, from the times of raw samples; and how long scrapes take, which is how long
 /// after a tick its samples are all there.
 async fn measure(client: &Client, asked: &Asked, select: &Select, at: Timestamp) -> Result<Measured, SourceError> {
-    let window = format!("{}[{MEASURED}]", select.with(&asked.arm_matchers([&asked.arms])));
+    let window = format!("{}[{MEASURED}]", select.with(&narrowed(client, asked, at).await?));
     let rows = ask(client, &Query::Instant(window, at)).await?;
     let mut processes: BTreeMap<String, Duration> = BTreeMap::new();
     let mut jobs: BTreeSet<String> = BTreeSet::new();
@@ -295,6 +302,16 @@ async fn measure(client: &Client, asked: &Asked, select: &Select, at: Timestamp)
         measured.settle = longest.map(|s| (Duration::from_secs_f64(s.min(SETTLE_MAX.as_secs_f64())) + SETTLE_EXTRA).min(SETTLE_MAX));
     }
     Ok(measured)
+}
+
+/// Matchers of both arms' series; of joined ones by the labels they are joined on.
+async fn narrowed(client: &Client, asked: &Asked, at: Timestamp) -> Result<Vec<Matcher>, SourceError> {
+    let matchers = asked.arm_matchers([&asked.arms]);
+    let Some(join) = &asked.join else { return Ok(matchers) };
+    let info = Select { name: join.metric.clone(), matchers };
+    let rows = ask(client, &Query::Instant(format!("group by ({}) ({info})", planner::labels(&join.on)), at)).await?;
+    let of = |label: &String| Matcher::any_of(label, &rows.rows().map(|row| row.label(label)).collect::<Vec<_>>());
+    Ok(join.on.iter().map(of).collect())
 }
 
 /// The median distance of samples; `None` for fewer than three.

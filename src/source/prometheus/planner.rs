@@ -136,7 +136,7 @@ impl Batch {
         let mut out = Vec::new();
         for (at, question) in self.asked.questions.iter().enumerate() {
             for (select_at, (select, _)) in question.selects.iter().enumerate() {
-                out.push((Purpose::Rows(at, select_at), sum(&self.asked, question, &select.with(matchers))));
+                out.push((Purpose::Rows(at, select_at), sum(&self.asked, question, select, matchers)));
             }
         }
         out.push((Purpose::Sampled, sampled(&self.asked, matchers)));
@@ -226,19 +226,20 @@ pub(super) fn process_labels(name: &str) -> Vec<String> {
 }
 
 /// Form P: cumulative counts of one process, other labels summed away (PACKS 1.1).
-pub(super) fn sum(asked: &Asked, question: &Question, select: &Select) -> String {
+pub(super) fn sum(asked: &Asked, question: &Question, select: &Select, matchers: &[Matcher]) -> String {
     let by = labels(asked.identity.iter().chain(&asked.arm_labels).chain(&question.keep));
-    format!("sum by ({by}) ({select})")
+    format!("sum by ({by}) ({})", asked.expression(select, matchers, Select::to_string))
 }
 
 /// When each process was last scraped: of whatever question has series.
 fn sampled(asked: &Asked, matchers: &[Matcher]) -> String {
     let by = labels(asked.identity.iter().chain(&asked.arm_labels));
     let one = |question: &Question| {
-        let select = &question.selects.first()?.0;
-        Some(format!("max by ({by}) (timestamp({}))", counted(question, select).with(matchers)))
+        let selects = question.selects.iter().map(|(select, _)| counted(question, select));
+        let one = |select: Select| asked.expression(&select, matchers, |series| format!("timestamp({series})"));
+        selects.map(|select| format!("max by ({by}) ({})", one(select))).collect::<Vec<_>>()
     };
-    asked.questions.iter().filter_map(one).collect::<Vec<_>>().join(" or ")
+    asked.questions.iter().flat_map(one).collect::<Vec<_>>().join(" or ")
 }
 
 /// The series to count by: a histogram's `_count` instead of its twenty `_bucket`s.

@@ -23,6 +23,11 @@ described! {
     Severity as SeverityOnWire, HookPoint as HookPointOnWire, HookAnswer as HookAnswerOnWire, WorkloadAction as WorkloadActionOnWire,
 }
 
+/// What most polls have is not written.
+fn is_zero(n: &f64) -> bool {
+    *n == 0.0
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Event", rename_all = "kebab-case")]
 enum EventOnWire {
@@ -33,6 +38,8 @@ enum EventOnWire {
         #[serde(with = "wire")]
         missing: PerArm<Option<Blind>>,
         detail: String,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        orphans: f64,
     },
     Input(#[serde(with = "wire")] Box<Input>),
     Decided(#[serde(with = "wire")] Box<Decision>),
@@ -482,6 +489,7 @@ enum HoldWhyOnWire {
     Shifting,
     TrafficShare,
     NoRequests,
+    Orphans,
     Vanished,
     Foreign,
     Paused,

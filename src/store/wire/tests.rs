@@ -250,7 +250,7 @@ fn reason() -> impl Strategy<Value = Reason> {
 
 fn hold() -> impl Strategy<Value = Hold> {
     use HoldWhy as W;
-    let mut whys = vec![W::Shifting, W::TrafficShare, W::NoRequests, W::Vanished, W::Foreign, W::Paused, W::Router, W::Window];
+    let mut whys = vec![W::Shifting, W::TrafficShare, W::NoRequests, W::Orphans, W::Vanished, W::Foreign, W::Paused, W::Router, W::Window];
     whys.extend([W::Approval, W::Hook, W::Alert, W::Capacity, W::Drain, W::Promotion, W::Frozen]);
     let keeps = [Keep::Blind, Keep::Shared, Keep::Suspicious, Keep::Limit, Keep::Harm, Keep::FewRequests, Keep::Time];
     whys.extend(keeps.into_iter().chain([Keep::NotProven, Keep::PromoteBelow]).map(W::Judge));
@@ -290,7 +290,12 @@ fn event() -> impl Strategy<Value = Event> {
     let missing = arms(of(blind()).boxed());
     prop_oneof![
         opened().prop_map(|o| Event::Opened(Box::new(o))),
-        (poll(), missing, text()).prop_map(|(poll, missing, detail)| Event::Poll { poll: Box::new(poll), missing, detail }),
+        (poll(), missing, text(), counts()).prop_map(|(poll, missing, detail, Counts { total: orphans, .. })| Event::Poll {
+            poll: Box::new(poll),
+            missing,
+            detail,
+            orphans
+        }),
         input().prop_map(|i| Event::Input(Box::new(i))),
         decision().prop_map(|d| Event::Decided(Box::new(d))),
         text().prop_map(Event::Gap),
@@ -337,7 +342,7 @@ fn a_line_reads_like_this() {
     poll.arms.canary = ArmSample { buckets: Ok([3.0, 7.0, 7.0, 7.0].into_iter().collect()), ..ArmSample::counts(120.0, 0.5) };
     poll.arms.baseline.cpu = Ok(f64::NAN);
     let missing = PerArm { baseline: Some(Blind::NotAsked), canary: None };
-    let line = encode(&Event::Poll { poll: Box::new(poll), missing, detail: String::new() }).unwrap();
+    let line = encode(&Event::Poll { poll: Box::new(poll), missing, detail: String::new(), orphans: 0.0 }).unwrap();
     let rest = r#""memory":"not-asked","floor":"not-asked","pods":null,"custom-counts":[],"custom-gauges":[]}"#;
     let expected = [
         r#"{"v":1,"event":{"poll":{"poll":{"at":15000,"step":1,"counts-time":true,"arms":{"#,
@@ -369,7 +374,7 @@ fn what_is_no_line_is_refused_with_its_reason() {
 fn more_buckets_than_fit_are_refused() {
     let mut poll = Poll::blind(Timestamp::from_millis(0), 0, Blind::NoSeries);
     poll.arms.canary.buckets = Ok([5.0].into_iter().collect());
-    let line = encode(&Event::Poll { poll: Box::new(poll), missing: PerArm::default(), detail: String::new() }).unwrap();
+    let line = encode(&Event::Poll { poll: Box::new(poll), missing: PerArm::default(), detail: String::new(), orphans: 0.0 }).unwrap();
     for wrong in ["[42,5]", "[1e9,5]", "[0,5]", "[2]", "[]", "[1.5,5]", "[-1,5]", "[\"nan\",5]"] {
         assert!(decode(&line.replace("[1,5]", wrong)).is_err(), "{wrong}");
     }
@@ -378,6 +383,7 @@ fn more_buckets_than_fit_are_refused() {
 
 #[test]
 fn a_judged_tick_is_no_line() {
-    let tick = Tick { judgement: Judgement::empty(Timestamp::from_millis(0), 0), missing: PerArm::default(), detail: String::new() };
+    let tick =
+        Tick { judgement: Judgement::empty(Timestamp::from_millis(0), 0), missing: PerArm::default(), detail: String::new(), orphans: 0.0 };
     assert!(encode(&Event::Input(Box::new(Input::Tick(Box::new(tick))))).is_err());
 }

@@ -21,9 +21,9 @@ pub(super) fn restarts(journal: &[Entry], cuts: &[usize], evidence: u64) -> Resu
         for entry in &journal[*cut..] {
             match &entry.event {
                 Event::Opened(_) => return Err(why("opened twice")),
-                Event::Poll { poll, missing, detail } => {
+                Event::Poll { poll, missing, detail, orphans } => {
                     judge.poll(poll, &mut out);
-                    let tick = Tick { judgement: out.clone(), missing: *missing, detail: detail.clone() };
+                    let tick = Tick { judgement: out.clone(), missing: *missing, detail: detail.clone(), orphans: *orphans };
                     decision = machine.handle(entry.at, &Input::Tick(Box::new(tick)));
                 }
                 Event::Input(input) => decision = machine.handle(entry.at, input),

@@ -2,7 +2,7 @@
 
 use super::super::arms::{Tells, Whose, arm_template};
 use super::super::classes::{ClassMatch, grpc_set};
-use super::super::grammar::{ArmValue, ClassRule, Latency, Vanishes};
+use super::super::grammar::{Also, ArmValue, ClassRule, CountsRule, Join, Latency, Vanishes};
 use super::super::level::{self, Level, LevelAsked, What};
 use super::super::question::{Asked, Group, Meaning, Question};
 use super::super::select::{Matcher, Select, anchored};
@@ -10,6 +10,18 @@ use super::super::template::{fill, normalised};
 use super::Probe;
 use super::entry::Entry;
 use crate::model::{Arm, PerArm, rule};
+use std::collections::BTreeMap;
+
+/// Labels of an arm and their templates.
+type ArmLabels = BTreeMap<String, ArmValue>;
+
+/// How a template's label tells.
+fn tells(value: &ArmValue) -> Tells {
+    match value {
+        ArmValue::Both(both) => arm_template(both).1,
+        ArmValue::Each { .. } => Tells::Value,
+    }
+}
 
 impl Entry {
     /// A level with its parameters filled in and the rule's extra matchers; `scale`: how fast the method's clock runs.
@@ -18,6 +30,9 @@ impl Entry {
         let gauge = self.pack.gauges.get(what.name()).ok_or_else(|| said("there is none".to_owned()))?;
         // ARM is no parameter: it stays for the reader of levels
         let text = self.fill(&gauge.of.replace("{ARM", "{ ARM"), None)?;
+        if self.joined {
+            return Err(said("its series would have to be joined, which no pack's levels are".to_owned()));
+        }
         let mut level = Level::parse(&text).map_err(said)?.scaled(scale);
         level.select = level.select.with(&self.extra);
         let mut labels = self.pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<Vec<_>, _>>()?;
@@ -60,10 +75,14 @@ impl Entry {
     }
 
     pub(super) fn arm_labels(&self) -> Result<Vec<String>, String> {
-        self.pack.arm.keys().map(|label| self.fill(label, None)).collect()
+        self.labels_of(&self.pack.arm)
     }
 
-    fn whose(&self, arm: Arm, targets: &PerArm<rule::Target>) -> Result<Whose, String> {
+    fn labels_of(&self, arm: &ArmLabels) -> Result<Vec<String>, String> {
+        arm.keys().map(|label| self.fill(label, None)).collect()
+    }
+
+    fn whose(&self, of: &ArmLabels, arm: Arm, targets: &PerArm<rule::Target>) -> Result<Whose, String> {
         let value = |value: &ArmValue| {
             let template = match value {
                 ArmValue::Both(both) => both,
@@ -71,49 +90,70 @@ impl Entry {
             };
             Ok(normalised(&self.fill(arm_template(template).0, Some(&targets[arm]))?))
         };
-        let values = self.pack.arm.values().map(value).collect::<Result<_, String>>()?;
+        let values = of.values().map(value).collect::<Result<_, String>>()?;
         Ok(Whose { values, pods: self.pods[arm].clone() })
     }
 
-    fn tells(&self) -> Vec<Tells> {
-        let of = |value: &ArmValue| match value {
-            ArmValue::Both(both) => arm_template(both).1,
-            ArmValue::Each { .. } => Tells::Value,
-        };
-        self.pack.arm.values().map(of).collect()
+    fn both(&self, of: &ArmLabels, targets: &PerArm<rule::Target>) -> Result<PerArm<Whose>, String> {
+        Ok(PerArm { baseline: self.whose(of, Arm::Baseline, targets)?, canary: self.whose(of, Arm::Canary, targets)? })
     }
 
-    fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Whose>, String> {
-        let arms = PerArm { baseline: self.whose(Arm::Baseline, targets)?, canary: self.whose(Arm::Canary, targets)? };
-        if arms.baseline == arms.canary {
+    pub(super) fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Whose>, String> {
+        let arms = self.both(&self.pack.arm, targets)?;
+        if arms.baseline.values == arms.canary.values {
             let labels = self.arm_labels()?.join(", ");
             return Err(format!("pack {}: both workloads have the same {labels}: the arms cannot be told apart", self.pack.pack));
         }
         Ok(arms)
     }
 
+    /// What narrows a look-up to the arms' series; nothing where these do not have the labels.
     pub(super) fn matchers(&self, targets: &PerArm<rule::Target>) -> Result<Vec<Matcher>, String> {
-        Ok(self.shell(targets)?.arm_matchers([&self.arms(targets)?]))
+        let arms = self.arms(targets)?;
+        if self.joined {
+            return Ok(Vec::new());
+        }
+        Ok(self.shell(&self.pack.arm, arms.clone())?.arm_matchers([&arms]))
     }
 
-    /// An [`Asked`] without questions.
-    fn shell(&self, targets: &PerArm<rule::Target>) -> Result<Asked, String> {
+    /// An [`Asked`] without questions, of arms told by these labels.
+    fn shell(&self, of: &ArmLabels, arms: PerArm<Whose>) -> Result<Asked, String> {
+        let pack = &self.pack;
+        let arm_labels = self.labels_of(of)?;
+        let join = |join: &Join| {
+            let on = join.on.iter().map(|label| self.fill(label, None)).collect::<Result<_, _>>()?;
+            // a rule that gives its own arm labels takes those
+            Ok::<_, String>(Join { metric: self.fill(&join.metric, None)?, on, take: arm_labels.clone() })
+        };
         Ok(Asked {
             pack: self.telemetry.pack.clone(),
-            identity: self.pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<_, _>>()?,
-            arm_labels: self.arm_labels()?,
-            tells: self.tells(),
-            arms: self.arms(targets)?,
+            identity: pack.identity.iter().map(|label| self.fill(label, None)).collect::<Result<_, _>>()?,
+            tells: of.values().map(tells).collect(),
+            arms,
             extra: self.extra.clone(),
-            start: self.pack.start.clone(),
-            falls_prove_restart: self.pack.vanishes == Vanishes::Never,
+            join: pack.join.as_ref().filter(|_| self.joined).map(join).transpose()?,
+            arm_labels,
+            start: pack.start.clone(),
+            falls_prove_restart: pack.vanishes == Vanishes::Never,
+            pushed: pack.push.is_some(),
+            every: pack.interval(),
             questions: Vec::new(),
             levels: Vec::new(),
         })
     }
 
+    /// Counts of the service that the stack ascribes to no workload; `None` where the pack has none.
+    pub(super) fn orphans(&self, targets: &PerArm<rule::Target>) -> Result<Option<Asked>, String> {
+        let Some(rule) = self.orphan_counts() else { return Ok(None) };
+        let of = rule.arm.as_ref().unwrap_or(&self.pack.arm);
+        let mut asked = self.shell(of, self.both(of, targets)?)?;
+        let metric = rule.from.all().first().ok_or_else(|| format!("pack {}: orphans have no `from`", self.pack.pack))?;
+        asked.questions.push(self.question(Group::Orphans, rule, metric)?);
+        Ok(Some(asked))
+    }
+
     pub(super) fn asked(&self, targets: &PerArm<rule::Target>, custom: &[rule::CustomCounts]) -> Result<Asked, String> {
-        let mut asked = self.shell(targets)?;
+        let mut asked = self.shell(&self.pack.arm, self.arms(targets)?)?;
         for (name, metric) in &self.metrics {
             asked.questions.push(if name == "latency" { self.buckets(metric)? } else { self.counts(name, metric)? });
         }
@@ -125,15 +165,25 @@ impl Entry {
     }
 
     fn counts(&self, name: &str, metric: &str) -> Result<Question, String> {
-        let rule = &self.pack.counts[name];
+        let group = if name == "requests" { Group::Requests } else { Group::Abandoned };
+        self.question(group, &self.pack.counts[name], metric)
+    }
+
+    fn question(&self, group: Group, rule: &CountsRule, metric: &str) -> Result<Question, String> {
         let keep = rule.keep.iter().map(|label| self.fill(label, None)).collect::<Result<Vec<_>, _>>()?;
         let mut selects = vec![(self.select(metric)?, Meaning::Classes)];
-        for also in &rule.also {
-            selects.push((self.select(also)?, Meaning::Bad));
+        for also in rule.also.iter().filter(|also| self.is_read(also)) {
+            selects.push((self.select(also.from())?, Meaning::Bad));
         }
         let classes = rule.class.iter().map(|c| self.class(c, &keep)).collect::<Result<_, _>>()?;
-        let group = if name == "requests" { Group::Requests } else { Group::Abandoned };
         Ok(Question { group, selects, keep, classes, unit_ms: 1.0 })
+    }
+
+    fn is_read(&self, also: &Also) -> bool {
+        match also {
+            Also::Always(_) => true,
+            Also::When { when, .. } => when.iter().all(|(param, value)| self.params.get(param) == Some(value)),
+        }
     }
 
     fn class(&self, rule: &ClassRule, keep: &[String]) -> Result<ClassMatch, String> {
@@ -142,7 +192,8 @@ impl Entry {
             let label = self.fill(label, None)?;
             let not_kept = || format!("pack {}: class rule on {label:?}, which is not in keep", self.pack.pack);
             let at = keep.iter().position(|k| *k == label).ok_or_else(not_kept)?;
-            let pattern = self.fill(&grpc_set(pattern)?, None)?;
+            // a parameter may hold a set
+            let pattern = grpc_set(&self.fill(pattern, None)?)?;
             labels.push((at, anchored(&pattern).map_err(|e| format!("pack {}: {e}", self.pack.pack))?));
         }
         Ok(ClassMatch { labels, is: rule.is })

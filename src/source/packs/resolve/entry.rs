@@ -2,9 +2,9 @@
 
 use super::super::Packs;
 use super::super::arms::{Tells, arm_template};
-use super::super::grammar::{ArmValue, CountsRule, Form, Kind, Latency, OneOrMany, Pack, Role};
+use super::super::grammar::{ArmValue, CountsRule, Form, Kind, Latency, OneOrMany, Pack, Role, Variant};
 use super::super::level::What;
-use super::super::select::{Matcher, matchers};
+use super::super::select::{Matcher, Select, matchers};
 use super::Probe;
 use crate::model::{PerArm, rule};
 use crate::source::Wants;
@@ -19,6 +19,8 @@ pub(super) enum Open {
     Param(String),
     /// Metric of these counts (`latency` for the histogram).
     Metric(String),
+    /// Whether the series have the arm's labels, or those are joined.
+    Join,
 }
 
 /// One telemetry entry while its choices are made.
@@ -32,15 +34,32 @@ pub(super) struct Entry {
     pub(super) open: Vec<Open>,
     pub(super) extra: Vec<Matcher>,
     pub(super) pods: ArmPods,
+    /// The arm's labels are not on the series: they are taken from another metric.
+    pub(super) joined: bool,
+    /// Variants that fit the rule as well, to be taken if this one's metrics do not exist.
+    others: Vec<Entry>,
 }
 
 impl Entry {
+    /// The first variant that fits the rule, with the others that do; a pack without variants is its own.
     pub(super) fn new(packs: &Packs, telemetry: &rule::Telemetry, targets: &PerArm<rule::Target>, missing: Wants) -> Result<Self, String> {
         let pack = packs.get(&telemetry.pack).ok_or_else(|| {
             format!("no pack {:?}: there are {} (further packs are read from the packs folder)", telemetry.pack, packs.names().join(", "))
         })?;
-        let pack = variant(pack, telemetry.variant.as_deref())?;
-        let mut pack = Pack::clone(&pack);
+        let (mut fit, mut refused) = (Vec::new(), Vec::new());
+        for (name, pack) in variants(pack, telemetry.variant.as_deref())? {
+            match Self::of(pack, telemetry, targets, missing) {
+                Ok(entry) => fit.push(entry),
+                Err(why) if name.is_empty() => refused.push(why),
+                Err(why) => refused.push(format!("variant {name}: {why}")),
+            }
+        }
+        let mut fit = fit.into_iter();
+        let first = fit.next().ok_or_else(|| refused.join("; "))?;
+        Ok(Self { others: fit.collect(), ..first })
+    }
+
+    fn of(mut pack: Pack, telemetry: &rule::Telemetry, targets: &PerArm<rule::Target>, missing: Wants) -> Result<Self, String> {
         if !telemetry.arm.is_empty() {
             pack.arm = telemetry.arm.iter().map(|(label, value)| (label.clone(), ArmValue::Both(value.clone()))).collect();
         }
@@ -62,19 +81,53 @@ impl Entry {
             open: Vec::new(),
             extra,
             pods: ArmPods::default(),
+            joined: false,
+            others: Vec::new(),
         };
         entry.open_choices(open_params)?;
+        // templates are checked at once, as far as they are settled
         if entry.open.is_empty() {
-            entry.asked(targets, &[])?; // templates are checked at once
+            entry.asked(targets, &[])?;
+        } else if !entry.open.iter().any(|open| matches!(open, Open::Param(name) if entry.in_arm(name))) {
+            entry.arms(targets)?;
         }
         Ok(entry)
     }
 
+    /// Which of the variants' metrics to look for; `None` where there is nothing to choose from.
+    pub(super) fn variant_probe(&self) -> Option<Probe> {
+        let needs = |entry: &Entry| entry.pack.needs.as_ref().map_or_else(Vec::new, |needs| needs.all().to_vec());
+        let names = std::iter::once(self).chain(&self.others).flat_map(needs).collect();
+        (!self.others.is_empty()).then(|| Probe::Metrics { names, matchers: self.extra.clone() })
+    }
+
+    /// Takes the first variant of which a metric was found; false if there is none, and the first stays.
+    pub(super) fn choose_variant(&mut self, found: &BTreeSet<String>) -> bool {
+        let there = |entry: &Entry| entry.pack.needs.as_ref().is_some_and(|needs| needs.all().iter().any(|name| found.contains(name)));
+        let others = std::mem::take(&mut self.others);
+        if there(self) {
+            return true;
+        }
+        let next = others.into_iter().find(there);
+        next.map(|next| *self = next).is_some()
+    }
+
+    pub(super) fn take_pods(&mut self, pods: &ArmPods) {
+        self.pods.clone_from(pods);
+        self.others.iter_mut().for_each(|other| other.take_pods(pods));
+    }
+
+    fn in_arm(&self, param: &str) -> bool {
+        self.pack.arm.keys().any(|label| label.contains(&format!("{{{param}}}")))
+    }
+
     /// Arm labels first, for everything else is asked with the arm's matchers; then metrics, then labels of classes.
     fn open_choices(&mut self, params: Vec<String>) -> Result<(), String> {
-        let in_arm = |p: &String| self.pack.arm.keys().any(|label| label.contains(&format!("{{{p}}}")));
-        let (arm, mut other): (Vec<String>, Vec<String>) = params.into_iter().partition(in_arm);
+        let (arm, mut other): (Vec<String>, Vec<String>) = params.into_iter().partition(|p| self.in_arm(p));
         self.open.extend(arm.into_iter().map(Open::Param));
+        if self.pack.join.is_some() && !self.sources().is_empty() {
+            self.open.push(Open::Join);
+        }
         if self.sources().is_empty() {
             // parameters of counts that nobody wants from here: nothing to look them up on
             for param in other.drain(..) {
@@ -106,14 +159,11 @@ impl Entry {
     }
 
     /// What the operator should know about this vantage point.
-    pub(super) fn remarks(&self) -> Vec<String> {
+    pub(super) fn remarks(&self, targets: &PerArm<rule::Target>) -> Vec<String> {
         let name = &self.pack.pack;
         let mut out = Vec::new();
-        if !self.pack.blind_to.is_empty() && (self.wants.requests || self.wants.buckets) {
-            out.push(format!("pack {name} cannot see: {}", self.pack.blind_to.join(", ")));
-        }
-        if self.pack.counts.values().any(|c| c.role == Role::Orphans) {
-            out.push(format!("pack {name}: orphans are not read by this build: errors the mesh ascribes to no workload are not shown"));
+        if let (true, Some((_, Err(why)))) = (self.params_settled(), self.orphan_counts().zip(Some(self.orphans(targets)))) {
+            out.push(format!("{why}: errors that the mesh ascribes to no workload are not read"));
         }
         let other_gauges = self.pack.gauges.keys().any(|g| What::ALL.iter().all(|w| w.name() != g));
         let unread = [
@@ -129,6 +179,11 @@ impl Entry {
         out
     }
 
+    /// Counts of the service that belong to no arm.
+    pub(super) fn orphan_counts(&self) -> Option<&CountsRule> {
+        self.pack.counts.values().find(|rule| rule.role == Role::Orphans && self.wants.requests)
+    }
+
     pub(super) fn params_settled(&self) -> bool {
         self.pack.params.keys().all(|name| self.params.contains_key(name))
     }
@@ -137,28 +192,37 @@ impl Entry {
         match open {
             Open::Metric(name) => {
                 let candidates = self.sources().into_iter().find(|(n, _)| n == name).map_or_else(Vec::new, |(_, from)| from.all().to_vec());
-                let names = candidates.iter().map(|c| self.existing_name(name, c)).collect::<Result<_, _>>()?;
+                let names = candidates.iter().map(|c| self.existing_names(name, c)).collect::<Result<Vec<_>, _>>()?.concat();
                 Ok(Probe::Metrics { names, matchers: self.matchers(targets)? })
             }
             Open::Param(param) => {
-                let metric = self
-                    .sources()
-                    .into_iter()
-                    .next()
-                    .map_or_else(String::new, |(n, from)| self.metrics.get(&n).cloned().unwrap_or_else(|| from.all()[0].clone()));
-                let mut select = self.select(&metric)?;
+                let mut select = self.first_source()?;
                 if self.arm_labels().is_ok() {
                     select = select.with(&self.matchers(targets)?);
                 }
                 Ok(Probe::Labels { select, labels: self.candidates(param) })
             }
+            Open::Join => {
+                // the process' own labels too: they tell "without these labels" from "no series"
+                let mut labels = self.arm_labels()?;
+                labels.extend(self.pack.identity.iter().cloned());
+                Ok(Probe::Labels { select: self.first_source()?, labels })
+            }
         }
     }
 
-    /// The series whose existence shows that this candidate is there.
-    fn existing_name(&self, counts: &str, candidate: &str) -> Result<String, String> {
-        let select = self.select(candidate)?;
-        Ok(if counts == "latency" { format!("{}_bucket", select.name) } else { select.name })
+    /// The series that labels are looked up on.
+    fn first_source(&self) -> Result<Select, String> {
+        let first = self.sources().into_iter().next();
+        let chosen = first.map(|(name, from)| self.metrics.get(&name).cloned().unwrap_or_else(|| from.all()[0].clone()));
+        self.select(&chosen.unwrap_or_default())
+    }
+
+    /// The series whose existence shows that this candidate is there, the best first.
+    fn existing_names(&self, counts: &str, candidate: &str) -> Result<Vec<String>, String> {
+        let name = self.select(candidate)?.name;
+        // a histogram in native form alone has no buckets
+        Ok(if counts == "latency" { vec![format!("{name}_bucket"), name] } else { vec![name] })
     }
 
     fn candidates(&self, param: &str) -> Vec<String> {
@@ -177,34 +241,43 @@ impl Entry {
             }
             Open::Metric(name) => {
                 let all = self.sources().into_iter().find(|(n, _)| n == name).map_or_else(Vec::new, |(_, from)| from.all().to_vec());
-                let there = all.iter().find(|c| self.existing_name(name, c).is_ok_and(|n| found.contains(&n)));
+                let names: Vec<_> = all.iter().map(|c| (c, self.existing_names(name, c).unwrap_or_default())).collect();
+                let by = |at: usize| names.iter().find(|(_, n)| n.get(at).is_some_and(|n| found.contains(n))).map(|(c, _)| *c);
+                let there = by(0).or_else(|| by(1));
                 let value = there.or_else(|| all.first()).cloned().unwrap_or_default();
                 let known = there.is_some();
                 self.metrics.insert(name.clone(), value);
                 known
             }
+            Open::Join => {
+                self.joined = !self.arm_labels().is_ok_and(|labels| labels.iter().all(|label| found.contains(label)));
+                self.pack.identity.iter().any(|label| found.contains(label))
+            }
         }
     }
 }
 
-/// The pack with the variant's parts in place.
-fn variant(pack: &Arc<Pack>, wanted: Option<&str>) -> Result<Arc<Pack>, String> {
-    let names = || pack.variants.keys().cloned().collect::<Vec<_>>().join(", ");
-    let Some(name) = wanted else {
-        return if pack.variants.is_empty() {
-            Ok(Arc::clone(pack))
-        } else {
-            Err(format!("pack {} has the variants {}: the rule must name one (`variant:`)", pack.pack, names()))
-        };
-    };
-    let chosen = pack.variants.get(name).ok_or_else(|| format!("pack {} has no variant {name:?}, only: {}", pack.pack, names()))?;
-    let mut whole = Pack::clone(pack);
+/// The pack with each variant's parts in place, or the one that is wanted; alone and without a name where there are none.
+fn variants(pack: &Pack, wanted: Option<&str>) -> Result<Vec<(String, Pack)>, String> {
+    if let Some(name) = wanted.filter(|name| !pack.variants.iter().any(|(n, _)| n == *name)) {
+        let only = if pack.variants.is_empty() { "it has none".to_owned() } else { format!("only: {}", pack.variants.names()) };
+        return Err(format!("pack {} has no variant {name:?}, {only}", pack.pack));
+    }
+    if pack.variants.is_empty() {
+        return Ok(vec![(String::new(), pack.clone())]);
+    }
+    let chosen = pack.variants.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+    Ok(chosen.map(|(name, variant)| (name.to_owned(), with_variant(pack, variant))).collect())
+}
+
+fn with_variant(pack: &Pack, chosen: &Variant) -> Pack {
+    let mut whole = pack.clone();
     whole.counts.extend(chosen.counts.clone());
     whole.events.extend(chosen.events.clone());
     whole.needs = chosen.needs.clone().or(whole.needs);
     whole.latency = chosen.latency.clone().or(whole.latency);
     whole.arm = chosen.arm.clone().unwrap_or(whole.arm);
-    Ok(Arc::new(whole))
+    whole
 }
 
 /// What the grammar knows and this build does not carry out.
@@ -223,9 +296,6 @@ fn not_run(pack: &Pack) -> Result<(), String> {
                  telemetry entry an `arm:` with label values, such as arm: {{ version: '{{version}}' }}"
             ));
         }
-    }
-    if let Some(join) = &pack.join {
-        return Err(format!("pack {name} joins {}, which this build does not carry out: promote the labels in Prometheus", join.metric));
     }
     if !matches!(pack.form, Form::Auto | Form::Process) {
         return Err(format!("pack {name} asks in form {:?}, this build only in form process", pack.form));
