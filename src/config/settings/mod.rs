@@ -46,8 +46,19 @@ pub struct Settings {
     pub retention_days: u32,
     /// Where alerts go, by name.
     pub receivers: BTreeMap<String, ReceiverSettings>,
+    /// The cluster whose objects rules may name. Default: the one this process is a pod of.
+    pub cluster: ClusterSettings,
     /// What is not wrong but should be known, such as a token file others can read.
     pub warnings: Vec<String>,
+}
+
+/// How the API server of a Kubernetes cluster is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// A kubeconfig file. `None`: the pod's own service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of that file; `None` = its current one.
+    pub context: Option<String>,
 }
 
 /// A named source.

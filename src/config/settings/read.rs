@@ -1,6 +1,9 @@
 //! The merged tree becomes settings.
 
-use super::{LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, receivers, tokens};
+use super::{
+    ClusterSettings, LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, receivers,
+    tokens,
+};
 use crate::config::Report;
 use crate::config::walk::{At, Fields, one_of};
 use std::net::SocketAddr;
@@ -21,12 +24,14 @@ const KEYS: &[&str] = &[
     "time_scale",
     "retention_days",
     "receivers",
+    "cluster",
 ];
 const SOURCE: &[&str] = &["prometheus", "scrape"];
 const PROMETHEUS: &[&str] = &["url", "timeout", "bearer_token_file", "basic", "ca_file", "headers", "params"];
 const BASIC: &[&str] = &["user", "password_file"];
 const SCRAPE: &[&str] = &["urls", "timeout"];
 const LOG: &[&str] = &["format", "level"];
+const CLUSTER: &[&str] = &["kubeconfig", "context"];
 
 /// An answer that takes longer than a minute is of no use to a tick.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
@@ -59,6 +64,7 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
     let retention_days = fields.get("retention_days").and_then(|at| at.whole(1..=3650, out.report));
     let external_url = fields.get("external_url").and_then(|at| base_url(&at, &mut out));
     let receivers = receivers::receivers(&fields, &mut out);
+    let cluster = fields.get("cluster").map(|at| cluster(&at, &mut out));
     Some(Settings {
         listen: listen?,
         external_url,
@@ -71,6 +77,7 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
         time_scale: time_scale?,
         retention_days: retention_days?,
         receivers,
+        cluster: cluster.unwrap_or_default(),
         warnings: out.warnings,
     })
 }
@@ -271,7 +278,17 @@ pub(super) fn urls(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Vec<String>
     items.iter().map(|item| item.url(out.report)).collect()
 }
 
+fn cluster(at: &At<'_>, out: &mut Out<'_>) -> ClusterSettings {
+    let Some(fields) = at.fields(CLUSTER, out.report) else { return ClusterSettings::default() };
+    let kubeconfig = fields.get("kubeconfig").and_then(|at| present(&at, out));
+    let context = fields.get("context").and_then(|at| at.text(out.report)).map(str::to_owned);
+    if context.is_some() && kubeconfig.is_none() {
+        at.wrong(out.report, "has a context and no kubeconfig", "write kubeconfig: the file in which that context is");
+    }
+    ClusterSettings { kubeconfig, context }
+}
+
 /// Every key, for the test that holds them to snake_case.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 9] =
-    [KEYS, SOURCE, PROMETHEUS, BASIC, SCRAPE, LOG, receivers::RECEIVER, receivers::ALERTMANAGER, receivers::GRAFANA];
+pub(super) const ALL_KEYS: [&[&str]; 10] =
+    [KEYS, CLUSTER, SOURCE, PROMETHEUS, BASIC, SCRAPE, LOG, receivers::RECEIVER, receivers::ALERTMANAGER, receivers::GRAFANA];

@@ -1,0 +1,97 @@
+//! Who we are to the API server, and how long we wait for it.
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest wait for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for a piece of an answer, and for a piece of a request to leave.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Set by the kubelet in every container.
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+
+/// How the API server is reached. `Default`: as a pod of the cluster, where this process is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// A kubeconfig file. `None`: the pod's own service account. Never a person's default kubeconfig: a daemon that is started
+    /// at a desk must not write into whatever cluster that happens to name.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of that file; `None` = its current one.
+    pub context: Option<String>,
+}
+
+/// Why there is no way to the API server.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {path}: {cause}")]
+    Kubeconfig { path: String, cause: String },
+    /// This is a pod, and its service account's files cannot be used.
+    #[error("the pod's service account: {cause}: set automountServiceAccountToken, or name a kubeconfig")]
+    ServiceAccount { cause: String },
+    /// The certificates or the address cannot be used.
+    #[error("the way to the API server: {cause}")]
+    Client { cause: String },
+}
+
+/// A client, if the settings name a cluster or this process is a pod of one. Nothing is asked of the API server yet; service account
+/// tokens and certificate authorities are read again as they are rotated.
+///
+/// The defaults of `kube` are changed: it would repeat a request up to 15 times with waits up to 1000 s, and wait for an answer
+/// for ever. What is repeated, and when, is the caller's decision.
+///
+/// # Errors
+/// A kubeconfig or service account that is there and cannot be used.
+pub async fn connect(settings: &ClusterSettings) -> Result<Option<Client>, ClusterError> {
+    let config = match &settings.kubeconfig {
+        Some(path) => from_kubeconfig(path, settings.context.clone()).await?,
+        None if std::env::var_os(IN_CLUSTER).is_some() => {
+            Config::incluster().map_err(|e| ClusterError::ServiceAccount { cause: e.to_string() })?
+        }
+        None => return Ok(None),
+    };
+    Client::try_from(bounded(config)).map(Some).map_err(|e| ClusterError::Client { cause: e.to_string() })
+}
+
+async fn from_kubeconfig(path: &std::path::Path, context: Option<String>) -> Result<Config, ClusterError> {
+    let wrong = |cause: String| ClusterError::Kubeconfig { path: path.display().to_string(), cause };
+    let file = Kubeconfig::read_from(path).map_err(|e| wrong(e.to_string()))?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(file, &options).await.map_err(|e| wrong(e.to_string()))
+}
+
+fn bounded(mut config: Config) -> Config {
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_MAX);
+    config.read_timeout = Some(ANSWER_MAX);
+    config.write_timeout = Some(ANSWER_MAX);
+    // or the time a connection lay idle would count
+    config.reset_reader_on_write = true;
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_used_is_named() {
+        let settings = |path: &str| ClusterSettings { kubeconfig: Some(path.into()), context: Some("other".to_owned()) };
+        let missing = connect(&settings("/nowhere/kubeconfig")).await.err().unwrap().to_string();
+        assert!(missing.starts_with("kubeconfig /nowhere/kubeconfig: "), "{missing}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        std::fs::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: x\n").unwrap();
+        let error = connect(&settings(path.to_str().unwrap())).await.err().unwrap().to_string();
+        assert!(error.contains("other"), "{error}");
+    }
+
+    #[test]
+    fn every_wait_is_bounded_and_nothing_is_repeated() {
+        let config = bounded(Config::new("https://127.0.0.1:1".parse().unwrap()));
+        assert!(!config.default_retry && config.reset_reader_on_write);
+        assert!(config.connect_timeout.is_some() && config.read_timeout.is_some() && config.write_timeout.is_some());
+    }
+}
