@@ -9,6 +9,7 @@ mod e2e;
 mod envoy_router;
 mod gauges;
 mod in_process;
+mod haproxy_router;
 mod judge;
 mod layers;
 mod notify;

@@ -1,4 +1,4 @@
-//! The rig: real components (Prometheus, Envoy), a controllable service and load, for tests that drive the real thing.
+//! The rig: real components (Prometheus, Envoy, HAProxy), a controllable service and load, for tests that drive the real thing.
 //!
 //! Everything listens on 127.0.0.1, is bounded in time and memory, and is gone when its handle is dropped. First file to
 //! read: `process.rs`. A missing component skips its tests with a line at a desk, and fails them where `CI=true`.
@@ -10,12 +10,14 @@ pub(crate) mod alertmanager;
 pub(crate) mod daemon;
 pub(crate) mod envoy;
 pub(crate) mod grafana;
+pub(crate) mod haproxy;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 mod remote_write;
+pub(crate) mod router;
 pub(crate) mod service;
 mod tests;
 
@@ -57,7 +59,9 @@ fn in_path_as(name: &str) -> Option<PathBuf> {
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|p| p.is_file())
+    // where Debian keeps HAProxy, which is not on everybody's PATH
+    let sbin = Path::new("/usr/sbin").to_owned();
+    env::split_paths(&env::var_os("PATH")?).chain([sbin]).map(|dir| dir.join(name)).find(|p| p.is_file())
 }
 
 /// What `tests/run` installs or builds outside the clone.
