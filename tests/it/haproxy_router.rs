@@ -382,6 +382,6 @@ fn a_socket_of_others_is_said() {
 /// Takes every right; false if that keeps this user out of nothing.
 fn forbid(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o0)).unwrap();
     std::os::unix::net::UnixStream::connect(path).is_err()
 }
