@@ -60,7 +60,7 @@ fn sample(n: f64, i: u64) -> ArmSample {
 
 fn polls() -> Vec<Poll> {
     let arms = |i: u64| PerArm { baseline: sample(2250.0, i), canary: sample(750.0, 1000 + i) };
-    (0..64).map(|i| Poll { at: Timestamp::default(), step: 0, counts_time: true, arms: arms(i) }).collect()
+    (0..64).map(|i| Poll { at: Timestamp::default(), step: 0, counts_time: true, arms: arms(i), changes: Vec::new() }).collect()
 }
 
 fn history() -> History {

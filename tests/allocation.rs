@@ -149,7 +149,13 @@ fn poll(i: u64) -> Poll {
         200.. => PerArm { baseline: ArmSample::blind(Blind::NoSeries), canary: sample(c, i * 2) },
         _ => PerArm { baseline: sample(b, i), canary: sample(c, i * 2 + 1) },
     };
-    Poll { at: Timestamp::from_millis(1_750_000_000_000 + 15_000 * i as i64), step: step as u32, counts_time: true, arms }
+    Poll {
+        at: Timestamp::from_millis(1_750_000_000_000 + 15_000 * i as i64),
+        step: step as u32,
+        counts_time: true,
+        arms,
+        changes: Vec::new(),
+    }
 }
 
 fn allocations_of(history: &History) -> u64 {

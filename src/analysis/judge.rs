@@ -183,7 +183,9 @@ impl Judge {
         let stage = self.stage(poll.step);
         let seen = self.counters.pair(poll, self.set.bounds.len(), stage == Stage::Bake);
         self.open(poll, out, stage);
-        match self.begin_tick(poll, stage) {
+        let clock = self.begin_tick(poll, stage);
+        self.change_limits(&poll.changes, clock.as_ref());
+        match clock {
             None => self.wait(poll, stage, &seen, out),
             Some(clock) => self.judge(poll, stage, &clock, &seen, out),
         }

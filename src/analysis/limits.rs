@@ -215,6 +215,14 @@ impl GaugeLimit {
         Self { since_s, arms, breach: PerArm::default(), attributed: false, ratio: None, sign }
     }
 
+    /// At another level, without what was seen before.
+    fn begin_anew(&mut self, level: f64) {
+        let limit = self.sign * level;
+        self.arms.baseline.begin_anew(limit);
+        self.arms.canary.begin_anew(limit);
+        (self.breach, self.attributed, self.ratio) = (PerArm::default(), false, None);
+    }
+
     /// One poll. What unequal load explains is not blamed on the canary; in the bake there is only the canary.
     pub fn step(&mut self, clock: &Clock, b: Option<f64>, c: Option<f64>, load: &LoadRatio, bake: bool) {
         let active = clock.active(self.since_s);
@@ -282,6 +290,21 @@ impl Limit {
             LimitTest::Alarm(l) => Some(l.series),
             LimitTest::Promote(l) => l.series,
             LimitTest::Gauge(_) => None,
+        }
+    }
+
+    /// At another level from `start_s` on, with the threshold it had; `(tested, series)`: the fraction that is tested and whose
+    /// counts (of a gauge the level itself).
+    pub fn begin_anew(&mut self, level: f64, (tested, series): (f64, Option<SeriesId>), start_s: f64) {
+        self.level = level;
+        match &mut self.test {
+            LimitTest::Rollback(l) => **l = RollbackLimit::new(series.unwrap_or(l.series), tested, l.process.since_s().max(start_s)),
+            LimitTest::Alarm(l) => {
+                let (since_s, threshold) = (l.since_s.max(start_s), l.threshold);
+                **l = AlarmLimit { threshold, ..AlarmLimit::new(series.unwrap_or(l.series), tested, 0.5, since_s) };
+            }
+            LimitTest::Promote(l) => **l = PromoteLimit::new(series, tested, l.ok.since_s().max(start_s)),
+            LimitTest::Gauge(g) => g.begin_anew(tested),
         }
     }
 

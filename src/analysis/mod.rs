@@ -33,7 +33,7 @@
 //! let mut out = Judgement::empty(Timestamp::default(), 0);
 //! for tick in 1..=2 {
 //!     let arms = PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 150.0) };
-//!     judge.poll(&Poll { at: Timestamp::from_millis(15_000 * tick), step: 0, counts_time: true, arms }, &mut out);
+//!     judge.poll(&Poll { at: Timestamp::from_millis(15_000 * tick), step: 0, counts_time: true, arms, changes: Vec::new() }, &mut out);
 //! }
 //! // an outage, in two polls, without any history
 //! assert_eq!(out.rollback.as_slice(), [Breach::Metric(0), Breach::Gross]);
@@ -41,6 +41,7 @@
 //! ```
 
 pub mod bake;
+mod changes;
 pub mod clock;
 pub mod combine;
 mod decision;

@@ -49,6 +49,11 @@ impl<const K: usize> HarmProcess<K> {
         self.ln_cut
     }
 
+    /// Active for polls that start at or after this, seconds.
+    pub fn since_s(&self) -> f64 {
+        self.since_s
+    }
+
     /// Evidence before the isolated-jump rule.
     pub fn ln_e(&self) -> f64 {
         self.ln_e
@@ -76,6 +81,11 @@ impl<const K: usize> OkProcess<K> {
     /// Active for polls that start at or after `since_s`.
     pub fn new(grid: &Grid<K>, since_s: f64) -> Self {
         Self { ok: NotWorse::new(grid), since_s }
+    }
+
+    /// Active for polls that start at or after this, seconds.
+    pub fn since_s(&self) -> f64 {
+        self.since_s
     }
 
     /// One poll; the factors are asked for only if it is active. Returns `ln E`.

@@ -28,6 +28,8 @@ pub use rollout::{
     RolloutId, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,
 };
 pub use rule::{Mode, Rule};
-pub use sample::{ArmSample, BOUNDS_MAX, Blind, Buckets, CUSTOM_MAX, Counts, History, LoadHistory, METRICS_MAX, Poll, Reading};
+pub use sample::{
+    ArmSample, BOUNDS_MAX, Blind, Buckets, CUSTOM_MAX, Counts, History, LimitChange, LoadHistory, METRICS_MAX, Poll, Reading,
+};
 pub use time::Timestamp;
 pub use weight::{Weight, WeightError};

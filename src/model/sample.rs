@@ -1,7 +1,7 @@
 //! What one tick saw of each arm, after the counters of its processes were differenced (`source`), before the arms are
 //! paired and judged (`analysis`).
 
-use super::{Arm, PerArm, Timestamp};
+use super::{Arm, LimitKind, PerArm, Timestamp};
 use arrayvec::ArrayVec;
 
 /// Most finite bucket bounds one latency histogram may have. Envoy's ladder has 19, OpenTelemetry's 14.
@@ -148,12 +148,25 @@ pub struct Poll {
     pub counts_time: bool,
     /// Both arms.
     pub arms: PerArm<ArmSample>,
+    /// Limits that lie elsewhere from this poll on; nearly always none.
+    pub changes: Vec<LimitChange>,
+}
+
+/// A limit of the rule that a person moved while the rollout ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitChange {
+    /// Position of its metric in the rule.
+    pub metric: u8,
+    /// Which of the metric's limits.
+    pub kind: LimitKind,
+    /// The new level, in the metric's unit (fraction, ms, gauge unit).
+    pub level: f64,
 }
 
 impl Poll {
     /// A poll of an interval in which nothing could be read.
     pub fn blind(at: Timestamp, step: u32, why: Blind) -> Self {
-        Self { at, step, counts_time: true, arms: PerArm::from_fn(|_: Arm| ArmSample::blind(why)) }
+        Self { at, step, counts_time: true, arms: PerArm::from_fn(|_: Arm| ArmSample::blind(why)), changes: Vec::new() }
     }
 }
 

@@ -7,9 +7,10 @@ use super::driver::{Judged, Mail, Post};
 use super::registry::Registry;
 use crate::analysis::Judge;
 use crate::engine::{Engine, Slot};
-use crate::model::{Judgement, Poll, RolloutId, Timestamp};
+use crate::model::{Judgement, LimitChange, Poll, RolloutId, Timestamp};
 use crate::source::{Source, SourceSample, Subscription};
 use crate::telemetry::{Metrics, events};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,22 +23,35 @@ const ORDERS_MAX: usize = 256;
 /// Missed ticks that are asked for at most after an interruption; more are left out and counted. An hour of 15-s ticks.
 const CATCH_UP_MAX: u32 = 240;
 
-/// What the driver says about the next poll; read when the poll is made. One word, so that step and clock belong together.
+/// What is said about the next poll; read when the poll is made. Step and clock are one word, so that they belong together.
 #[derive(Debug)]
-pub(super) struct Live(AtomicU64);
+pub(super) struct Live {
+    booking: AtomicU64,
+    /// Limits that lie elsewhere from the next poll on.
+    changes: Mutex<Vec<LimitChange>>,
+}
 
 impl Live {
     pub(super) fn new(step: u32, counts_time: bool) -> Self {
-        Self(AtomicU64::new(Self::pack(step, counts_time)))
+        Self { booking: AtomicU64::new(Self::pack(step, counts_time)), changes: Mutex::default() }
+    }
+
+    /// The next poll carries these too.
+    pub(super) fn change(&self, changes: Vec<LimitChange>) {
+        self.changes.lock().extend(changes);
+    }
+
+    fn take_changes(&self) -> Vec<LimitChange> {
+        std::mem::take(&mut *self.changes.lock())
     }
 
     /// Release: pairs with the acquire of `get`, so a poll made after this sees it.
     pub(super) fn set(&self, step: u32, counts_time: bool) {
-        self.0.store(Self::pack(step, counts_time), Ordering::Release);
+        self.booking.store(Self::pack(step, counts_time), Ordering::Release);
     }
 
     fn get(&self) -> (u32, bool) {
-        let word = self.0.load(Ordering::Acquire);
+        let word = self.booking.load(Ordering::Acquire);
         ((word >> 1) as u32, word & 1 == 1)
     }
 
@@ -195,7 +209,7 @@ impl Conductor {
                 events::TickBlind { source: self.source.name(), rollout: &port.id, why, detail: &sample.detail }.emit(&self.metrics);
             }
             let (step, counts_time) = port.live.get();
-            let poll = Poll { at, step, counts_time, arms: sample.arms };
+            let poll = Poll { at, step, counts_time, arms: sample.arms, changes: port.live.take_changes() };
             by_shard[self.engine.shard_of(port.slot)].push((port.slot, poll.clone()));
             waiting.insert(port.slot, (port.post.clone(), poll, sample.missing, sample.detail, sample.orphans));
         }

@@ -2,6 +2,7 @@
 //! then let the effects be applied. A decision is a value; nothing is applied that was not stored, with one exception
 //! (DESIGN 9): a lower weight may go out while the store is down, and is recorded afterwards.
 
+use super::changes;
 use super::clock;
 use super::conductor::Live;
 use super::handle::{EventLine, Refusal, RolloutView};
@@ -178,10 +179,25 @@ impl Driver {
     async fn on_judged(&mut self, judged: Judged) {
         let Judged { poll, missing, detail, orphans, judgement, dealt } = judged;
         self.writer.read_soon(&self.parts.back);
+        let changes = poll.changes.clone();
         let event = Event::Poll { poll: Box::new(poll), missing, detail: detail.clone(), orphans };
         let tick = Tick { judgement: (*judgement).clone(), missing, detail, orphans };
+        let changed: Vec<String> = changes.into_iter().map(|c| changes::said(c, &self.parts.rule, &judgement)).collect();
         self.decide(Input::Tick(Box::new(tick)), event, Some(judgement)).await;
+        self.say(changed);
         let _ = dealt.send(());
+    }
+
+    /// Sentences that stand beside the rollout from now on.
+    fn say(&self, sentences: Vec<String>) {
+        for text in &sentences {
+            events::LimitMoved { rule: &self.parts.rule.name, rollout: &self.parts.id, text }.emit();
+        }
+        if !sentences.is_empty() {
+            let mut view = RolloutView::clone(&self.parts.cell.load());
+            view.warnings.extend(sentences);
+            self.parts.cell.store(Arc::new(view));
+        }
     }
 
     async fn on_command(&mut self, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>>) {

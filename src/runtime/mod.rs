@@ -9,6 +9,7 @@
 //! ```
 //! Read `driver.rs` first: its `decide` is the one path of every input.
 
+mod changes;
 mod clock;
 mod conductor;
 mod driver;

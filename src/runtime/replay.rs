@@ -4,12 +4,13 @@
 use super::handle::RolloutView;
 use super::hooks::is_told_only;
 use super::supervisor::first_view;
-use super::{kept, parts};
+use super::{changes, kept, parts};
 use crate::analysis::Judge;
 use crate::config::{Known, parse_rule_with};
 use crate::model::journal::{Entry, Event, Opened};
 use crate::model::{
-    Begin, Decision, Effect, Input, Judgement, Notice, Outcome, PerArm, Phase, Poll, Rule, State, Tick, Timestamp, TrafficReading, Weight,
+    Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, State, Tick, Timestamp,
+    TrafficReading, Weight,
 };
 use crate::rollout::Machine;
 use std::path::Path;
@@ -31,8 +32,10 @@ pub struct Rebuilt {
     pub judgement: Option<Judgement>,
     /// The last tick it has.
     pub last_poll: Option<Timestamp>,
-    /// Sentences of the judge's set-up.
+    /// Sentences of the judge's set-up, and of what was changed since.
     pub warnings: Vec<String>,
+    /// Limits that were moved since it began.
+    pub changes: Vec<LimitChange>,
     /// What it asked for and has not heard the end of: the last awaited call of a hook, actions on workloads.
     pub unanswered: Vec<Effect>,
     /// What it told and has not resolved, with the times, oldest first.
@@ -71,7 +74,7 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     if let Some(lost) = &lost {
         rebuilding.restart(now, lost.incarnation, &lost.why)?;
     }
-    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, unanswered, firing, differing, .. } = rebuilding;
+    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, changes, unanswered, firing, differing, .. } = rebuilding;
     let decision = decision.ok_or("its journal holds no decision")?;
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
@@ -84,6 +87,7 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
         judgement,
         last_poll,
         warnings,
+        changes,
         unanswered,
         firing,
         lost,
@@ -114,6 +118,7 @@ struct Rebuilding<'a> {
     gap: Option<String>,
     incarnation: u32,
     warnings: Vec<String>,
+    changes: Vec<LimitChange>,
     unanswered: Vec<Effect>,
     firing: Vec<(Timestamp, Notice)>,
     differing: Vec<u64>,
@@ -134,6 +139,7 @@ impl<'a> Rebuilding<'a> {
             last_poll: None,
             gap: None,
             incarnation: opened.incarnation,
+            changes: Vec::new(),
             unanswered: Vec::new(),
             firing: Vec::new(),
             differing: Vec::new(),
@@ -145,6 +151,8 @@ impl<'a> Rebuilding<'a> {
             Event::Opened(_) => return Err(format!("line {} opens it a second time", entry.seq)),
             Event::Poll { poll, missing, detail, orphans } => {
                 self.judge.poll(poll, &mut self.judgement);
+                self.warnings.extend(poll.changes.iter().map(|change| changes::said(*change, self.rule, &self.judgement)));
+                self.changes.extend(&poll.changes);
                 self.last_poll = Some(poll.at);
                 let tick = Tick { judgement: self.judgement.clone(), missing: *missing, detail: detail.clone(), orphans: *orphans };
                 self.decision = Some(self.machine.handle(entry.at, &Input::Tick(Box::new(tick))));
@@ -210,7 +218,8 @@ impl<'a> Rebuilding<'a> {
 
     /// A new judge at half of the level (STATISTICS 7); the machine where the last recorded decision left it.
     fn restart(&mut self, at: Timestamp, incarnation: u32, why: &str) -> Result<(), String> {
-        self.judge = kept::judge(self.rule, self.opened, incarnation).map_err(|e| e.to_string())?;
+        let rule = changes::with(self.rule, &self.changes);
+        self.judge = kept::judge(&rule, self.opened, incarnation).map_err(|e| e.to_string())?;
         let recorded = self.recorded.ok_or("its journal holds no decision")?;
         self.decision = Some(self.machine.take_up(at, recorded));
         self.incarnation = incarnation;
@@ -259,7 +268,7 @@ impl Rehearsal {
     /// One tick; the step is the one in force unless the recording names another.
     pub fn tick(&mut self, at: Timestamp, arms: PerArm<crate::model::ArmSample>, step: Option<u32>) -> Rehearsed {
         let missing = PerArm::from_fn(|arm| arms[arm].requests.err());
-        let poll = Poll { at, step: step.unwrap_or(self.decision.step), counts_time: self.decision.counts_time, arms };
+        let poll = Poll { at, step: step.unwrap_or(self.decision.step), counts_time: self.decision.counts_time, arms, changes: Vec::new() };
         self.judge.poll(&poll, &mut self.out);
         let tick = Tick { judgement: self.out.clone(), missing, detail: String::new(), orphans: 0.0 };
         self.decision = self.machine.handle(at, &Input::Tick(Box::new(tick)));

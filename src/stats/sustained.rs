@@ -32,6 +32,12 @@ impl Sustained {
         Self { limit, k, window_s, points: VecDeque::with_capacity(k + 1), ratios: Vec::with_capacity(k + 1), breach: false }
     }
 
+    /// At another limit, with an empty window.
+    pub fn begin_anew(&mut self, limit: f64) {
+        self.points.clear();
+        (self.limit, self.breach) = (limit, false);
+    }
+
     /// One poll ending at `t_s`; `value` if it is usable, with its ratio. Returns whether the limit is in breach.
     pub fn step(&mut self, t_s: f64, value: Option<(f64, Option<f64>)>) -> bool {
         if let Some((value, ratio)) = value {

@@ -3,8 +3,8 @@
 
 use canaryd::analysis::{Judge, JudgeError};
 use canaryd::model::{
-    Advance, ArmSample, Blind, Breach, Budget, Counts, History, JudgeSpec, Judgement, Keep, Limits, Margin, Method, MetricKind, MetricSpec,
-    PerArm, Poll, StepTime, Timestamp, Verdict, Weight,
+    Advance, ArmSample, Blind, Breach, Budget, Counts, History, JudgeSpec, Judgement, Keep, LimitChange, LimitJudgement, LimitKind, Limits,
+    Margin, Method, MetricKind, MetricSpec, PerArm, Poll, StepTime, Timestamp, Verdict, Weight,
 };
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Drive {
 
     fn send(&mut self, step: u32, counts_time: bool, baseline: ArmSample, canary: ArmSample) -> &Judgement {
         let at = Timestamp::from_millis(START + 15_000 * self.tick);
-        self.judge.poll(&Poll { at, step, counts_time, arms: PerArm { baseline, canary } }, &mut self.out);
+        self.judge.poll(&Poll { at, step, counts_time, arms: PerArm { baseline, canary }, changes: Vec::new() }, &mut self.out);
         &self.out
     }
 
@@ -171,6 +171,7 @@ fn a_tick_judged_twice_changes_nothing() {
         step: 0,
         counts_time: true,
         arms: PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 0.0) },
+        changes: Vec::new(),
     };
     twice.poll(&next, &mut once);
     assert_eq!(once, d.out);
@@ -214,7 +215,7 @@ fn an_outage_is_rolled_back_in_two_polls_and_one_corrupt_scrape_is_not() {
     for k in 0..40 {
         let at = Timestamp::from_millis(START + 15_000 * (22 + k));
         let arms = PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 0.0) };
-        forgives.poll(&Poll { at, step: 0, counts_time: true, arms }, &mut out);
+        forgives.poll(&Poll { at, step: 0, counts_time: true, arms, changes: Vec::new() }, &mut out);
         assert!(out.rollback.is_empty(), "poll {k}");
     }
 }
@@ -231,7 +232,7 @@ fn requests_given_up_are_a_gross_failure_of_their_own() {
     assert!(!out.gross, "no request failed");
     let mut out = Judgement::empty(Timestamp::default(), 0);
     let both = PerArm { baseline: with(1000.0, 1850.0), canary: with(30.0, 120.0) };
-    shared.poll(&Poll { at: d.out.at, step: 0, counts_time: true, arms: both }, &mut out);
+    shared.poll(&Poll { at: d.out.at, step: 0, counts_time: true, arms: both, changes: Vec::new() }, &mut out);
     assert!(out.rollback.is_empty(), "the baseline's users leave too");
 }
 
@@ -329,6 +330,7 @@ fn a_demo_runs_the_same_method_faster() {
             step,
             counts_time: true,
             arms: PerArm { baseline: b.clone(), canary: c.clone() },
+            changes: Vec::new(),
         };
         quick.poll(&poll, &mut out);
         let want = slow.poll(step, b, c);
@@ -482,8 +484,99 @@ fn dispersion_kept_from_a_rollout_serves_the_next_without_history() {
     let mut second = Judge::with_sums(&spec, &History::default(), &sums).expect("a judge");
     let mut out = Judgement::empty(Timestamp::default(), 0);
     let arms = PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 0.0) };
-    second.poll(&Poll { at: Timestamp::from_millis(START), step: 0, counts_time: true, arms }, &mut out);
+    second.poll(&Poll { at: Timestamp::from_millis(START), step: 0, counts_time: true, arms, changes: Vec::new() }, &mut out);
     assert!(out.metrics[0].phi < 2.0, "without sums it starts at 2: {}", out.metrics[0].phi);
     let learned = second.inspect().series[0].2;
     assert!(learned.is_some(), "labels run from the start");
+}
+
+fn limit_of(out: &Judgement, kind: LimitKind) -> LimitJudgement {
+    *out.limits.iter().find(|l| l.metric == 0 && l.kind == kind).expect("the limit")
+}
+
+/// 4 % of the canary's requests fail: beyond 2 %, within 5 %, and not compared with anything.
+#[test]
+fn a_limit_that_is_moved_begins_anew_at_its_new_level_with_the_same_threshold() {
+    let limits = Limits { rollback_above: Some(0.05), page_above: Some(0.02), ..Limits::default() };
+    let mut spec = errors(vec![step(50, 3600.0), step(1000, 3600.0)]);
+    spec.metrics = vec![MetricSpec { compared: false, required: false, ..metric("errors", MetricKind::Errors, COUNTS, 0.4, limits) }];
+    let mut d = Drive::new(&spec, &steady());
+    let bad = |d: &mut Drive, step: u32, changes: Vec<LimitChange>| {
+        d.tick += 1;
+        let at = Timestamp::from_millis(START + 15_000 * d.tick);
+        let arms = PerArm { baseline: ArmSample::counts(2850.0, 3.0), canary: ArmSample::counts(150.0, 6.0) };
+        d.judge.poll(&Poll { at, step, counts_time: true, arms, changes }, &mut d.out);
+        d.out.clone()
+    };
+    let before = (0..40).map(|_| bad(&mut d, 0, Vec::new())).last().expect("a poll");
+    let (rollback, page) = (limit_of(&before, LimitKind::RollbackAbove), limit_of(&before, LimitKind::PageAbove));
+    assert!(!rollback.breached.canary && page.breached.canary && before.rollback.is_empty(), "{before:?}");
+
+    let to = |kind: LimitKind, level: f64| LimitChange { metric: 0, kind, level };
+    let after = bad(&mut d, 0, vec![to(LimitKind::RollbackAbove, 0.02), to(LimitKind::PageAbove, 0.05)]);
+    let (lower, higher) = (limit_of(&after, LimitKind::RollbackAbove), limit_of(&after, LimitKind::PageAbove));
+    assert_eq!((lower.level, higher.level), (0.02, 0.05));
+    assert_eq!((lower.threshold, higher.threshold), (rollback.threshold, page.threshold));
+    assert!(!higher.breached.canary, "the old level's crossing is gone");
+    assert!(lower.evidence.canary < 3.0, "what was seen before does not count: {lower:?}");
+    let polls = (1..40).find(|_| !bad(&mut d, 0, Vec::new()).rollback.is_empty()).expect("4 % are beyond 2 %");
+    assert!(polls >= 2, "never from one poll");
+    assert_eq!(d.out.rollback.as_slice(), [Breach::Limit(0)]);
+
+    // a level no test can stand at, and a limit the rule does not have, change nothing
+    let held = bad(&mut d, 0, vec![to(LimitKind::RollbackAbove, 1.5), to(LimitKind::WarnAbove, 0.5)]);
+    assert_eq!(limit_of(&held, LimitKind::RollbackAbove).level, 0.02);
+    assert_eq!(held.limits.len(), 2);
+}
+
+#[test]
+fn a_limit_moved_in_the_bake_judges_the_bake() {
+    let limits = Limits { rollback_above: Some(0.2), ..Limits::default() };
+    let mut spec = errors(vec![step(50, 60.0), step(1000, 3600.0)]);
+    spec.metrics = vec![MetricSpec { compared: false, required: false, ..metric("errors", MetricKind::Errors, COUNTS, 0.4, limits) }];
+    let mut d = Drive::new(&spec, &steady());
+    d.calm(0, 20);
+    let full = |d: &mut Drive, changes: Vec<LimitChange>| {
+        d.tick += 1;
+        let at = Timestamp::from_millis(START + 15_000 * d.tick);
+        let arms = PerArm { baseline: ArmSample::counts(0.0, 0.0), canary: ArmSample::counts(3000.0, 120.0) };
+        d.judge.poll(&Poll { at, step: 1, counts_time: true, arms, changes }, &mut d.out);
+        d.out.clone()
+    };
+    assert!((0..20).all(|_| full(&mut d, Vec::new()).rollback.is_empty()), "4 % are within 20 %");
+    let first = full(&mut d, vec![LimitChange { metric: 0, kind: LimitKind::RollbackAbove, level: 0.02 }]);
+    assert!(first.rollback.is_empty());
+    let crossed = (0..10).any(|_| full(&mut d, Vec::new()).rollback.as_slice() == [Breach::Bake { metric: 0, derived: false }]);
+    assert!(crossed, "{:?}", d.out.bakes);
+}
+
+#[test]
+fn a_latency_limit_moves_to_bounds_whose_counts_are_kept_and_to_no_other() {
+    let served = |slow: f64| {
+        let below = [0.1, 0.3, 0.6, 0.85, 1.0 - 2.0 * slow, 1.0 - slow, 1.0, 1.0, 1.0, 1.0, 1.0];
+        ArmSample { buckets: Ok(below.iter().map(|s| (3000.0 * s).round()).collect()), ..ArmSample::counts(3000.0, 3.0) }
+    };
+    let history = History { buckets: (0..240).map(|_| served(0.02).buckets.ok()).collect(), ..steady() };
+    let stretch = Margin::Stretch { harm: 0.15, guard: 2.0, ok: 0.25, bake: 0.5 };
+    let limits = Limits { rollback_above: Some(1000.0), warn_above: Some(500.0), ..Limits::default() };
+    let spec = JudgeSpec {
+        metrics: vec![metric("p95", MetricKind::Latency(0.95), stretch, 0.4, limits)],
+        bounds_ms: BOUNDS_MS.to_vec(),
+        ..errors(vec![step(500, 3600.0)])
+    };
+    let mut d = Drive::new(&spec, &history);
+    for _ in 0..20 {
+        d.poll(0, served(0.02), served(0.02));
+    }
+    let mut moved = |level: f64| {
+        d.tick += 1;
+        let at = Timestamp::from_millis(START + 15_000 * d.tick);
+        let changes = vec![LimitChange { metric: 0, kind: LimitKind::RollbackAbove, level }];
+        let arms = PerArm { baseline: served(0.02), canary: served(0.02) };
+        d.judge.poll(&Poll { at, step: 0, counts_time: true, arms, changes }, &mut d.out);
+        limit_of(&d.out, LimitKind::RollbackAbove).level
+    };
+    assert_eq!(moved(400.0), 400.0, "500 ms is the warning's bound");
+    assert_eq!(moved(2000.0), 400.0, "nothing was counted at 2.5 s");
+    assert_eq!(moved(9000.0), 400.0, "there is no bound beyond 2.5 s");
 }

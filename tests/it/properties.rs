@@ -224,7 +224,7 @@ fn polls() -> impl Strategy<Value = Vec<Poll>> {
             .map(|(i, (baseline, canary, ticks, next, counts_time))| {
                 at += 15_000 * if ticks == 3 { 40 } else { ticks };
                 step += if i % 10 == 9 { next } else { 0 };
-                Poll { at: Timestamp::from_millis(at), step, counts_time, arms: PerArm { baseline, canary } }
+                Poll { at: Timestamp::from_millis(at), step, counts_time, arms: PerArm { baseline, canary }, changes: Vec::new() }
             })
             .collect()
     })

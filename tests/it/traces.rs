@@ -171,6 +171,7 @@ fn poll(v: &Value) -> Poll {
         step: v["step"].as_u64().expect("a step") as u32,
         counts_time: true,
         arms: PerArm { baseline: arm(&v["baseline"]), canary: arm(&v["canary"]) },
+        changes: Vec::new(),
     }
 }
 

@@ -7,14 +7,14 @@ mod starts;
 pub(super) use seats::first_view;
 use seats::with_first_ticks;
 
-use super::conductor::ConductorHandle;
+use super::conductor::{ConductorHandle, Live};
 use super::driver::{Mail, Post};
 use super::handle::{Handle, Refusal, Request, RolloutView, RuleView, StartArgs};
 use super::hooks::Hooks;
 use super::kept::Born;
 use super::registry::Registry;
 use super::start::Prepared;
-use super::{clock, kept, replay, retell};
+use super::{changes, clock, kept, replay, retell};
 use crate::analysis::Judge;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
@@ -85,6 +85,7 @@ struct Running {
     version: String,
     key: u64,
     slot: Slot,
+    live: Arc<Live>,
     post: Post,
     conductor: ConductorHandle,
 }
@@ -260,7 +261,20 @@ impl Supervisor {
         for gone in self.rules.rules.keys().filter(|name| !rules.rules.contains_key(*name) && !self.running.contains_key(*name)) {
             events::RuleGone { rule: gone }.emit(&self.metrics);
         }
+        self.move_limits(&rules);
         self.rules = rules;
+    }
+
+    /// Running rollouts take moved limits from their rule's new text, and nothing else.
+    fn move_limits(&mut self, rules: &RuleSet) {
+        for run in self.running.values_mut() {
+            let Some(new) = rules.rules.get(&run.rule.name) else { continue };
+            let moved = changes::of(&run.rule, new);
+            if !moved.is_empty() {
+                run.rule = Arc::new(changes::with(&run.rule, &moved));
+                run.live.change(moved);
+            }
+        }
     }
 
     // ---- running and over

@@ -8,6 +8,7 @@ use crate::model::rule::{Rule, Traffic};
 use crate::model::{Decision, Judgement, Mode, RolloutId, State, Timestamp};
 use crate::rollout::Machine;
 use crate::router::Router;
+use crate::runtime::changes;
 use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
 use crate::runtime::driver::{Driver, Left, MAIL_MAX, Parts};
 use crate::runtime::handle::{Refusal, RolloutView};
@@ -35,14 +36,28 @@ impl Supervisor {
     }
 
     pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
-        let Rebuilt { opened, rule, judge, machine, decision, judgement, last_poll, warnings, unanswered, firing, lost, differing } =
-            rebuilt;
+        let Rebuilt {
+            opened,
+            rule,
+            judge,
+            machine,
+            decision,
+            judgement,
+            last_poll,
+            warnings,
+            changes,
+            unanswered,
+            firing,
+            lost,
+            differing,
+        } = rebuilt;
         if !differing.is_empty() {
             events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
         }
         if let Some(Lost { incarnation, why }) = &lost {
             events::EvidenceLost { rollout: &opened.id, incarnation: *incarnation, why }.emit();
         }
+        let rule = Arc::new(changes::with(&rule, &changes));
         let router = match self.router(&rule).await {
             Ok(router) => router,
             Err(why) => return events::NotRecovered { rollout: &opened.id, why: &why }.emit(),
@@ -105,8 +120,11 @@ impl Supervisor {
         }
         self.drivers.spawn(driver.run());
         let wanted = parts::subscription(&rule, opened.begin.canary, key, opened.scale);
-        conductor.join(Port { id: opened.id.clone(), key, slot, live, post: post.clone(), from }, wanted, opened.bounds_ms).await;
-        let running = Running { id: opened.id, rule: Arc::clone(&rule), born, version: opened.begin.version, key, slot, post, conductor };
+        conductor
+            .join(Port { id: opened.id.clone(), key, slot, live: Arc::clone(&live), post: post.clone(), from }, wanted, opened.bounds_ms)
+            .await;
+        let running =
+            Running { id: opened.id, rule: Arc::clone(&rule), born, version: opened.begin.version, key, slot, live, post, conductor };
         self.running.insert(rule.name.clone(), running);
         Ok(())
     }

@@ -108,7 +108,10 @@ mod tests {
     fn a_folder_adds_packs_and_reports_every_broken_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("mine.yaml"), "pack: mine\nidentity: [pod]\narm: { pod: '{pod}' }\n").unwrap();
-        assert_eq!(Packs::with_folder(dir.path()).unwrap().names(), ["envoy", "haproxy", "http", "istio", "kubernetes", "mine", "otel-http"]);
+        assert_eq!(
+            Packs::with_folder(dir.path()).unwrap().names(),
+            ["envoy", "haproxy", "http", "istio", "kubernetes", "mine", "otel-http"]
+        );
         std::fs::write(dir.path().join("a.yaml"), "pack: a\n").unwrap();
         std::fs::write(dir.path().join("b.yaml"), "pack: [\n").unwrap();
         let problems = Packs::with_folder(dir.path()).unwrap_err();

@@ -2,7 +2,7 @@
 
 use super::atoms::{Own, Ref, Wire, described, get_list, wire};
 use crate::model::sample::{Buckets, LoadHistory, Reading};
-use crate::model::{ArmSample, BOUNDS_MAX, Blind, CUSTOM_MAX, Counts, History, PerArm, Poll, Timestamp};
+use crate::model::{ArmSample, BOUNDS_MAX, Blind, CUSTOM_MAX, Counts, History, LimitChange, LimitKind, PerArm, Poll, Timestamp};
 use arrayvec::ArrayVec;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
@@ -87,7 +87,7 @@ fn unrolled(run: &[f64]) -> Option<Buckets> {
     Some(counts.iter().copied().chain(std::iter::repeat_n(last, missing)).collect())
 }
 
-described! { ArmSample as ArmSampleOnWire, Poll as PollOnWire, History as HistoryOnWire, LoadHistory as LoadOnWire }
+described! { ArmSample as ArmSampleOnWire, Poll as PollOnWire, History as HistoryOnWire, LoadHistory as LoadOnWire, LimitChange as LimitChangeOnWire, LimitKind as LimitKindOnWire }
 
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(remote = "ArmSample", rename_all = "kebab-case")]
@@ -120,6 +120,28 @@ struct PollOnWire {
     counts_time: bool,
     #[serde(with = "wire")]
     arms: PerArm<ArmSample>,
+    // nearly always none, and never before it was known
+    #[serde(with = "wire", default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<LimitChange>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "LimitChange", rename_all = "kebab-case")]
+struct LimitChangeOnWire {
+    metric: u8,
+    #[serde(with = "wire")]
+    kind: LimitKind,
+    #[serde(with = "wire")]
+    level: f64,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "LimitKind", rename_all = "kebab-case")]
+enum LimitKindOnWire {
+    PromoteBelow,
+    WarnAbove,
+    RollbackAbove,
+    PageAbove,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

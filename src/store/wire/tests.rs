@@ -77,7 +77,16 @@ fn arm() -> impl Strategy<Value = ArmSample> {
 }
 
 fn poll() -> impl Strategy<Value = Poll> {
-    (at(), any::<u32>(), any::<bool>(), arms(arm().boxed())).prop_map(|(at, step, counts_time, arms)| Poll { at, step, counts_time, arms })
+    let kinds = vec![LimitKind::PromoteBelow, LimitKind::WarnAbove, LimitKind::RollbackAbove, LimitKind::PageAbove];
+    let change = (any::<u8>(), proptest::sample::select(kinds), number());
+    let changes = list(change.prop_map(|(metric, kind, level)| LimitChange { metric, kind, level }));
+    (at(), any::<u32>(), any::<bool>(), arms(arm().boxed()), changes).prop_map(|(at, step, counts_time, arms, changes)| Poll {
+        at,
+        step,
+        counts_time,
+        arms,
+        changes,
+    })
 }
 
 fn list<T: std::fmt::Debug>(one: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {

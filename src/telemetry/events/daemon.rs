@@ -125,6 +125,25 @@ impl EvidenceLost<'_> {
     }
 }
 
+/// A limit was moved in the file of a running rollout's rule.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitMoved<'a> {
+    /// Its rule.
+    pub rule: &'a str,
+    /// Which.
+    pub rollout: &'a RolloutId,
+    /// What became of it.
+    pub text: &'a str,
+}
+
+impl LimitMoved<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, rollout, text } = self;
+        tracing::info!(rule, %rollout, "a limit was moved: {text}");
+    }
+}
+
 /// What was too old is gone from the journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Pruned {

@@ -36,6 +36,29 @@ fn a_bad_rule_on_reload_leaves_the_old_ones_in_force() {
     stage.close();
 }
 
+/// Only the limit: the steps of the new text are for the next rollout.
+#[test]
+fn a_limit_moved_in_the_rules_file_holds_in_the_running_rollout_and_outlives_a_crash() {
+    let Some(mut stage) = Stage::up(Scene { steps: STEPS, ..Scene::default() }) else { return };
+    let id = stage.start("2.0.0");
+    stage.wait_for_weight(&id, 100);
+    let moved = stage.daemon.rule().replace("rollback-above: 5%", "rollback-above: 4%").replace("weight: 50%", "weight: 40%");
+    stage.daemon.put_rule(&moved);
+    stage.daemon.process().signal(Signal::HUP);
+    let level = |view: &Value| {
+        let mut limits = view["limits"].as_array().into_iter().flatten();
+        limits.find(|l| l["kind"] == "rollback-above").and_then(|l| l["level"].as_f64())
+    };
+    let told = |view: &Value| view["warnings"].to_string().contains("error-rate rollback-above is 4% now: its evidence begins anew");
+    stage.wait_for(&id, PATIENT, "the limit is moved, and said so", |view| level(view) == Some(0.04) && told(view));
+    stage.daemon.kill();
+    stage.daemon.restart();
+    stage.wait_for(&id, PATIENT, "it still stands there", |view| level(view) == Some(0.04) && told(view));
+    stage.wait_for_weight(&id, 500);
+    stage.wait_for_end(&id, "succeeded");
+    stage.close();
+}
+
 /// Looks at the route file all the time; gives every share it saw, in order.
 struct Watch {
     over: Arc<AtomicBool>,

@@ -106,12 +106,11 @@ impl Shell {
 
     fn tick(&mut self, tick_at: Timestamp, now: Timestamp, seen: Differenced, router: &mut Router) -> Result<(), String> {
         let before = self.last.clone();
-        let poll = Poll { at: tick_at, step: before.step, counts_time: before.counts_time, arms: seen.arms };
+        let poll = Poll { at: tick_at, step: before.step, counts_time: before.counts_time, arms: seen.arms, changes: Vec::new() };
         self.judge.poll(&poll, &mut self.out);
         fold_judgement(&mut self.evidence, &self.out);
         let event = Event::Poll { poll: Box::new(poll), missing: seen.missing, detail: seen.detail.clone(), orphans: 0.0 };
-        let input =
-            Input::Tick(Box::new(Tick { judgement: self.out.clone(), missing: seen.missing, detail: seen.detail, orphans: 0.0 }));
+        let input = Input::Tick(Box::new(Tick { judgement: self.out.clone(), missing: seen.missing, detail: seen.detail, orphans: 0.0 }));
         self.handle(now, input, event, router)?;
         // at 0 % nobody has to be seen, at 100 % there is no baseline
         let w = before.weight;

@@ -185,7 +185,11 @@ fn a_rule_that_does_not_fit_its_pack_is_told_why() {
     let packs = Packs::builtin();
     let sub = |t: rule::Telemetry, b: &str, c: &str| subscription(t, &[("cluster", b)], &[("cluster", c)]);
     let no_pack = rule::Telemetry { pack: "envo".into(), ..rule::Telemetry::default() };
-    assert!(Resolver::new(&packs, &sub(no_pack, "a", "b")).unwrap_err().contains("there are envoy, haproxy, http, istio, kubernetes, otel-http"));
+    assert!(
+        Resolver::new(&packs, &sub(no_pack, "a", "b"))
+            .unwrap_err()
+            .contains("there are envoy, haproxy, http, istio, kubernetes, otel-http")
+    );
     let why = Resolver::new(&packs, &subscription(envoy(), &[("service", "a")], &[("service", "b")])).unwrap_err();
     assert!(why.contains("\"cluster\"") && why.contains("workload \"a\""), "{why}");
     assert!(Resolver::new(&packs, &sub(envoy(), "a", "a")).unwrap_err().contains("cannot be told apart"));
