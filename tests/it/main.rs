@@ -29,3 +29,4 @@ mod simulation;
 mod store;
 mod traces;
 mod vectors;
+mod webhook_router;

@@ -77,3 +77,18 @@ impl Socket {
         RouterError::Unreachable { what: self.what(), cause }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests may run as root, whom no socket forbids anything.
+    #[test]
+    fn a_socket_of_others_says_what_to_do() {
+        let error = Socket::new("/run/haproxy/admin.sock").no_connection(&Error::from(ErrorKind::PermissionDenied));
+        assert!(matches!(error, RouterError::Object { .. }), "time does not mend it: {error}");
+        let words = "HAProxy /run/haproxy/admin.sock: permission denied: run canaryd in the socket's group, such as stats socket ... mode 660 \
+                     group haproxy";
+        assert_eq!(error.to_string(), words);
+    }
+}

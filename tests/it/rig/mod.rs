@@ -8,6 +8,7 @@
 
 pub(crate) mod alertmanager;
 pub(crate) mod daemon;
+pub(crate) mod endpoint;
 pub(crate) mod envoy;
 pub(crate) mod grafana;
 pub(crate) mod haproxy;
