@@ -114,7 +114,7 @@ const BOTH: &str = "[ envoy, { pack: http, arm: { cluster: '{cluster}' } } ]";
 /// Two processes of the first version and one of the second, so that at a third of the traffic each gets as much as the
 /// others; the first version's two differed by some hundredths in the past, as processes do.
 fn three_processes(steps: &'static str, more: &'static str) -> Option<Stage> {
-    let scene = Scene { rate_per_s: 300, usual: slow(5), steps, more, telemetry: BOTH, twin: true, ..Scene::default() };
+    let scene = Scene { rate_per_s: 300, usual: slow(5), steps, more, telemetry: Some(BOTH), twin: true, ..Scene::default() };
     let stage = Stage::up(scene)?;
     let wobble = |process: u64, before: i64| {
         let mut x = (before.unsigned_abs() * 2 + process).wrapping_mul(0x9e37_79b9_7f4a_7c15);

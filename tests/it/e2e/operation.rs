@@ -1,6 +1,7 @@
 //! What operators do to a daemon: rules that change, restarts, verbs.
 
-use super::stage::{PATIENT, RULE, Scene, Stage, errors, routed};
+use super::edge::routed;
+use super::stage::{PATIENT, RULE, Scene, Stage, errors};
 use crate::rig::poll;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -68,7 +69,7 @@ struct Watch {
 impl Watch {
     fn start(stage: &Stage) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let (file, done) = (stage.envoy.route_file(), Arc::clone(&over));
+        let (file, done) = (stage.edge.route_file(), Arc::clone(&over));
         let thread = spawn(move || {
             let mut seen = vec![routed(&file)];
             while !done.load(Ordering::Relaxed) {

@@ -62,9 +62,9 @@ fn counters_that_begin_anew_are_no_evidence() {
     let id = stage.start("2.0.0");
     stage.wait_for_weight(&id, 300);
     stage.wait_counted(&id, 6.0);
-    stage.envoy.reset_counters();
+    stage.edge.reset_counters();
     stage.wait_counted(&id, 4.0);
-    stage.envoy.restart();
+    stage.edge.restart();
     stage.wait_for_end(&id, "succeeded");
     let (_, polled) = stage.polled_requests(&id);
     let answered = stage.answers_of("v2") as f64;

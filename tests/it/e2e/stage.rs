@@ -1,7 +1,8 @@
 //! What every scenario stands on: the components of one rollout, and what a scenario asks of them.
 
+use super::edge::Edge;
 use crate::rig::daemon::{self, Daemon};
-use crate::rig::envoy::{self, Envoy};
+use crate::rig::envoy::Envoy;
 use crate::rig::load::{self, Load};
 use crate::rig::poll;
 use crate::rig::prometheus::{Job, Prometheus};
@@ -33,10 +34,10 @@ pub(super) struct Scene {
     pub(super) interval: &'static str,
     /// The rule's steps, as a YAML flow list.
     pub(super) steps: &'static str,
-    /// The rule's `latency-p95`, as a YAML flow mapping.
+    /// The rule's `latency-p95`, as a YAML flow mapping, where the proxy tells latencies.
     pub(super) latency: &'static str,
-    /// The rule's `telemetry`, as a YAML flow list.
-    pub(super) telemetry: &'static str,
+    /// The rule's `telemetry`, as a YAML flow list, if not only the proxy's.
+    pub(super) telemetry: Option<&'static str>,
     /// The first version has a second process, and Prometheus scrapes all three too.
     pub(super) twin: bool,
     /// Further lines of the rule; those that begin with two spaces are further metrics.
@@ -58,7 +59,7 @@ impl Default for Scene {
             interval: "1s",
             steps: "[ { weight: 10%, for: 6s }, { weight: 50%, for: 6s }, { weight: 100%, bake: 5s } ]",
             latency: "{ tolerate: { relative: 30% } }",
-            telemetry: "[ envoy ]",
+            telemetry: None,
             twin: false,
             more: "",
             usual: Behaviour::default(),
@@ -69,11 +70,11 @@ impl Default for Scene {
 }
 
 /// Everything a rollout needs, standing. Fields are dropped in this order: who asks goes before who answers.
-pub(super) struct Stage {
+pub(super) struct Stage<E = Envoy> {
     pub(super) daemon: Daemon,
     pub(super) load: Load,
     pub(super) prometheus: Prometheus,
-    pub(super) envoy: Envoy,
+    pub(super) edge: E,
     pub(super) first: Service,
     pub(super) second: Service,
     _twin: Option<Service>,
@@ -82,29 +83,34 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// [`Stage::behind`] Envoy.
+    pub(super) fn up(scene: Scene) -> Option<Self> {
+        Self::behind(scene)
+    }
+}
+
+impl<E: Edge> Stage<E> {
     /// Stands it all up and waits until Prometheus has seen the first version's requests in three scrapes, from which the
     /// daemon can tell how often it scrapes; `None` if skipped.
-    pub(super) fn up(scene: Scene) -> Option<Self> {
+    pub(super) fn behind(scene: Scene) -> Option<Self> {
         let room = Room::take();
         let folder = tempfile::tempdir().expect("a folder");
         let (first, second) = (Service::start("v1"), Service::start("v2"));
         let twin = scene.twin.then(|| Service::start("v1"));
         [&first, &second].into_iter().chain(&twin).for_each(|service| service.behave(scene.usual));
-        let twin_port = twin.as_ref().map(|t| t.port);
-        let settings = envoy::Settings { deaf_listener: scene.deaf, twin: twin_port, ..envoy::Settings::new(first.port, second.port) };
-        let envoy = Envoy::start(&folder.path().join("envoy"), settings)?;
-        let mut jobs = vec![Job::new("envoy", envoy.admin, "/stats/prometheus", &[])];
+        let edge = E::start(&folder.path().join("edge"), &scene, [first.port, second.port], twin.as_ref().map(|t| t.port))?;
+        let mut jobs = vec![edge.job()];
         if let Some(twin) = &twin {
             let processes = [("app-1", &first, "v1"), ("app-2", twin, "v1"), ("app-3", &second, "v2")];
             jobs.extend(processes.map(|(job, of, version)| Job::new(job, of.port, "/metrics", &[("cluster", version)])));
         }
         let prometheus = Prometheus::start_every(&folder.path().join("prometheus"), scene.scrape, &jobs)?;
-        let port = envoy.deaf.unwrap_or(envoy.listener);
-        let load = Load::start(load::Settings { port, rate_per_s: scene.rate_per_s, timeout: scene.patience, lasts: SCENARIO_MAX });
-        await_scrapes(&prometheus, jobs.len());
-        let told = daemon::Settings { source: prometheus.url(), time_scale: scene.time_scale, rule: rule(&scene, &envoy) };
+        let (port, rate_per_s) = (edge.users(), scene.rate_per_s);
+        let load = Load::start(load::Settings { port, rate_per_s, timeout: scene.patience, lasts: SCENARIO_MAX });
+        await_scrapes(&prometheus, jobs.len(), E::FIRST_REQUESTS);
+        let told = daemon::Settings { source: prometheus.url(), time_scale: scene.time_scale, rule: rule(&scene, &edge) };
         let daemon = Daemon::start(&folder.path().join("canaryd"), &told);
-        Some(Self { daemon, load, prometheus, envoy, first, second, _twin: twin, _folder: folder, _room: room })
+        Some(Self { daemon, load, prometheus, edge, first, second, _twin: twin, _folder: folder, _room: room })
     }
 
     /// Starts a rollout and gives its name.
@@ -210,15 +216,15 @@ impl Stage {
         (sum("baseline"), sum("canary"))
     }
 
-    /// The share of the second cluster in Envoy's route file, permille.
+    /// The second version's share as the proxy has it, permille.
     pub(super) fn routed(&self) -> u64 {
-        routed(&self.envoy.route_file())
+        self.edge.second_permille()
     }
 
-    /// Waits until the route file gives the second cluster so much; when that was, ms since the epoch.
+    /// Waits until the proxy gives the second version so much; when that was, ms since the epoch.
     pub(super) fn wait_routed(&self, permille: u64) -> i64 {
         let at = poll(PATIENT, || (self.routed() == permille).then(now_ms));
-        at.unwrap_or_else(|| panic!("the route file gives the second cluster {} and not {permille}", self.routed()))
+        at.unwrap_or_else(|| panic!("the proxy gives the second version {} and not {permille}", self.routed()))
     }
 
     /// The first sample of this series in Prometheus, ms since the epoch; scrapes of the last minute.
@@ -259,44 +265,32 @@ impl Stage {
     }
 }
 
-/// The share of the second cluster in a route file, permille.
-pub(super) fn routed(file: &std::path::Path) -> u64 {
-    let text = std::fs::read_to_string(file).expect("the route file can be read");
-    let file: Value = serde_json::from_str(&text).expect("the route file is JSON");
-    let clusters = file.pointer("/resources/0/virtual_hosts/0/routes/0/route/weighted_clusters/clusters");
-    let second = clusters.and_then(Value::as_array).and_then(|all| all.iter().find(|c| c["name"] == "v2"));
-    second.and_then(|c| c["weight"].as_u64()).unwrap_or_else(|| panic!("no weight of v2 in {file:#}"))
-}
-
-fn await_scrapes(prometheus: &Prometheus, jobs: usize) {
+fn await_scrapes(prometheus: &Prometheus, jobs: usize, first_requests: &str) {
     let all = poll(Duration::from_secs(30), || prometheus.value("count(count_over_time(up[1m]) >= 4)").filter(|n| *n >= jobs as f64));
     assert!(all.is_some(), "Prometheus does not scrape all of {jobs} jobs");
-    let seen = poll(Duration::from_secs(30), || {
-        prometheus.value(r#"count_over_time(envoy_cluster_upstream_rq_completed{envoy_cluster_name="v1"}[1m])"#).filter(|n| *n >= 4.0)
-    });
-    assert!(seen.is_some(), "Prometheus does not scrape Envoy");
-    let requests = prometheus.value(r#"envoy_cluster_upstream_rq_completed{envoy_cluster_name="v1"}"#);
+    let seen = poll(Duration::from_secs(30), || prometheus.value(&format!("count_over_time({first_requests}[1m])")).filter(|n| *n >= 4.0));
+    assert!(seen.is_some(), "Prometheus does not scrape the proxy");
+    let requests = prometheus.value(first_requests);
     assert!(requests.is_some_and(|n| n > 0.0), "Prometheus does not see the first version's requests: {requests:?}");
 }
 
-fn rule(scene: &Scene, envoy: &Envoy) -> String {
+fn rule<E: Edge>(scene: &Scene, edge: &E) -> String {
+    let [first, second] = E::WORKLOADS;
+    let latency = if E::LATENCY { format!("  latency-p95: {}\n", scene.latency) } else { String::new() };
     format!(
         "rule: {RULE}\n\
-         workloads: {{ pair: [ {{ cluster: v1 }}, {{ cluster: v2 }} ] }}\n\
+         workloads: {{ pair: [ {first}, {second} ] }}\n\
          telemetry: {}\n\
          interval: {}\n\
-         traffic: {{ envoy: {{ admin: 'http://127.0.0.1:{}', route-file: {{ path: '{}', stat-prefix: edge, route: shop }} }} }}\n\
+         traffic: {}\n\
          steps: {}\n\
          drain: 1s\n\
          promotion: swap\n\
-         metrics:\n  error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }}, rollback-above: 5% }}\n  \
-         latency-p95: {}\n{}\n",
-        scene.telemetry,
+         metrics:\n  error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }}, rollback-above: 5% }}\n{latency}{}\n",
+        scene.telemetry.unwrap_or(E::TELEMETRY),
         scene.interval,
-        envoy.admin,
-        envoy.route_file().display(),
+        edge.traffic(),
         scene.steps,
-        scene.latency,
         scene.more
     )
 }

@@ -78,10 +78,8 @@ impl Haproxy {
     ///
     /// # Panics
     /// If it refuses.
-    pub(crate) fn shift(&self, weights: [u16; 2]) {
-        let set = |i: usize| format!("set weight {BACKEND}/{} {}", SERVERS[i], weights[i]);
-        let answer = self.ask(&format!("{}; {}", set(0), set(1)));
-        assert_eq!(answer.trim(), "", "HAProxy refused");
+    pub(crate) fn shift(&self, weights: [u64; 2]) {
+        shift(&self.socket("admin"), weights);
     }
 
     /// The weights in force.
@@ -112,6 +110,16 @@ impl Haproxy {
         self.process.kill();
         self.process = launch(&self.program, &self.folder, self.exporter);
     }
+}
+
+/// Gives both servers these weights, by its socket.
+///
+/// # Panics
+/// If it refuses.
+pub(crate) fn shift(socket: &Path, weights: [u64; 2]) {
+    let set = |i: usize| format!("set weight {BACKEND}/{} {}", SERVERS[i], weights[i]);
+    let answer = ask(socket, &format!("{}; {}", set(0), set(1)));
+    assert_eq!(answer.trim(), "", "HAProxy refused");
 }
 
 /// The weights in force, by its socket.
