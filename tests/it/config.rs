@@ -20,7 +20,7 @@ fn names(words: &[&str]) -> BTreeSet<String> {
 
 fn known() -> Known {
     Known {
-        packs: names(&["envoy", "http", "istio", "kubernetes"]),
+        packs: names(&["envoy", "haproxy", "http", "istio", "kubernetes"]),
         sources: names(&["main", "edge"]),
         receivers: names(&["alertmanager", "slack-deploys", "grafana"]),
         without_settings: false,
@@ -43,6 +43,17 @@ fn the_envoy_example_is_what_its_comments_say() {
     assert!(matches!(&envoy.by, EnvoyWrite::RouteFile { stat_prefix, route, .. } if stat_prefix == "ingress" && route == "service"));
     assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400) });
     assert_eq!(rule.metrics[1].limits.warn_above, Some(2500.0));
+}
+
+#[test]
+fn the_haproxy_example_is_what_its_comments_say() {
+    let rule = shipped("rules/example-haproxy.yaml");
+    assert_eq!(rule.not_run, []);
+    let Traffic::Haproxy(haproxy) = &rule.traffic else { panic!("{:?}", rule.traffic) };
+    assert_eq!((haproxy.socket.as_str(), haproxy.backend.as_str()), ("/run/haproxy/admin.sock", "shop"));
+    assert_eq!(haproxy.servers, ["v1".to_owned(), "v2".to_owned()]);
+    assert_eq!(rule.telemetry[0].variant.as_deref(), Some("server"));
+    assert_eq!(rule.steps[0].weight, Weight::from_permille(25).unwrap());
 }
 
 #[test]
