@@ -1,11 +1,19 @@
 //! Coming back over a gap in the journal: inputs are gone, and the decisions made on them stand.
 
 use super::machine::{Course, End, Machine};
-use crate::model::{Action, Decision, Effect, Level, Mode, Promoting, Reason, State, Timestamp, Waiting, Weight};
+use crate::model::rule::Promotion;
+use crate::model::{Action, Decision, Effect, HoldWhy, Level, Mode, Promoting, Reason, State, Timestamp, Waiting, Weight};
 
 fn attempt_of(effect: &Effect) -> Option<u32> {
     match effect {
         Effect::CallHook { attempt, .. } => Some(*attempt),
+        _ => None,
+    }
+}
+
+fn number_of(effect: &Effect) -> Option<u64> {
+    match effect {
+        Effect::Workload { number, .. } => Some(*number),
         _ => None,
     }
 }
@@ -23,6 +31,8 @@ impl Machine {
         self.look_at_calendar(now);
         self.course = self.course_of(recorded);
         self.forget_hook();
+        self.work = None;
+        self.work_number = recorded.effects.iter().filter_map(number_of).fold(self.work_number, u64::max);
         self.hooks.attempt = recorded.effects.iter().filter_map(attempt_of).fold(self.hooks.attempt, u32::max);
         (self.step, self.reasons) = (recorded.step, recorded.reasons.clone());
         self.generation = self.generation.max(recorded.generation);
@@ -54,6 +64,7 @@ impl Machine {
             State::RolledBack => Course::Over(End::RolledBack),
             State::Superseded => Course::Over(End::Superseded),
             State::RollingBack => Course::RollingBack { superseded },
+            State::Stuck(_) | State::Paused(_) if self.was_promoting(recorded) => self.promoting_at(recorded),
             State::Stuck(_) if recorded.weight.is_zero() && !recorded.reasons.is_empty() => Course::RollingBack { superseded },
             State::Promoting(at @ Promoting::ShiftingBack) if recorded.weight.is_zero() => Course::Promoting { at, since: recorded.at },
             State::Promoting(at) if at != Promoting::ShiftingBack => Course::Promoting { at, since: recorded.at },
@@ -62,6 +73,22 @@ impl Machine {
             }
             _ => self.toward(recorded),
         }
+    }
+
+    /// In trouble or paused after the bake: its hold says so, or the weight had gone back.
+    fn was_promoting(&self, recorded: &Decision) -> bool {
+        let shifts = matches!(self.terms.promotion, Promotion::Copy | Promotion::External { .. });
+        let back = recorded.weight.is_zero() && recorded.reasons.is_empty() && self.weight_of(recorded.step) != Some(Weight::ZERO);
+        shifts && (recorded.holds.iter().any(|h| h.why == HoldWhy::Promotion) || (back && recorded.generation > self.begun_at_generation()))
+    }
+
+    fn promoting_at(&self, recorded: &Decision) -> Course {
+        let at = match self.terms.promotion {
+            _ if recorded.weight.is_zero() => Promoting::ShiftingBack,
+            Promotion::External { .. } => Promoting::External,
+            _ => Promoting::Copying,
+        };
+        Course::Promoting { at, since: recorded.at }
     }
 
     /// To the step of that weight, the one in force first; without one it is on the way to all of the traffic.

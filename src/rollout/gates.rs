@@ -42,6 +42,11 @@ impl Machine {
         self.gates.begun.as_ref().map(|(at, _)| *at)
     }
 
+    /// The generation it found.
+    pub(super) fn begun_at_generation(&self) -> u64 {
+        self.gates.begun.as_ref().map_or(0, |(_, begin)| begin.generation)
+    }
+
     /// Who or what started it.
     pub(super) fn starter(&self) -> &str {
         self.gates.begun.as_ref().map_or("", |(_, begin)| begin.by.as_str())

@@ -2,8 +2,8 @@
 
 use super::machine::{Course, Machine};
 use super::texts::duration;
-use crate::model::rule::{Promotion, Then};
-use crate::model::{Advance, Arm, Hold, HoldWhy, Judgement, Keep, LimitKind, Promoting, Tick, Timestamp, TrafficReading, Verdict, Weight};
+use crate::model::rule::Then;
+use crate::model::{Advance, Arm, Hold, HoldWhy, Judgement, Keep, LimitKind, Tick, Timestamp, TrafficReading, Verdict, Weight};
 use std::time::Duration;
 
 /// Most important first. The judge's own keep their order among themselves (STATISTICS 7).
@@ -77,6 +77,7 @@ impl Machine {
             self.hold_gate(now),
             self.hold_hook(),
             self.hold_window(),
+            self.hold_alert(),
             self.hold_write(),
             self.hold_reading(),
             self.hold_foreign(),
@@ -93,9 +94,10 @@ impl Machine {
     }
 
     /// Does anything hold the step besides the judge, a pause, the router and what has its own limit in time or must never lead
-    /// to more than waiting: a window, a hook?
+    /// to more than waiting: a window, a hook, an alert?
     pub(super) fn held_by_itself(&self, now: Timestamp) -> bool {
-        let others = |why| matches!(why, HoldWhy::Paused | HoldWhy::Frozen | HoldWhy::Shifting | HoldWhy::Window | HoldWhy::Hook);
+        let others =
+            |why| matches!(why, HoldWhy::Paused | HoldWhy::Frozen | HoldWhy::Shifting | HoldWhy::Window | HoldWhy::Hook | HoldWhy::Alert);
         self.own_holds(now).iter().any(|h| !others(h.why))
     }
 
@@ -109,6 +111,7 @@ impl Machine {
             self.hold_no_requests(),
             self.hold_ready(),
             self.hold_window(),
+            self.hold_critical_alert(),
         ];
         all.into_iter().flatten().collect()
     }
@@ -215,19 +218,6 @@ impl Machine {
         let at = self.drained_at()?;
         let text = format!("the weight is {}; requests under way have {} to end", self.weight, duration(self.terms.drain));
         Some(hold(HoldWhy::Drain, text, "that time is over", Some(at)))
-    }
-
-    fn hold_promotion(&self) -> Option<Hold> {
-        let Course::Promoting { at, since } = self.course else { return None };
-        let (text, until) = match (at, self.terms.promotion) {
-            (Promoting::External, Promotion::External { within }) => {
-                ("somebody else has to make stable equal to the canary", Some(since + within).filter(|_| self.pause.is_none()))
-            }
-            (Promoting::ShiftingBack, _) => return None,
-            _ => ("the canary's template has to be copied into stable, and stable has to become ready", None),
-        };
-        let ends = "a person says `promote`, once stable is equal and ready: the weight goes back to it; or rolls back";
-        Some(hold(HoldWhy::Promotion, text.to_owned(), ends, until))
     }
 
     /// What the judge keeps the step for; before its first word on a step, the step's time.

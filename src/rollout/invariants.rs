@@ -1,7 +1,7 @@
 //! What must hold between any two decisions in a row, whatever came in: a checker over values, for tests and simulations
 //! of everything that drives a machine.
 
-use crate::model::{Action, Decision, Effect, Input, Phase, State, Topic, Verb};
+use crate::model::{Action, Decision, Effect, Input, Phase, Promoting, State, Topic, Verb};
 use std::collections::BTreeSet;
 
 /// One invariant: is it kept from `before` to `after`?
@@ -52,8 +52,15 @@ fn rises_with_leave(before: &Decision, input: &Input, after: &Decision) -> bool 
             Input::Command(c) => matches!(c.verb, Verb::Advance | Verb::Promote | Verb::BreakGlassPromote),
             // the gates before the first weight open by themselves
             Input::Wake | Input::Hook { .. } => matches!(before.state, State::Waiting(_)),
+            Input::Effect { .. } | Input::Workload { .. } => returns_to_canary(before, after),
             _ => false,
         }
+}
+
+/// The weight was on its way back to stable after the promotion, and stable or the router failed: never to a half-updated one.
+fn returns_to_canary(before: &Decision, after: &Decision) -> bool {
+    let back = matches!(before.state, State::Promoting(Promoting::ShiftingBack) | State::Stuck(_) | State::Paused(_));
+    back && before.weight.is_zero() && before.reasons.is_empty() && after.weight.is_full() && after.step == before.step
 }
 
 /// Before the first weight; a pause may lie over it.

@@ -1,9 +1,11 @@
 //! What a rollout knows of itself, and the dispatch of its inputs.
 
+use super::alerts::Alerts;
 use super::gates::Gates;
 use super::hooks::Hooks;
 use super::notices::Told;
 use super::policy::Waits;
+use super::promotion::Work;
 use super::router::{Failure, Hands, Write};
 use super::share::ShareWatch;
 use super::vanished::VanishedWatch;
@@ -12,7 +14,7 @@ use crate::model::calendar::Windows;
 use crate::model::rule::{BakeJudge, First, Hook, Policies, Promotion, Step};
 use crate::model::{
     Action, Advance, Decision, Effect, HookPoint, Input, Level, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck, Tick,
-    Timestamp, Topic, Weight,
+    Timestamp, Topic, Weight, WorkloadAction,
 };
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub(super) struct Terms {
     /// Roles that must approve.
     pub(super) approvals: Vec<String>,
     pub(super) windows: Option<Windows>,
+    /// What becomes of the canary's workload when it was rolled back and has drained; `None` = nothing.
+    pub(super) after_rollback: Option<WorkloadAction>,
     pub(super) hooks: Vec<Hook>,
     /// Names of the metrics, by position: for sentences only.
     pub(super) metrics: Vec<String>,
@@ -102,6 +106,11 @@ pub struct Machine {
     pub(super) gates: Gates,
     pub(super) hooks: Hooks,
     pub(super) calendar: CalendarView,
+    pub(super) alerts: Alerts,
+    /// The action on a workload that is wanted.
+    pub(super) work: Option<Work>,
+    /// Number of the last one, over the whole rollout.
+    pub(super) work_number: u64,
     pub(super) told: Told,
     /// Effects of the input in hand.
     pub(super) out: Vec<Effect>,
@@ -127,6 +136,7 @@ impl Machine {
                 first: rule.first,
                 approvals: rule.start.approvals.clone(),
                 windows: rule.windows.clone(),
+                after_rollback: None,
                 hooks: rule.hooks.clone(),
                 metrics: rule.metrics.iter().map(|m| m.name.clone()).collect(),
                 share: Duration::try_from_secs_f64(method.share_s).unwrap_or(Duration::MAX),
@@ -150,6 +160,9 @@ impl Machine {
             gates: Gates::default(),
             hooks: Hooks::default(),
             calendar: CalendarView::default(),
+            alerts: Alerts::default(),
+            work: None,
+            work_number: 0,
             told: Told::new(),
             out: Vec::new(),
         }
@@ -169,7 +182,8 @@ impl Machine {
             Input::Wake => self.on_wake(now),
             Input::Supersede { version } => self.on_supersede(now, version),
             Input::Hook { hook, attempt, answer } => self.on_hook(now, *hook, *attempt, answer),
-            Input::Alerts(_) | Input::Workload { .. } => Action::Hold,
+            Input::Alerts(alerts) => self.on_alerts(now, alerts),
+            Input::Workload { number, outcome } => self.on_workload(now, *number, outcome),
         };
         if !matches!(action, Action::Refuse(_)) {
             self.tell_what_lasts(now);
@@ -221,7 +235,7 @@ impl Machine {
 
     /// What does not take what is wanted, and for how long.
     pub(super) fn stuck(&self) -> Option<&Failure> {
-        self.write.as_ref().and_then(Write::stuck)
+        self.write.as_ref().and_then(Write::stuck).or_else(|| self.stuck_work())
     }
 
     pub(super) const fn is_over(&self) -> bool {
@@ -256,17 +270,19 @@ impl Machine {
         match self.course {
             // the verdict on the old version stands: it must not start again by itself
             Course::RollingBack { .. } => Action::Hold,
-            // its template is in stable already: it has succeeded but for the traffic
+            // its template is in stable, or on its way there: it has succeeded but for the traffic
             Course::Promoting { at: Promoting::ShiftingBack, .. } => Action::Hold,
+            _ if self.stable_is_ours() => Action::Hold,
             _ => self.roll_back(now, vec![Reason::Superseded { version: version.to_owned() }]),
         }
     }
 
     /// Everything a passing time can bring, without a poll.
     fn on_wake(&mut self, now: Timestamp) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 8] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 9] = [
             Machine::act_on_closed_window,
             Machine::write_again,
+            Machine::work_again,
             Machine::finish_drained,
             Machine::pass_gates,
             Machine::act_on_hook,
@@ -286,6 +302,7 @@ impl Machine {
         let times = [
             self.window_acts_at(),
             self.writes_again_at(),
+            self.work_again_at(),
             self.drained_at(),
             self.gates_act_at(now),
             self.hook_acts_at(),
@@ -315,21 +332,6 @@ impl Machine {
         }
     }
 
-    /// All the traffic is on the canary and the last step is over (DESIGN 6.2).
-    pub(super) fn promote(&mut self, now: Timestamp) {
-        match self.terms.promotion {
-            Promotion::Swap { .. } | Promotion::Leave => self.finish(End::Succeeded),
-            Promotion::Copy => self.course = Course::Promoting { at: Promoting::Copying, since: now },
-            Promotion::External { .. } => self.course = Course::Promoting { at: Promoting::External, since: now },
-        }
-    }
-
-    /// Stable is equal and ready: the weight goes back to it.
-    pub(super) fn shift_back(&mut self, now: Timestamp) {
-        self.course = Course::Promoting { at: Promoting::ShiftingBack, since: now };
-        self.ask_weight(now, Weight::ZERO);
-    }
-
     /// Traffic first: weight 0 whatever was on its way. No pause and no freeze survives it.
     pub(super) fn roll_back(&mut self, now: Timestamp, reasons: Vec<Reason>) -> Action {
         let superseded = matches!(reasons.first(), Some(Reason::Superseded { .. }));
@@ -339,6 +341,7 @@ impl Machine {
         self.reasons = reasons;
         self.end_pause();
         self.forget_hook();
+        self.work = None;
         self.course = Course::RollingBack { superseded };
         self.ask_weight(now, Weight::ZERO);
         Action::RollBack

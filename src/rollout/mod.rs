@@ -17,6 +17,7 @@
 //! `policy.rs` (holds that last too long), `share.rs` and `vanished.rs` (does the traffic obey, do requests come back),
 //! `router.rs` (effects and readings), `verbs.rs` (a person's word) and `holds.rs` (what the operator reads).
 
+mod alerts;
 mod approvals;
 pub mod calendar;
 mod gap;
@@ -27,6 +28,7 @@ pub mod invariants;
 mod machine;
 mod notices;
 mod policy;
+mod promotion;
 mod relate;
 mod router;
 mod share;

@@ -82,14 +82,19 @@ impl Machine {
             self.lasting_unreadable(now),
             self.lasting_foreign(),
             self.lasting_gate(now),
+            self.lasting_alert(),
         ];
         all.into_iter().flatten().chain(self.lasting_limits()).collect()
     }
 
     fn lasting_stuck(&self) -> Option<Lasting> {
         let stuck = self.stuck()?;
-        let text = format!("stuck: the router does not take {}: {}; it is tried again", self.weight, stuck.text);
-        Some(Lasting::new(Level::Page, Topic::Stuck, text))
+        let (about, what) = match self.stuck_work() {
+            Some(_) => ("workload", "the promotion does not go on".to_owned()),
+            None => ("router", format!("the router does not take {}", self.weight)),
+        };
+        let text = format!("stuck: {what}: {}; it is tried again", stuck.text);
+        Some(Lasting { about: about.to_owned(), ..Lasting::new(Level::Page, Topic::Stuck, text) })
     }
 
     fn lasting_pause(&self) -> Option<Lasting> {

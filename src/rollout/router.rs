@@ -2,7 +2,7 @@
 
 use super::machine::{Course, End, Machine};
 use crate::model::rule::OnForeign;
-use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, Topic, TrafficReading, Weight};
+use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, Topic, TrafficReading, Weight, WorkloadAction};
 use std::time::Duration;
 
 /// Failed writes in a row after which somebody is paged: by then it is no hiccup.
@@ -42,6 +42,16 @@ pub(super) struct Failure {
 }
 
 impl Write {
+    /// When a failed try comes again by itself.
+    pub(super) fn again_at(&self) -> Option<Timestamp> {
+        self.failure.as_ref().filter(|_| !self.under_way).map(|f| f.again)
+    }
+
+    /// It is on its way again.
+    pub(super) fn send_again(&mut self) {
+        self.under_way = true;
+    }
+
     /// The failure that makes the rollout stuck.
     pub(super) fn stuck(&self) -> Option<&Failure> {
         self.failure.as_ref().filter(|f| f.never || f.tries >= TRIES_UNTIL_STUCK)
@@ -115,6 +125,7 @@ impl Machine {
                 self.drained = Some(now + self.terms.drain);
                 return self.finish_drained(now).unwrap_or(Action::Hold);
             }
+            Course::Promoting { at: Promoting::Copying, .. } if self.work.is_none() => self.ask_work(now, WorkloadAction::Copy),
             Course::Waiting | Course::Gated | Course::Promoting { .. } | Course::Over(_) => {}
         }
         if self.is_over() { Action::Finish } else { Action::Hold }
@@ -132,7 +143,18 @@ impl Machine {
     }
 
     fn note_failure(&mut self, now: Timestamp, text: &str, retry: Retry) {
-        let before = self.write.as_ref().and_then(|w| w.failure.as_ref());
+        let before = self.write.take().unwrap_or_default();
+        let write = self.failed_again(&before, now, text, retry);
+        let gives_up = write.stuck().is_some() && matches!(self.course, Course::Promoting { at: Promoting::ShiftingBack, .. });
+        self.write = Some(write);
+        if gives_up && self.stable_is_ours() {
+            self.return_to_canary(now, &format!("the router does not take it: {text}"));
+        }
+    }
+
+    /// A try after `before` failed at `now`.
+    pub(super) fn failed_again(&self, before: &Write, now: Timestamp, text: &str, retry: Retry) -> Write {
+        let before = before.failure.as_ref();
         let tries = before.map_or(0, |f| f.tries).saturating_add(1);
         let failure = Failure {
             text: text.to_owned(),
@@ -142,7 +164,7 @@ impl Machine {
             on_change: (retry == Retry::OnChange).then(|| now + self.retry_wait(Retry::After(RETRY_READ_MIN), tries)),
             never: retry == Retry::Never,
         };
-        self.write = Some(Write { failure: Some(failure), under_way: false });
+        Write { failure: Some(failure), under_way: false }
     }
 
     /// Twice as long after each failure, up to a bound; a rollback does not wait long.
@@ -156,8 +178,7 @@ impl Machine {
 
     /// When a failed weight is tried again without anything else happening.
     pub(super) fn writes_again_at(&self) -> Option<Timestamp> {
-        let write = self.write.as_ref().filter(|w| !w.under_way)?;
-        write.failure.as_ref().map(|f| f.again)
+        self.write.as_ref()?.again_at()
     }
 
     fn retries_on_change_at(&self) -> Option<Timestamp> {
@@ -173,7 +194,7 @@ impl Machine {
     /// Asks again for the weight that failed.
     pub(super) fn resend(&mut self) -> Action {
         if let Some(write) = &mut self.write {
-            write.under_way = true;
+            write.send_again();
         }
         self.send();
         Action::Hold
@@ -186,12 +207,16 @@ impl Machine {
 
     /// When the drain is over.
     pub(super) fn drained_at(&self) -> Option<Timestamp> {
-        self.drained.filter(|_| self.write.is_none() && self.pause.is_none() && !self.is_over())
+        self.drained.filter(|_| self.write.is_none() && self.work.is_none() && self.pause.is_none() && !self.is_over())
     }
 
     /// The traffic has left for long enough.
     pub(super) fn finish_drained(&mut self, now: Timestamp) -> Option<Action> {
         self.drained_at().filter(|at| *at <= now)?;
+        if let Some(action) = self.work_after_drain() {
+            self.ask_work(now, action);
+            return Some(if self.is_over() { Action::Finish } else { Action::Hold });
+        }
         let promoted = matches!(self.course, Course::Promoting { .. });
         self.finish(if promoted { End::Succeeded } else { End::RolledBack });
         Some(Action::Finish)

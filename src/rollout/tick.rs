@@ -6,13 +6,15 @@ use crate::model::{Action, Breach, HookPoint, Judgement, Level, Promoting, Reaso
 
 impl Machine {
     pub(super) fn on_tick(&mut self, now: Timestamp, tick: &Tick) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 11] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 13] = [
             Machine::roll_back_on_breach,
+            Machine::act_on_alerts,
             Machine::act_on_vanished,
             Machine::act_on_shared,
             Machine::act_on_closed_window,
             Machine::act_on_blindness,
             Machine::write_again,
+            Machine::work_again,
             Machine::finish_drained,
             Machine::act_on_undecided,
             Machine::act_on_external_limit,
@@ -47,7 +49,7 @@ impl Machine {
     }
 
     /// Does evidence act now? Not against break-glass, not where the bake shall only page, and not once stable is touched.
-    fn evidence_acts(&self) -> bool {
+    pub(super) fn evidence_acts(&self) -> bool {
         match self.course {
             Course::Climbing { .. } if self.at_bake() => !self.frozen && self.terms.bake_judge == BakeJudge::RollBack,
             Course::Climbing { .. } => !self.frozen,

@@ -28,6 +28,7 @@ impl Machine {
             Verb::Advance => self.advance_by(now, command),
             Verb::Promote => self.promote_by(now, command),
             Verb::BreakGlassPromote => self.promote_without_evidence(now, command),
+            Verb::RollBack if self.stable_is_ours() => Err(STABLE_IS_OURS.to_owned()),
             Verb::RollBack => {
                 let reason = Reason::Person { by: command.by.clone(), why: command.why.clone() };
                 Ok(self.roll_back(now, vec![reason]))
@@ -41,7 +42,10 @@ impl Machine {
         match verb {
             Verb::RollBack => Ok(Action::Hold),
             Verb::Resume if self.write_failed() => Ok(self.resend()),
-            Verb::Resume => Ok(Action::Hold),
+            Verb::Resume => {
+                self.resend_work();
+                Ok(Action::Hold)
+            }
             verb => Err(format!("it is rolling back, {} comes too late: when it is over, start it again with retry", verb.name())),
         }
     }
@@ -78,15 +82,24 @@ impl Machine {
         {
             *since = now; // waits as long again
         }
-        if self.write_failed() {
-            self.resend();
-        } else if self.hands.foreign.is_some() {
-            self.write_ours(now);
-        } else if !was_paused {
+        let moved = self.go_on_after_work(now).is_some() || self.resend_work() || self.mend_weight(now);
+        if !moved && !was_paused {
             return Ok(Action::Hold);
         }
         self.notify(Level::Info, format!("resumed at {} by {}{}", self.weight, command.by, because(&command.why)));
         Ok(self.pass_gates(now).unwrap_or(Action::Resume))
+    }
+
+    /// A failed weight is tried now, and ours is written over another hand's; false if there is neither.
+    fn mend_weight(&mut self, now: Timestamp) -> bool {
+        if self.write_failed() {
+            self.resend();
+        } else if self.hands.foreign.is_some() {
+            self.write_ours(now);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Next step now. It skips time, proof and the step's hook, never harm, a freeze, and what could not be seen.
@@ -162,6 +175,10 @@ impl Machine {
         against
     }
 }
+
+/// Why a rollback comes too late once the copy was asked for.
+const STABLE_IS_OURS: &str = "the bake is over and stable gets, or has, the canary's template: there is no old version to go back to, and \
+traffic must not go to a stable that is half updated; let it finish, or make stable whole by hand and say `promote`: the traffic then goes to it";
 
 fn not_begun(verb: &str) -> String {
     format!("it has not begun, there is nothing to {verb}: wait for its first weight, or roll back")

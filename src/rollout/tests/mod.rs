@@ -1,6 +1,8 @@
 //! Scripts (one input per line with the expected answer) and properties of the machine.
 
+mod alerts;
 mod gates;
+mod promotion;
 mod properties;
 mod script;
 mod steps;

@@ -3,15 +3,15 @@
 use super::rule;
 use super::script::unborn;
 use crate::model::{
-    Begin, Blind, Breach, Command, Counts, Decision, Effect, Input, Judgement, Keep, Method, Outcome, PerArm, Retry, Side, State,
-    StepClock, Tick, Timestamp, TrafficReading, Verb, Weight,
+    Action, Alert, Arm, Begin, Blind, Breach, Command, Counts, Decision, Effect, HoldWhy, HookAnswer, HookPoint, Input, Judgement, Keep,
+    Method, Outcome, PerArm, Retry, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Weight,
 };
 use crate::rollout::{Machine, invariants};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
 
-const RULES: [&str; 8] = [
+const RULES: [&str; 12] = [
     "5% 1m, 25% 1m, 100% 1m",
     "0% 1m, 10% 1m; drain=0s; blind=1m:roll-back; undecided=1m:roll-back",
     "50% 1m; foreign=yield; vanished=hold; undecided=1m:ask; blind=1m:ask",
@@ -20,13 +20,29 @@ const RULES: [&str; 8] = [
     "5% 1m, 100% 1m; mode=observe",
     "100% 1m; first=refuse; promotion=leave",
     "5% 1m, 10% 1m, 20% 1m, 50% 1m; on-evidence; blind-canary=30s:roll-back",
+    "5% 1m, 100% 1m; approvals=manager,product; hook=before-start:1m:ask",
+    "5% 1m, 50% 1m, 100% 1m; deny=Thu 00:05-00:10; allow=Thu 00:00-00:20; at-end=roll-back; hook=before-start:5m:hold",
+    "5% 1m, 100% 2m; hook=before-step:1m:hold; hook=before-promotion:1m:roll-back; hook=after-promotion:1m:hold; promotion=copy",
+    "5% 1m, 100% 2m; hook=before-step:1m:ask; deny=Thu 00:02-00:04; allow=Thu 00:00-00:30; at-end=hold; promotion=copy",
+];
+
+/// Windows that open for the start and close, or freeze, under way.
+const WINDOWS: [&str; 5] = [
+    "deny=Thu 00:03-23:59",
+    "deny=Thu 00:10-23:59",
+    "allow=Thu 00:00-00:10; at-end=hold",
+    "allow=Thu 00:00-00:12",
+    "deny=Thu 00:04-00:20; allow=Thu 00:00-00:10",
 ];
 
 /// What comes in; generations and steps relative to the machine's, so that most of them meet it.
 #[derive(Clone, Debug)]
 enum Event {
     Tick { keep: Vec<Keep>, breach: Option<Breach>, n: Option<(u16, u16)>, missing: PerArm<Option<Blind>>, counted_s: u16, old_step: bool },
-    Command(Verb),
+    Command(Verb, &'static str),
+    Hook { behind: u32, answer: HookAnswer },
+    Alerts(Vec<(u8, Severity, Option<Arm>, bool, u8)>),
+    Work { behind: u64, failed: Option<Retry> },
     Done { behind: u64 },
     Failed { behind: u64, retry: Retry },
     Traffic(Option<u16>),
@@ -79,6 +95,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         Verb::Promote,
         Verb::RollBack,
         Verb::Approve { role: "manager".to_owned() },
+        Verb::Approve { role: "product".to_owned() },
         Verb::BreakGlassPromote,
         Verb::BreakGlassFreeze,
     ])
@@ -89,7 +106,10 @@ fn event() -> impl Strategy<Value = Event> {
     let retry = prop::sample::select(vec![Retry::After(Duration::from_secs(1)), Retry::OnChange, Retry::Never]);
     prop_oneof![
         12 => tick(),
-        2 => verb().prop_map(Event::Command),
+        2 => (verb(), prop::sample::select(vec!["ana", "ben", "cyd"])).prop_map(|(verb, by)| Event::Command(verb, by)),
+        4 => (prop_oneof![6 => Just(0u32), 1 => 1u32..3], answer()).prop_map(|(behind, answer)| Event::Hook { behind, answer }),
+        1 => vec(alert(), 1..4).prop_map(Event::Alerts),
+        4 => (behind(), prop::option::weighted(0.3, retry.clone())).prop_map(|(behind, failed)| Event::Work { behind, failed }),
         8 => behind().prop_map(|behind| Event::Done { behind }),
         3 => (behind(), retry).prop_map(|(behind, retry)| Event::Failed { behind, retry }),
         1 => prop::option::weighted(0.8, 0u16..=1000).prop_map(Event::Traffic),
@@ -100,11 +120,24 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn answer() -> impl Strategy<Value = HookAnswer> {
+    let failed = |again| HookAnswer::Failed { text: "no".to_owned(), again };
+    prop_oneof![3 => Just(HookAnswer::Passed), 1 => Just(failed(true)), 1 => Just(failed(false))]
+}
+
+/// Number, severity, arm, firing, and how many minutes ago it began; mostly resolved, or nothing would ever go on.
+fn alert() -> impl Strategy<Value = (u8, Severity, Option<Arm>, bool, u8)> {
+    let severity = prop::sample::select(vec![Severity::Info, Severity::Warning, Severity::Critical]);
+    let arm = prop::sample::select(vec![None, Some(Arm::Baseline), Some(Arm::Canary)]);
+    (0u8..3, severity, arm, prop::bool::weighted(0.4), 0u8..3)
+}
+
 fn weight(permille: u16) -> Weight {
     Weight::from_permille(permille).expect("at most 1000")
 }
 
-fn input(event: &Event, at: Timestamp, before: &Decision) -> Input {
+fn input(event: &Event, at: Timestamp, run: &Run) -> Input {
+    let before = &run.last;
     match event {
         Event::Tick { keep, breach, n, missing, counted_s, old_step } => {
             let mut judgement = Judgement::empty(at, before.step.saturating_sub(u32::from(*old_step)));
@@ -115,7 +148,16 @@ fn input(event: &Event, at: Timestamp, before: &Decision) -> Input {
             judgement.labels.shared = keep.contains(&Keep::Shared);
             Input::Tick(Box::new(Tick { judgement, missing: *missing, detail: String::new(), orphans: 0.0 }))
         }
-        Event::Command(verb) => Input::Command(Command { verb: verb.clone(), by: "ana".to_owned(), why: String::new() }),
+        Event::Command(verb, by) => Input::Command(Command { verb: verb.clone(), by: (*by).to_owned(), why: String::new() }),
+        Event::Hook { behind, answer } => {
+            let (hook, attempt) = run.called;
+            Input::Hook { hook, attempt: attempt.saturating_sub(*behind), answer: answer.clone() }
+        }
+        Event::Alerts(alerts) => Input::Alerts(alerts.iter().map(|a| somebodys(a, at)).collect()),
+        Event::Work { behind, failed } => Input::Workload {
+            number: run.worked.saturating_sub(*behind),
+            outcome: failed.map_or(Outcome::Done, |retry| Outcome::Failed { text: "forbidden".to_owned(), retry }),
+        },
         Event::Done { behind } => Input::Effect { generation: before.generation.saturating_sub(*behind), outcome: Outcome::Done },
         Event::Failed { behind, retry } => Input::Effect {
             generation: before.generation.saturating_sub(*behind),
@@ -132,6 +174,18 @@ fn input(event: &Event, at: Timestamp, before: &Decision) -> Input {
     }
 }
 
+fn somebodys((number, severity, names, firing, minutes): &(u8, Severity, Option<Arm>, bool, u8), at: Timestamp) -> Alert {
+    Alert {
+        fingerprint: format!("{number}{names:?}"),
+        name: format!("A{number}"),
+        firing: *firing,
+        severity: *severity,
+        names: *names,
+        since: at - Duration::from_secs(60 * u64::from(*minutes)),
+        text: String::new(),
+    }
+}
+
 fn begin(first: bool, weight: Weight) -> Input {
     Input::Begin(Begin { canary: Side::Second, version: String::new(), by: "ana".to_owned(), weight, first, retry: false, generation: 0 })
 }
@@ -142,12 +196,22 @@ struct Run {
     twin: Machine,
     last: Decision,
     told: invariants::Told,
+    /// The last hook that was called, and the last action's number.
+    called: (HookPoint, u32),
+    worked: u64,
 }
 
 impl Run {
     fn new(rule_text: &str) -> Self {
         let machine = Machine::new(&rule(rule_text), &Method::default());
-        Self { twin: machine.clone(), machine, last: unborn(), told: invariants::Told::default() }
+        Self {
+            twin: machine.clone(),
+            machine,
+            last: unborn(),
+            told: invariants::Told::default(),
+            called: (HookPoint::BeforeStart, 0),
+            worked: 0,
+        }
     }
 
     fn give(&mut self, at: Timestamp, input: &Input) -> Result<(), TestCaseError> {
@@ -158,8 +222,37 @@ impl Run {
         let tick_keeps = matches!(input, Input::Tick(t) if !t.judgement.keep.is_empty());
         let writes_up = decision.effects.iter().any(|e| matches!(e, Effect::SetWeight { weight, .. } if *weight > self.last.weight));
         prop_assert!(!(tick_keeps && writes_up), "a poll that keeps the step raised a weight");
+        for effect in &decision.effects {
+            match effect {
+                Effect::CallHook { hook, attempt } => {
+                    prop_assert!(*attempt > self.called.1, "attempts grow");
+                    self.called = (*hook, *attempt);
+                }
+                Effect::Workload { number, .. } => {
+                    prop_assert!(*number > self.worked, "numbers grow");
+                    self.worked = *number;
+                }
+                Effect::SetWeight { .. } | Effect::Notify(_) => {}
+            }
+        }
         self.last = decision;
         Ok(())
+    }
+
+    fn event(&mut self, at: Timestamp, event: &Event) -> Result<(), TestCaseError> {
+        let input = input(event, at, self);
+        self.give(at, &input)
+    }
+
+    /// Hooks say yes, actions are done, roles approve, alerts end.
+    fn everybody_helps(&mut self, at: Timestamp) -> Result<(), TestCaseError> {
+        self.event(at, &Event::Hook { behind: 0, answer: HookAnswer::Passed })?;
+        self.event(at, &Event::Work { behind: 0, failed: None })?;
+        self.event(at, &Event::Command(Verb::Approve { role: "manager".to_owned() }, "ben"))?;
+        self.event(at, &Event::Command(Verb::Approve { role: "product".to_owned() }, "cyd"))?;
+        let arms = [None, Some(Arm::Baseline), Some(Arm::Canary)];
+        let ends = (0..3).flat_map(|n| arms.map(|arm| (n, Severity::Info, arm, false, 0))).collect();
+        self.event(at, &Event::Alerts(ends))
     }
 
     fn done(&mut self, at: Timestamp) -> Result<(), TestCaseError> {
@@ -182,8 +275,7 @@ fn run(rule_text: &str, events: &[(u16, Event)]) -> Result<(Run, Timestamp), Tes
     let mut at = Timestamp::from_millis(0);
     for (passed_s, event) in events {
         at = at + Duration::from_secs(u64::from(*passed_s));
-        let next = input(event, at, &run.last);
-        run.give(at, &next)?;
+        run.event(at, event)?;
     }
     Ok((run, at))
 }
@@ -207,9 +299,13 @@ proptest! {
         let (mut run, at) = run(RULES[rule], &events)?;
         let over = run.last.state.is_over();
         run.give(at, &Input::Command(Command { verb: Verb::RollBack, by: "ana".to_owned(), why: String::new() }))?;
+        let refused = matches!(run.last.action, Action::Refuse(_));
         run.settle(at)?;
         let ended = matches!(run.last.state, State::RolledBack | State::Superseded) && run.last.weight.is_zero();
-        prop_assert!(over || ended, "still {:?} at {}", run.last.state, run.last.weight);
+        // stable is being written: there is no old version left
+        let copied = RULES[rule].contains("promotion=copy");
+        let too_late = copied && refused;
+        prop_assert!(over || ended || too_late, "still {:?} at {}", run.last.state, run.last.weight);
     }
 
     #[test]
@@ -233,12 +329,28 @@ proptest! {
         for _ in 0..40 {
             at = at + Duration::from_secs(61);
             run.done(at)?;
+            run.everybody_helps(at)?;
+            run.done(at)?;
             run.give(at, &Input::Traffic(Ok(TrafficReading { weight: run.last.weight, generation: None, writer: None })))?;
             let event = Event::Tick { keep: vec![], breach: None, n: Some(good_counts(&run.last)), missing: PerArm::default(), counted_s: 60, old_step: false };
-            run.give(at, &input(&event, at, &run.last))?;
+            run.event(at, &event)?;
         }
-        let asks = run.last.holds.iter().any(|h| h.text.contains("stable") || h.ends.contains("promote")) || run.last.state.name() == "paused";
+        let waits = run.last.holds.iter().any(|h| h.why == HoldWhy::Window);
+        let asks = waits || run.last.holds.iter().any(|h| h.text.contains("stable") || h.ends.contains("promote")) || run.last.state.name() == "paused";
         prop_assert!(run.last.state.is_over() || asks, "still {:?}", run.last);
+    }
+
+    /// Whatever came before, and whichever freeze or window stands then.
+    #[test]
+    fn a_window_never_delays_a_rollback((rule, events) in script(), windows in prop::sample::select(WINDOWS.to_vec())) {
+        for rule in [RULES[rule].to_owned(), format!("{}; {windows}", RULES[rule])] {
+            let (mut run, at) = run(&rule, &events)?;
+            let acts = run.machine.evidence_acts();
+            let at = at + Duration::from_secs(1);
+            let breach = Event::Tick { keep: vec![], breach: Some(Breach::Gross), n: None, missing: PerArm::default(), counted_s: 0, old_step: false };
+            run.event(at, &breach)?;
+            prop_assert!(!acts || (run.last.weight.is_zero() && !run.last.reasons.is_empty()), "{rule}: still {:?}", run.last);
+        }
     }
 
     #[test]
@@ -248,7 +360,7 @@ proptest! {
         for _ in 0..30 {
             at = at + Duration::from_secs(15);
             let event = Event::Tick { keep: vec![why], breach: None, n: None, missing: PerArm::default(), counted_s: 600, old_step: false };
-            run.give(at, &input(&event, at, &run.last))?;
+            run.event(at, &event)?;
             run.done(at)?;
         }
         prop_assert!(run.last.weight <= weight, "{weight} -> {}", run.last.weight);

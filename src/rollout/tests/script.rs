@@ -14,9 +14,9 @@ use crate::model::rule::{
     WorkloadForm, Workloads,
 };
 use crate::model::{
-    Action, Advance, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Keep,
-    Level, LimitJudgement, LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Phase, Retry,
-    Rule, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting, Weight,
+    Action, Advance, Alert, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, HookAnswer, HookPoint, Input, Judgement,
+    Keep, Level, LimitJudgement, LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Phase,
+    Retry, Rule, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting, Weight,
 };
 use crate::rollout::{Machine, invariants};
 use jiff::tz::TimeZone;
@@ -332,15 +332,24 @@ fn outcome(words: &[&str], generation: u64) -> Input {
 #[derive(Default)]
 struct Asked {
     hook: Option<(HookPoint, u32)>,
+    work: u64,
 }
 
 impl Asked {
     fn note(&mut self, decision: &Decision) {
         for effect in &decision.effects {
-            if let Effect::CallHook { hook, attempt } = effect {
-                self.hook = Some((*hook, *attempt));
+            match effect {
+                Effect::CallHook { hook, attempt } => self.hook = Some((*hook, *attempt)),
+                Effect::Workload { number, .. } => self.work = *number,
+                Effect::SetWeight { .. } | Effect::Notify(_) => {}
             }
         }
+    }
+
+    /// `work done`, `work failed`, `work failed never`, and `#2` for another action than the last.
+    fn worked(&self, words: &[&str]) -> Input {
+        let Input::Effect { generation, outcome } = outcome(words, self.work) else { unreachable!("an outcome") };
+        Input::Workload { number: generation, outcome }
     }
 
     /// `hook passed`, `hook failed`, `hook refused`, and `#2` for another call than the last.
@@ -357,6 +366,25 @@ impl Asked {
     }
 }
 
+/// `Errors:critical:canary`, and more words: `resolved`, `@-60s` or `@60s` (since when; else now), `#a` (another fingerprint than
+/// name and arm).
+fn alert(text: &str, now: Timestamp) -> Alert {
+    let words: Vec<&str> = text.split(':').collect();
+    let severity = match words[1] {
+        "critical" => Severity::Critical,
+        "warning" => Severity::Warning,
+        _ => Severity::Info,
+    };
+    let names = Arm::BOTH.into_iter().find(|a| a.name() == words[2]);
+    let since = words.iter().find_map(|w| w.strip_prefix('@')).map_or(now, |t| {
+        let ms = 1000 * seconds(t.trim_start_matches('-')) as i64;
+        Timestamp::from_millis(if t.starts_with('-') { -ms } else { ms })
+    });
+    let fingerprint = words.iter().find(|w| w.starts_with('#')).map_or_else(|| format!("{}/{}", words[0], words[2]), |w| (*w).to_owned());
+    let (name, firing) = (words[0].to_owned(), !words.contains(&"resolved"));
+    Alert { fingerprint, text: format!("{name} is bad"), name, firing, severity, names, since }
+}
+
 fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step], asked: &Asked) -> Input {
     let (by, text) = text.split_once(": ").unwrap_or(("ana", text));
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -370,6 +398,8 @@ fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step], asked: &A
         ["done" | "failed", ..] => outcome(&words, before.generation),
         ["wake"] => Input::Wake,
         ["hook", answer @ ..] => asked.answer(answer),
+        ["work", answer @ ..] => asked.worked(answer),
+        ["alerts", all @ ..] => Input::Alerts(all.iter().map(|a| alert(a, at)).collect()),
         ["supersede", version] => Input::Supersede { version: (*version).to_owned() },
         ["traffic", "unreadable"] => Input::Traffic(Err("timeout".to_owned())),
         ["traffic", weight, writer @ ..] => Input::Traffic(Ok(TrafficReading {

@@ -408,15 +408,6 @@ fn somebody_else_makes_stable_equal() {
         764s wake                   => finish; succeeded; at 0%
     ",
     );
-    check(
-        "100% 1m; promotion=copy",
-        "
-        0s   begin
-        1s   done
-        60s  tick clear => promote; promoting copying; holds promotion; no wake
-        61s  rollback   => roll-back; set 0% #2
-    ",
-    );
 }
 
 #[test]
