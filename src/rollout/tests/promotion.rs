@@ -162,7 +162,8 @@ fn an_undo_comes_after_the_drain() {
     machine.handle(at(1), &Input::Effect { generation: 1, outcome: Outcome::Done });
     let mut judgement = Judgement::empty(at(15), 0);
     judgement.rollback.push(Breach::Gross);
-    let back = machine.handle(at(15), &Input::Tick(Box::new(Tick { judgement, missing: PerArm::default(), detail: String::new() })));
+    let back =
+        machine.handle(at(15), &Input::Tick(Box::new(Tick { judgement, missing: PerArm::default(), detail: String::new(), orphans: 0.0 })));
     assert_eq!((back.state.clone(), back.weight, number(&back)), (State::RollingBack, Weight::ZERO, None), "traffic first");
     machine.handle(at(16), &Input::Effect { generation: 2, outcome: Outcome::Done });
     let drained = machine.handle(at(76), &Input::Wake);
