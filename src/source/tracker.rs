@@ -598,6 +598,130 @@ mod tests {
         tracker.sampled(0, arm, process, s(sampled));
     }
 
+    fn tracker_of(pack: &str, fields: [&[(&str, &str)]; 2]) -> Tracker {
+        let target = |of: &[(&str, &str)]| rule::Target { fields: of.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() };
+        let wanted = Subscription {
+            arms: PerArm { baseline: target(fields[0]), canary: target(fields[1]) },
+            telemetry: vec![rule::Telemetry { pack: pack.into(), ..rule::Telemetry::default() }],
+            wants: Wants { requests: true, ..Wants::default() },
+            ..envoy().0
+        };
+        let mut resolver = Resolver::new(&Packs::builtin(), &wanted).unwrap();
+        while resolver.next().unwrap().is_some() {
+            resolver.answer(&BTreeSet::new());
+        }
+        Tracker::new(&wanted, resolver.finish().unwrap(), Vec::new(), SCRAPE)
+    }
+
+    fn mesh(service: [&str; 2]) -> Tracker {
+        let of = |deployment, service| [("namespace", "prod"), ("deployment", deployment), ("service", service)];
+        tracker_of("istio", [&of("v1", service[0]), &of("v2", service[1])])
+    }
+
+    /// A tick of a mesh: requests of both arms, and failures of the service that name no workload.
+    fn mesh_tick(tracker: &mut Tracker, at: u64, canary: Option<f64>, orphans: f64, alike: bool) -> SourceSample {
+        let place = |entry, arm| Place { entry, question: 0, select: 0, arm };
+        for (arm, n) in [(Arm::Baseline, Some(10.0 * at as f64)), (Arm::Canary, canary)] {
+            let Some(n) = n else { continue };
+            tracker.row(place(0, arm), arm.name(), &["http", "200", ""], n);
+            tracker.row(place(0, arm), arm.name(), &["http", "0", ""], n / 10.0);
+            tracker.sampled(0, arm, arm.name(), s(at));
+        }
+        for arm in Arm::BOTH.into_iter().filter(|arm| alike || *arm == Arm::Canary) {
+            tracker.row(place(1, arm), "client", &[], orphans);
+            tracker.sampled(1, arm, "client", s(at));
+        }
+        tracker.finish(s(at), PerArm::default())
+    }
+
+    #[test]
+    fn requests_whose_client_left_do_not_count_and_are_shown() {
+        let mut tracker = mesh(["api", "api"]);
+        mesh_tick(&mut tracker, 15, Some(100.0), 0.0, true);
+        let sample = mesh_tick(&mut tracker, 30, Some(150.0), 0.0, true);
+        assert_eq!((sample.arms.canary.requests, sample.arms.canary.abandoned), (Ok(Counts { total: 50.0, bad: 0.0 }), Ok(5.0)));
+        assert_eq!(sample.orphans, 0.0);
+    }
+
+    #[test]
+    fn orphans_are_nobodys_unless_they_can_only_be_one_arms() {
+        let counts = |sample: &SourceSample| (sample.arms.canary.requests, sample.orphans);
+        let ok = |total, bad| Ok(Counts { total, bad });
+        // one service of both, both healthy: nobody is blamed
+        let mut tracker = mesh(["api", "api"]);
+        mesh_tick(&mut tracker, 15, Some(100.0), 7.0, true);
+        assert_eq!(counts(&mesh_tick(&mut tracker, 30, Some(150.0), 12.0, true)), (ok(50.0, 0.0), 5.0));
+        // a watch sees that only the canary has no ready pod
+        let pod = |ready| crate::model::Pod { name: "p".into(), ip: None, created: s(0), ready };
+        let pods = |canary| PerArm { baseline: Some(vec![pod(true)].into()), canary: Some(vec![pod(canary)].into()) };
+        for (ready, of_canary, of_none) in [(false, ok(10.0, 5.0), 0.0), (true, ok(5.0, 0.0), 5.0)] {
+            let mut tracker = mesh(["api", "api"]);
+            tracker.entries[0].asked.tells = vec![crate::source::packs::arms::Tells::Pods; 2];
+            mesh_tick(&mut tracker, 15, Some(100.0), 7.0, true);
+            tracker.take_pods(&pods(ready));
+            let sample = mesh_tick(&mut tracker, 30, Some(105.0), 12.0, true);
+            assert_eq!((counts(&sample), sample.arms.canary.pods), ((of_canary, of_none), Some(u32::from(ready))));
+        }
+        // a service of its own: a canary that never had a ready pod shows by these alone
+        let mut tracker = mesh(["api", "api-canary"]);
+        mesh_tick(&mut tracker, 15, None, 7.0, false);
+        let sample = mesh_tick(&mut tracker, 30, None, 12.0, false);
+        assert_eq!((counts(&sample), sample.missing.canary), ((ok(5.0, 5.0), 0.0), None));
+    }
+
+    fn pushed(tracker: &mut Tracker, at: u64, process: &str, sampled: u64, n: f64) {
+        let of = [(Arm::Baseline, "b", at, at as f64), (Arm::Canary, process, sampled, n)];
+        for (arm, process, sampled, n) in of {
+            tracker.row(Place { entry: 0, question: 0, select: 0, arm }, process, &["200", ""], n);
+            tracker.sampled(0, arm, process, s(sampled));
+        }
+    }
+
+    #[test]
+    fn a_pushed_source_that_died_is_stale_within_two_intervals_and_not_without_errors() {
+        let of = |deployment| [("namespace", "prod"), ("deployment", deployment)];
+        let mut tracker = tracker_of("otel-http", [&of("v1"), &of("v2")]);
+        let mut seen = Vec::new();
+        // pushed each minute until 180; its last value is shown for five minutes more
+        for at in (60..=480).step_by(60) {
+            let last = at.min(180);
+            pushed(&mut tracker, at, "c", last, last as f64);
+            seen.push(tracker.finish(s(at), PerArm::default()));
+        }
+        let canary: Vec<_> = seen.iter().map(|sample| sample.arms.canary.requests.map(|c| c.total)).collect();
+        assert_eq!(canary[..3], [Ok(0.0), Ok(60.0), Ok(60.0)]);
+        assert!(canary[3..].iter().all(|c| *c == Err(Blind::Stale)), "{canary:?}");
+        assert!(seen[5].detail.contains("nothing was pushed for two intervals"), "{}", seen[5].detail);
+    }
+
+    #[test]
+    fn a_new_identity_is_born_and_a_known_one_that_falls_has_not_restarted() {
+        let of = |deployment| [("namespace", "prod"), ("deployment", deployment)];
+        let mut tracker = tracker_of("otel-http", [&of("v1"), &of("v2")]);
+        pushed(&mut tracker, 60, "c", 60, 100.0);
+        tracker.finish(s(60), PerArm::default());
+        pushed(&mut tracker, 120, "c", 120, 130.0);
+        assert_eq!(tracker.finish(s(120), PerArm::default()).arms.canary.requests.map(|c| c.total), Ok(30.0));
+        pushed(&mut tracker, 180, "c", 180, 140.0);
+        pushed(&mut tracker, 180, "new", 180, 8.0);
+        assert_eq!(tracker.finish(s(180), PerArm::default()).arms.canary.requests.map(|c| c.total), Ok(18.0), "a new one counts from 0");
+        // a series that the collector dropped and made again (metric_expiration) is no restart
+        pushed(&mut tracker, 240, "c", 240, 6.0);
+        pushed(&mut tracker, 240, "new", 240, 9.0);
+        assert_eq!(tracker.finish(s(240), PerArm::default()).arms.canary.requests.map(|c| c.total), Ok(1.0));
+    }
+
+    #[test]
+    fn more_custom_metrics_than_a_sample_holds_are_no_panic() {
+        let (mut wanted, _) = envoy();
+        wanted.custom_gauges = vec![rule::CustomGauge { query: "x".into(), lower_is_worse: false }; 9];
+        wanted.custom_counts = vec![rule::CustomCounts { part: "a".into(), part_is_bad: true, total: "b".into() }; 9];
+        let mut tracker = Tracker::new(&wanted, Vec::new(), Vec::new(), SCRAPE);
+        let arms = tracker.blind(Blind::SourceDown, "").arms;
+        assert_eq!((arms.canary.custom_gauges.len(), arms.canary.custom_counts.len()), (CUSTOM_MAX, CUSTOM_MAX));
+        assert_eq!(tracker.finish(s(15), PerArm::from_fn(|_| vec![Ok(1.0); 9])).arms.canary.custom_gauges.len(), CUSTOM_MAX);
+    }
+
     #[test]
     fn a_tick_gives_both_arms() {
         let (_, mut tracker) = envoy();

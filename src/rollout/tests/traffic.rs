@@ -27,6 +27,19 @@ fn a_failed_write_holds_is_tried_again_and_sticks() {
 }
 
 #[test]
+fn errors_of_neither_version_hold_and_blame_nobody() {
+    check(
+        STEPS,
+        "
+        0s   begin                             => set 5% #1
+        1s   done                              => holds time
+        900s tick clear orphans=12             => hold; at 5%; holds unattributed errors; ~ 12 requests of the service failed; no page
+        915s tick clear                        => set 25% #2
+    ",
+    );
+}
+
+#[test]
 fn what_no_time_mends_pages_at_once_and_is_tried_all_the_same() {
     check(
         STEPS,

@@ -25,7 +25,7 @@ described! {
 
 /// What most polls have is not written.
 fn is_zero(n: &f64) -> bool {
-    *n == 0.0
+    n.to_bits() == 0 // -0.0 is kept, bit for bit
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +38,7 @@ enum EventOnWire {
         #[serde(with = "wire")]
         missing: PerArm<Option<Blind>>,
         detail: String,
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(with = "wire", default, skip_serializing_if = "is_zero")]
         orphans: f64,
     },
     Input(#[serde(with = "wire")] Box<Input>),

@@ -58,7 +58,8 @@ fn candidates_are_looked_up_in_order() {
     assert_eq!(matchers[0].to_string(), r#"version=~"v1|v2""#);
     resolver.answer(&BTreeSet::from(["http_request_duration_seconds_count".to_owned(), "http_requests_received_total".to_owned()]));
     let Some(Probe::Metrics { names, .. }) = resolver.next().unwrap() else { panic!("then the histogram") };
-    assert_eq!(names, ["http_request_duration_highr_seconds_bucket", "http_request_duration_seconds_bucket"]);
+    let [highr, plain] = ["http_request_duration_highr_seconds", "http_request_duration_seconds"];
+    assert_eq!(names, [format!("{highr}_bucket"), highr.into(), format!("{plain}_bucket"), plain.into()]);
     resolver.answer(&BTreeSet::from(["http_request_duration_seconds_bucket".to_owned()]));
     let Some(Probe::Labels { select, labels }) = resolver.next().unwrap() else { panic!("then labels") };
     assert_eq!(select.to_string(), r#"http_requests_received_total{version=~"v1|v2"}"#);
@@ -178,6 +179,110 @@ fn a_level_that_drops_what_tells_the_arms_apart_is_refused() {
     assert!(resolver.finish().unwrap_err().contains("more than 46 characters"));
     let watched = resolver.with_pods(&PerArm { baseline: None, canary: Some(Vec::new().into()) });
     assert!(watched.finish().is_ok(), "a watch needs no names");
+}
+
+fn haproxy(variant: Option<&str>, of: [&[(&str, &str)]; 2]) -> Result<Resolver, String> {
+    let telemetry = rule::Telemetry { variant: variant.map(str::to_owned), ..pack("haproxy") };
+    Resolver::new(&Packs::builtin(), &subscription(telemetry, of[0], of[1]))
+}
+
+#[test]
+fn the_first_variant_that_fits_the_rule_and_exists_is_read() {
+    let servers: [&[(&str, &str)]; 2] = [&[("backend", "be"), ("server", "v1")], &[("backend", "be"), ("server", "v2")]];
+    let backends: [&[(&str, &str)]; 2] = [&[("backend", "b1")], &[("backend", "b2")]];
+    let both: [&[(&str, &str)]; 2] = [&[("backend", "b1"), ("server", "s")], &[("backend", "b2"), ("server", "s")]];
+    let labels = |resolver: &Resolver| resolver.finish().unwrap()[0].arm_labels.clone();
+    for (of, expected) in [(servers, vec!["proxy", "server"]), (backends, vec!["proxy"])] {
+        let resolver = haproxy(None, of).unwrap();
+        assert_eq!(resolver.next(), Ok(None), "one variant fits");
+        assert_eq!(labels(&resolver), expected);
+    }
+    let mut resolver = haproxy(None, both).unwrap();
+    let Some(Probe::Metrics { names, .. }) = resolver.next().unwrap() else { panic!("both fit") };
+    assert_eq!(names, ["haproxy_backend_http_responses_total", "haproxy_server_http_responses_total"]);
+    resolver.answer(&BTreeSet::from(["haproxy_server_http_responses_total".to_owned()]));
+    assert_eq!((labels(&resolver), resolver.guessed), (vec!["proxy".to_owned(), "server".to_owned()], false));
+    let mut resolver = haproxy(None, both).unwrap();
+    resolver.answer(&BTreeSet::new());
+    assert_eq!((labels(&resolver), resolver.guessed), (vec!["proxy".to_owned()], true));
+    assert_eq!(labels(&haproxy(Some("server"), both).unwrap()), ["proxy", "server"]);
+    let why = haproxy(Some("frontend"), both).unwrap_err();
+    assert!(why.contains("no variant \"frontend\", only: backend, server"), "{why}");
+    let why = haproxy(None, [&[("cluster", "a")], &[("cluster", "b")]]).unwrap_err();
+    assert!(why.contains("variant backend: ") && why.contains("variant server: "), "{why}");
+}
+
+const MESH: [&[(&str, &str)]; 2] = [
+    &[("namespace", "team.a"), ("deployment", "api-v1"), ("service", "api")],
+    &[("namespace", "team.a"), ("deployment", "api-v2"), ("service", "api")],
+];
+
+#[test]
+fn istio_reads_what_its_reporter_cannot_tell_from_the_others_once() {
+    let asked = |params: &[(&str, &str)]| {
+        let params = params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let telemetry = rule::Telemetry { params, ..pack("istio") };
+        Resolver::new(&Packs::builtin(), &subscription(telemetry, MESH[0], MESH[1])).unwrap().finish().unwrap()
+    };
+    let all = asked(&[]);
+    let selects: Vec<String> = all[0].questions[0].selects.iter().map(|(s, m)| format!("{s} {m:?}")).collect();
+    assert_eq!(
+        selects,
+        [
+            r#"istio_requests_total{reporter="destination"} Classes"#,
+            r#"istio_requests_total{reporter="source",response_flags=~".*UF.*"} Bad"#
+        ]
+    );
+    assert_eq!(asked(&[("reporter", "source")])[0].questions[0].selects.len(), 1, "it counts them itself");
+    assert_eq!((all[1].questions[0].group, &all[1].arms.baseline), (Group::Orphans, &all[1].arms.canary));
+    assert_eq!(all[1].arm_labels, ["destination_service_name", "destination_service_namespace"]);
+    // HTTP 200 with a failed call, in each spelling of the code; an answer nobody waited for
+    let outcome = |params: &[(&str, &str)], values: [&str; 3]| asked(params)[0].questions[0].outcome(&values);
+    for code in ["14", "Unavailable", "UNAVAILABLE"] {
+        assert_eq!(outcome(&[], ["grpc", "200", code]), Outcome::Bad, "{code}");
+    }
+    assert_eq!(outcome(&[], ["http", "5xx", ""]), Outcome::Bad);
+    assert_eq!(outcome(&[], ["grpc", "200", "0"]), Outcome::Good);
+    assert_eq!(outcome(&[], ["http", "0", ""]), Outcome::Skip);
+    assert_eq!(outcome(&[], ["grpc", "200", "8"]), Outcome::Good);
+    assert_eq!(outcome(&[("grpc-bad", "@grpc-bad+8")], ["grpc", "200", "RESOURCE_EXHAUSTED"]), Outcome::Bad);
+}
+
+#[test]
+fn orphans_are_not_read_where_the_rule_names_no_service_and_that_is_said() {
+    let wanted = subscription(pack("istio"), PODS[0], PODS[1]);
+    let resolver = Resolver::new(&Packs::builtin(), &wanted).unwrap();
+    assert_eq!(resolver.finish().unwrap().len(), 1);
+    let said = resolver.warnings.join("\n");
+    assert!(said.contains("\"service\"") && said.contains("ascribes to no workload are not read"), "{said}");
+}
+
+#[test]
+fn labels_are_joined_only_where_the_series_do_not_have_them() {
+    let wanted = subscription(pack("otel-http"), MESH[0], MESH[1]);
+    let asked = |found: &[&str]| {
+        let mut resolver = Resolver::new(&Packs::builtin(), &wanted).unwrap();
+        let Some(Probe::Labels { select, labels }) = resolver.next().unwrap() else { panic!("labels first") };
+        assert_eq!(select.to_string(), "http_server_request_duration_seconds_count", "of any arm: it may not have the labels");
+        assert_eq!(labels, ["k8s_namespace_name", "k8s_deployment_name", "job", "instance"]);
+        resolver.answer(&found.iter().map(|l| (*l).to_owned()).collect());
+        assert_eq!(resolver.next(), Ok(None));
+        (resolver.finish().unwrap().remove(0), resolver.guessed)
+    };
+    let (promoted, guessed) = asked(&["job", "instance", "k8s_deployment_name", "k8s_namespace_name"]);
+    assert!(promoted.join.is_none() && !guessed);
+    let (joined, guessed) = asked(&["job", "instance", "k8s_namespace_name"]);
+    assert!(!guessed);
+    let text = joined.expression(&joined.questions[0].selects[0].0, &joined.arm_matchers([&joined.arms]), Select::to_string);
+    assert_eq!(
+        text,
+        "http_server_request_duration_seconds_count * on (job, instance) group_left (k8s_namespace_name, k8s_deployment_name) \
+         max by (job, instance, k8s_namespace_name, k8s_deployment_name) \
+         (target_info{k8s_namespace_name=\"team.a\",k8s_deployment_name=~\"api-v1|api-v2\"})"
+    );
+    assert_ne!(joined.key(), promoted.key());
+    assert!(asked(&[]).1, "no series to go by");
+    assert_eq!((joined.pushed, joined.every, joined.falls_prove_restart), (true, Some(std::time::Duration::from_secs(60)), false));
 }
 
 #[test]
