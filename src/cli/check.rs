@@ -10,6 +10,7 @@ use crate::config::{Flags, Known, Report, Settings, load_rules};
 use crate::model::{Arm, Rule};
 use crate::runtime::plan::Expected;
 use crate::source::Packs;
+use crate::source::packs::sight::blind_spots;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub(super) struct Args {
 struct Checked {
     rule: Rule,
     live: Option<Live>,
+    /// What its packs cannot see.
+    unseen: Option<String>,
     /// What its steps would see at the traffic of now.
     planned: Option<Planned>,
 }
@@ -48,7 +51,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for rule in rules {
         let mut live = if args.live { Some(live::look(&settings, &packs, &rule).await) } else { None };
         let planned = live.as_mut().and_then(|live| planned(&rule, settings.time_scale, live));
-        checked.push(Checked { rule, live, planned });
+        let unseen = blind_spots(&packs, &rule.telemetry, false);
+        checked.push(Checked { rule, live, unseen, planned });
     }
     match args.output.json() {
         true => output::write_json(&json!({ "rules": checked.iter().map(wire).collect::<Vec<_>>(), "problems": [] })),
@@ -82,7 +86,7 @@ pub(super) fn refused(report: &Report, output: OutputArgs) -> Failure {
 }
 
 fn page(checked: &Checked) -> String {
-    let Checked { rule, live, planned } = checked;
+    let Checked { rule, live, unseen, planned } = checked;
     let total: Duration = rule.steps.iter().map(|s| s.lasts).sum();
     let steps: Vec<String> = rule.steps.iter().map(|s| format!("{} for {}", s.weight, minutes(s.lasts))).collect();
     let mut out = format!("{}: rule {} is valid\n", rule.file.display(), rule.name);
@@ -92,6 +96,10 @@ fn page(checked: &Checked) -> String {
     let _ = writeln!(out, "  metrics: {}", names.join(", "));
     for part in &rule.not_run {
         let _ = writeln!(out, "  `run` refuses it: line {}: {}: {}", part.line, part.path, part.why);
+    }
+    // `--live` says it among what else it notes
+    if let Some(unseen) = unseen.as_ref().filter(|_| live.is_none()) {
+        let _ = writeln!(out, "  {unseen}");
     }
     if let Some(live) = live {
         out += &live_page(live);
@@ -125,7 +133,7 @@ fn minutes(d: Duration) -> String {
 }
 
 fn wire(checked: &Checked) -> Value {
-    let Checked { rule, live, planned } = checked;
+    let Checked { rule, live, unseen, planned } = checked;
     let not_run: Vec<Value> = rule.not_run.iter().map(|n| json!({ "line": n.line, "path": n.path, "why": n.why })).collect();
     let steps: Vec<Value> =
         rule.steps.iter().map(|s| json!({ "weight-permille": s.weight.permille(), "for-s": s.lasts.as_secs_f64() })).collect();
@@ -135,6 +143,7 @@ fn wire(checked: &Checked) -> Value {
         "steps": steps,
         "metrics": rule.metrics.iter().map(|m| m.name.clone()).collect::<Vec<_>>(),
         "not-run": not_run,
+        "cannot-see": unseen,
         "live": live.as_ref().map(|l| json!({
             "interval-s": l.interval.as_secs_f64(),
             "scrape-interval-s": l.scrape_interval.map(|s| s.as_secs_f64()),

@@ -11,6 +11,7 @@ use super::packs::grammar::{OneOrMany, Start};
 use super::packs::level::metric;
 use super::packs::resolve::{Asked, Group, Probe, Resolver};
 use super::packs::select::Select;
+use super::packs::sight::blind_spots;
 use super::tracker::{BETWEEN, Place, Tracker, bound_ms};
 use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};
 use crate::model::{Arm, BOUNDS_MAX, Blind, History, PerArm, Timestamp};
@@ -357,6 +358,7 @@ fn resolve(settings: &ScrapeSettings, wanted: &Subscription, scraped: &Scraped) 
     }
     let asked = resolver.finish()?;
     resolver.warnings.extend(resolver.shares());
+    resolver.warnings.extend(blind_spots(&settings.packs, &wanted.telemetry, settings.pods.is_some()));
     Ok((asked, resolver.guessed, resolver.warnings))
 }
 

@@ -1,14 +1,17 @@
 //! The shipped packs against what they read: real exporters where there are any, scraped by a real Prometheus.
 
-use crate::prometheus::{counts, runtime, target};
+use crate::prometheus::{Samples, counts, runtime, target, tick};
 use crate::rig::http;
 use crate::rig::process::Process;
-use crate::rig::prometheus::{Job, Prometheus};
+use crate::rig::prometheus::{Job, Prometheus as Server, on_both};
 use crate::rig::service::Service;
 use crate::rig::{READY_MAX, poll, ports, require};
-use canaryd::model::{Arm, PerArm, Timestamp, rule};
-use canaryd::source::{self, PrometheusSettings, Source, SourceSample, Subscription, Wants};
+use canaryd::model::{Arm, Blind, PerArm, Pod, Timestamp, rule};
+use canaryd::source::packs::grammar;
+use canaryd::source::{self, Packs, PodWatch, PrometheusSettings, Source, SourceSample, Subscription, Wants};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Longest a user waits here.
@@ -73,7 +76,7 @@ fn haproxy(key: u64, variant: &str, arms: [&[(&str, &str)]; 2]) -> Subscription 
 }
 
 /// Waits until Prometheus shows so much, then reads a tick.
-fn tick_when(prometheus: &Prometheus, query: &str, value: f64, source: &mut source::Prometheus) -> Vec<SourceSample> {
+fn tick_when(prometheus: &Server, query: &str, value: f64, source: &mut source::Prometheus) -> Vec<SourceSample> {
     let seen = poll(READY_MAX, || prometheus.value(query).filter(|v| *v == value));
     assert_eq!(seen, Some(value), "{query}: {:?}", prometheus.value(query));
     runtime().block_on(source.tick(now()))
@@ -84,7 +87,7 @@ fn haproxy_tells_by_backend_and_by_server_what_its_own_exporter_shows() {
     let (v1, mut v2) = (Service::start("v1"), Service::start("v2"));
     let folder = tempfile::tempdir().expect("a folder");
     let Some(proxy) = Haproxy::start(folder.path(), v1.port, v2.port) else { return };
-    let Some(prometheus) = Prometheus::start(&folder.path().join("prom"), &[Job::new("edge", proxy.metrics, "/metrics", &[])]) else {
+    let Some(prometheus) = Server::start(&folder.path().join("prom"), &[Job::new("edge", proxy.metrics, "/metrics", &[])]) else {
         return;
     };
     let mut source = source::Prometheus::new(PrometheusSettings::new("prom", prometheus.url())).expect("settings");
@@ -123,4 +126,263 @@ fn haproxy_tells_by_backend_and_by_server_what_its_own_exporter_shows() {
     assert!(total == bad && bad >= 10.0, "no user saw it, redispatched requests tell: {:?}", dead[2]);
     let baseline: Vec<_> = dead.iter().map(|s| counts(s, Arm::Baseline).expect("counts")).collect();
     assert_eq!(baseline, [(0.0, 0.0), (10.0, 0.0), (10.0, 0.0)]);
+}
+
+/// Both servers' addresses as sources of these packs.
+fn source_with(server: &Server, packs: Packs, pods: Option<Arc<dyn PodWatch>>) -> source::Prometheus {
+    let settings = PrometheusSettings { packs, pods, ..PrometheusSettings::new("prom", server.url()) };
+    source::Prometheus::new(settings).expect("settings")
+}
+
+fn telemetry(pack: &str, params: &[(&str, &str)]) -> rule::Telemetry {
+    let params = params.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    rule::Telemetry { pack: pack.into(), params, ..rule::Telemetry::default() }
+}
+
+/// A rollout of one pack; every quantity is wanted.
+fn rollout(key: u64, telemetry: rule::Telemetry, namespace: &str, name: &str) -> Subscription {
+    let side = |n: u32| {
+        let [deployment, service, backend] = [format!("{name}-v{n}"), name.to_owned(), format!("be_{name}")];
+        let [server, cluster] = [format!("v{n}"), format!("{name}-v{n}")];
+        let fields = [("namespace", namespace), ("deployment", &deployment), ("service", &service), ("backend", &backend)];
+        target(&[&fields[..], &[("server", &server), ("cluster", &cluster)]].concat())
+    };
+    Subscription {
+        key,
+        arms: PerArm { baseline: side(1), canary: side(2) },
+        telemetry: vec![telemetry],
+        custom_counts: Vec::new(),
+        custom_gauges: Vec::new(),
+        wants: Wants { requests: true, buckets: true, cpu: true, memory: true },
+        time_scale: 1.0,
+    }
+}
+
+/// The shipped packs written into a folder, the way an operator changes them.
+fn from_folder() -> (tempfile::TempDir, Packs) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/source/packs");
+    for name in Packs::builtin().names() {
+        let file = format!("{name}.yaml");
+        std::fs::copy(shipped.join(&file), folder.path().join(&file)).expect("a copy");
+    }
+    let packs = Packs::with_folder(folder.path()).expect("packs");
+    (folder, packs)
+}
+
+/// The expressions of a pack that no tick asks yet, for two rollouts.
+fn expressions(pack: &grammar::Pack) -> Vec<String> {
+    let arm = r#"namespace=~"production|team\\.a",pod=~"(?:api-v1|chatbot-v1)-[4-9bcdf]{1,10}-[bcdfghjklmnpqrstvwxz2456789]{5}""#;
+    let events = pack.events.values().chain(pack.variants.iter().flat_map(|(_, v)| v.events.values())).map(|e| e.from.clone());
+    let all = pack.denominators.values().chain(pack.states.values()).cloned().chain(events);
+    all.map(|text| text.replace("ARM", if pack.pack == "haproxy" { r#"proxy="be",server=~"v1|v2""# } else { arm })).collect()
+}
+
+#[test]
+fn every_query_of_every_pack_is_parsed_and_answered_by_both_servers() {
+    on_both(async |server| {
+        let (_folder, copied) = from_folder();
+        assert_eq!(copied.names(), ["envoy", "haproxy", "http", "istio", "kubernetes", "otel-http"]);
+        let mut asked = BTreeSet::new();
+        for packs in [Packs::builtin(), copied] {
+            let mut source = source_with(server, packs.clone(), None);
+            let telemetries = packs.names().into_iter().map(|name| telemetry(name, &[]));
+            let others = [telemetry("istio", &[("reporter", "source")]), telemetry("istio", &[("reporter", "waypoint")])];
+            let mut key = 0;
+            for one in telemetries.chain(others).chain([rule::Telemetry { variant: Some("backend".into()), ..telemetry("haproxy", &[]) }]) {
+                for (namespace, name) in [("production", "chatbot"), ("team.a", "api")] {
+                    key += 1;
+                    let mut wanted = rollout(key, one.clone(), namespace, name);
+                    if one.variant.is_some() {
+                        wanted.arms =
+                            PerArm { baseline: target(&[("backend", name)]), canary: target(&[("backend", &format!("{name}2"))]) };
+                    }
+                    // an answer that is no success is an error here
+                    let set_up = source.set_up(&wanted, now()).await.unwrap_or_else(|e| panic!("{}: {e}", one.pack));
+                    asked.extend(set_up.queries);
+                    source.subscribe(wanted, Vec::new());
+                }
+            }
+            // both rollouts of a pack in one query each
+            for sample in source.tick(now()).await {
+                let why = [sample.missing.baseline, sample.missing.canary, sample.arms.canary.memory.err()];
+                assert!(!why.contains(&Some(Blind::QueryRejected)) && !sample.detail.contains("parse"), "{sample:?}");
+            }
+            asked.extend(packs.names().into_iter().filter_map(|name| packs.get(name)).flat_map(|pack| expressions(pack)));
+        }
+        for query in &asked {
+            server.instant(query, None);
+        }
+        assert!(asked.len() > 60 && asked.iter().any(|q| q.contains("group_left")), "{}: {asked:#?}", asked.len());
+    });
+}
+
+#[test]
+fn a_pack_of_the_folder_replaces_the_compiled_in_one_of_its_name() {
+    let (folder, _) = from_folder();
+    let text = std::fs::read_to_string(folder.path().join("envoy.yaml")).expect("a file");
+    std::fs::write(folder.path().join("envoy.yaml"), text.replace("'5..'", "'5..|429'")).expect("written");
+    let packs = Packs::with_folder(folder.path()).expect("packs");
+    assert_eq!(packs.get("envoy").expect("envoy").counts["requests"].class[0].labels["envoy_response_code"], "5..|429");
+}
+
+/// One proxy's counter of Istio.
+fn istio(
+    samples: &mut Samples,
+    at: Timestamp,
+    (reporter, pod): (&str, &str),
+    (namespace, workload): (&str, &str),
+    labels: &str,
+    value: f64,
+) {
+    let of = format!("destination_workload_namespace=\"{namespace}\",destination_workload=\"{workload}\",reporter=\"{reporter}\"");
+    let target = format!("namespace=\"prod\",pod=\"{pod}\",job=\"mesh\",instance=\"{pod}:15020\"");
+    samples.add(&format!("istio_requests_total{{{labels},{of},{target}}}"), at, value);
+}
+
+#[test]
+fn a_mesh_tells_failed_calls_unreached_pods_leavers_and_orphans_apart() {
+    on_both(async |server| {
+        let mut samples = Samples::default();
+        let http =
+            |code: &str| format!("request_protocol=\"http\",response_code=\"{code}\",response_flags=\"-\",grpc_response_status=\"\"");
+        for n in 0..5u32 {
+            let (at, i) = (tick(n) - Duration::from_secs(3), f64::from(n));
+            for (pod, workload) in [("b-1", "api-v1"), ("c-1", "api-v2")] {
+                istio(&mut samples, at, ("destination", pod), ("team.a", workload), &http("200"), 100.0 * i);
+                // the same requests as their clients saw them
+                istio(&mut samples, at, ("source", "client"), ("team.a", workload), &http("200"), 100.0 * i);
+            }
+            let canary = ("destination", "c-1");
+            istio(&mut samples, at, canary, ("team.a", "api-v2"), &http("503"), 2.0 * i);
+            istio(&mut samples, at, canary, ("team.a", "api-v2"), &http("404"), i);
+            istio(&mut samples, at, canary, ("team.a", "api-v2"), &http("0"), 3.0 * i);
+            for (status, per_tick) in [("14", 4.0), ("0", 5.0)] {
+                let grpc =
+                    format!("request_protocol=\"grpc\",response_code=\"200\",response_flags=\"-\",grpc_response_status=\"{status}\"");
+                istio(&mut samples, at, canary, ("team.a", "api-v2"), &grpc, per_tick * i);
+            }
+            // never reached the pod; of no workload at all; of the cross product, which is nobody's
+            let unreached = "request_protocol=\"http\",response_code=\"503\",response_flags=\"UF,URX\",grpc_response_status=\"\"";
+            istio(&mut samples, at, ("source", "client"), ("team.a", "api-v2"), unreached, 6.0 * i);
+            let orphan = "request_protocol=\"http\",response_code=\"503\",response_flags=\"UH\",grpc_response_status=\"\"";
+            let orphan = format!("{orphan},destination_service_namespace=\"team.a\",destination_service_name=\"api\"");
+            istio(&mut samples, at, ("source", "client"), ("unknown", "unknown"), &orphan, 7.0 * i);
+            istio(&mut samples, at, ("destination", "x"), ("production", "api-v2"), &http("503"), 1000.0 * i);
+            istio(&mut samples, at, ("destination", "y"), ("production", "chatbot-v1"), &http("200"), 10.0 * i);
+        }
+        samples.write(server);
+        let mut source = source_with(server, Packs::builtin(), None);
+        let wants = Wants { requests: true, ..Wants::default() };
+        for (key, namespace, name) in [(1, "team.a", "api"), (2, "production", "chatbot")] {
+            source.subscribe(Subscription { wants, ..rollout(key, telemetry("istio", &[]), namespace, name) }, Vec::new());
+        }
+        source.tick(tick(2)).await;
+        let samples = source.tick(tick(3)).await;
+        let mesh = &samples[0];
+        assert_eq!(counts(mesh, Arm::Baseline), Some((100.0, 0.0)), "{mesh:?}");
+        // 100 + 2 + 1 + 4 + 5 answered, 6 never reached it; 3 left
+        assert_eq!(counts(mesh, Arm::Canary), Some((118.0, 12.0)), "{mesh:?}");
+        assert_eq!((mesh.arms.canary.abandoned, mesh.orphans), (Ok(3.0), 7.0));
+        assert_eq!((counts(&samples[1], Arm::Baseline), counts(&samples[1], Arm::Canary)), (Some((10.0, 0.0)), None), "{:?}", samples[1]);
+        // seen by clients alone: what never reached a pod is counted there, once
+        let by_source = Subscription { wants, ..rollout(1, telemetry("istio", &[("reporter", "source")]), "team.a", "api") };
+        let mut source = source_with(server, Packs::builtin(), None);
+        source.subscribe(by_source, Vec::new());
+        source.tick(tick(2)).await;
+        assert_eq!(counts(&source.tick(tick(3)).await[0], Arm::Canary), Some((106.0, 6.0)));
+    });
+}
+
+#[test]
+fn opentelemetry_is_joined_with_target_info_and_old_and_new_names_are_never_summed() {
+    on_both(async |server| {
+        let mut samples = Samples::default();
+        for n in 0..6u32 {
+            let (at, i) = (origin_of_pushes() + PUSH * n - Duration::from_secs(2), f64::from(n));
+            for (instance, deployment, rate) in [("i-b", "api-v1", 100.0), ("i-c", "api-v2", 10.0), ("i-x", "other", 500.0)] {
+                let who = format!("job=\"team.a/api\",instance=\"{instance}\"");
+                samples.add(&format!("target_info{{{who},k8s_namespace_name=\"team.a\",k8s_deployment_name=\"{deployment}\"}}"), at, 1.0);
+                let of = |code: &str, error: &str| format!("http_response_status_code=\"{code}\",error_type=\"{error}\",{who}");
+                for (labels, n) in [(of("200", ""), rate), (of("500", "500"), 2.0), (of("", "timeout"), 1.0)] {
+                    samples.add(&format!("http_server_request_duration_seconds_count{{{labels}}}"), at, n * i);
+                    // both conventions at once (http/dup)
+                    samples.add(&format!("http_server_duration_milliseconds_count{{{labels}}}"), at, n * i);
+                    for (le, share) in [("0.25", 0.5), ("1", 1.0), ("+Inf", 1.0)] {
+                        samples.add(
+                            &format!("http_server_request_duration_seconds_bucket{{le=\"{le}\",{labels}}}"),
+                            at,
+                            (n * i * share).floor(),
+                        );
+                    }
+                }
+            }
+        }
+        samples.write(server);
+        let mut source = source_with(server, Packs::builtin(), None);
+        let wants = Wants { requests: true, buckets: true, ..Wants::default() };
+        let wanted = Subscription { wants, ..rollout(1, telemetry("otel-http", &[]), "team.a", "api") };
+        let at = |n: u32| origin_of_pushes() + PUSH * n;
+        let set_up = source.set_up(&wanted, at(4)).await.expect("set-up");
+        assert_eq!((set_up.bounds_ms.as_slice(), set_up.scrape_interval), (&[250.0, 1000.0][..], Some(PUSH)));
+        assert!(set_up.queries.iter().all(|q| q.contains("group_left") && !q.contains("milliseconds")), "{:#?}", set_up.queries);
+        source.subscribe(wanted, set_up.bounds_ms);
+        source.tick(at(4)).await;
+        let sample = source.tick(at(5)).await.remove(0);
+        assert_eq!((counts(&sample, Arm::Baseline), counts(&sample, Arm::Canary)), (Some((103.0, 3.0)), Some((13.0, 3.0))), "{sample:?}");
+        assert_eq!(sample.arms.canary.buckets.as_ref().map(|b| b.last().copied()), Ok(Some(13.0)));
+        // nothing more is pushed: Prometheus shows the last value for five minutes, which is no news of health
+        for (n, why) in [(6, Blind::Stale), (7, Blind::Stale), (8, Blind::Stale)] {
+            let sample = source.tick(at(n)).await.remove(0);
+            assert_eq!(sample.missing, PerArm { baseline: Some(why), canary: Some(why) }, "{n}: {sample:?}");
+        }
+    });
+}
+
+const PUSH: Duration = Duration::from_secs(60);
+
+/// On the grid of pushes.
+fn origin_of_pushes() -> Timestamp {
+    tick(0).floor_to(PUSH)
+}
+
+/// Pods by deployment.
+#[derive(Debug)]
+struct Watched(BTreeMap<String, Vec<Pod>>);
+
+impl PodWatch for Watched {
+    fn pods(&self, target: &rule::Target, _from: Timestamp, _to: Timestamp) -> Option<Vec<Pod>> {
+        self.0.get(target.fields.get("deployment")?).cloned()
+    }
+}
+
+#[test]
+fn a_watch_knows_whose_a_pod_is_and_when_it_was_made() {
+    on_both(async |server| {
+        let mut samples = Samples::default();
+        let pod = |name: &str, created: u32| Pod { name: name.to_owned(), ip: None, created: tick(created), ready: true };
+        for n in 0..5u32 {
+            let (at, i) = (tick(n) - Duration::from_secs(3), f64::from(n));
+            // no name of these is a Deployment's pod's; the canary's second was made before the last tick, with a lifetime of 30
+            let pods = [("b", 100.0 * i), ("c-old", 10.0 * i), ("stranger", 900.0 * i)];
+            for (pod, value) in pods.into_iter().chain((n == 4).then_some(("c-new", 30.0))).chain((n >= 3).then_some(("c-late", 5000.0))) {
+                let labels = format!("code=\"200\",namespace=\"team.a\",pod=\"{pod}\",instance=\"{pod}:80\",job=\"app\"");
+                samples.add(&format!("http_requests_total{{{labels}}}"), at, value);
+            }
+        }
+        samples.write(server);
+        let canary = vec![pod("c-old", 0), pod("c-new", 4), pod("c-late", 0)];
+        let watch = Watched([("api-v1".to_owned(), vec![pod("b", 0)]), ("api-v2".to_owned(), canary)].into());
+        let mut source = source_with(server, Packs::builtin(), Some(Arc::new(watch)));
+        let wants = Wants { requests: true, ..Wants::default() };
+        let wanted = Subscription { wants, ..rollout(1, telemetry("http", &[]), "team.a", "api") };
+        let said = source.set_up(&wanted, tick(2)).await.expect("set-up").warnings.join("\n");
+        assert!(!said.contains("by their names") && said.contains("pack http cannot see: panic"), "{said}");
+        source.subscribe(wanted, Vec::new());
+        source.tick(tick(2)).await;
+        let late = source.tick(tick(3)).await.remove(0);
+        assert_eq!((counts(&late, Arm::Baseline), counts(&late, Arm::Canary)), (Some((100.0, 0.0)), Some((10.0, 0.0))), "{late:?}");
+        let sample = source.tick(tick(4)).await.remove(0);
+        assert_eq!((counts(&sample, Arm::Canary), sample.arms.canary.pods), (Some((10.0 + 30.0, 0.0)), Some(3)), "{sample:?}");
+    });
 }

@@ -12,6 +12,7 @@ pub mod level;
 pub mod question;
 pub mod resolve;
 pub mod select;
+pub mod sight;
 mod template;
 
 use grammar::Pack;

@@ -9,6 +9,7 @@ use crate::model::{Arm, BOUNDS_MAX, PerArm, Timestamp};
 use crate::source::packs::level::LevelAsked;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question, Resolver};
 use crate::source::packs::select::{Matcher, Select};
+use crate::source::packs::sight::blind_spots;
 use crate::source::tracker::{NATIVE_ONLY, bound_ms};
 use crate::source::{SetUp, SourceError, Subscription, pods};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,7 @@ pub(super) async fn resolve(
     let asked = resolver.finish().map_err(SourceError::Unusable)?;
     resolver.warnings.extend(resolver.shares());
     resolver.warnings.extend(by_name(&asked));
+    resolver.warnings.extend(blind_spots(&settings.packs, &wanted.telemetry, settings.pods.is_some()));
     let mut native_only = false;
     for one in &asked {
         native_only |= native(client, one, at).await?;
