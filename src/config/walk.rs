@@ -276,11 +276,17 @@ impl<'a> At<'a> {
         self.quantity(quantity::bytes, report)
     }
 
-    /// An `http://` or `https://` address with a host and without a password. A refused one is shown only if it cannot hold one.
+    /// The address of something below which the daemon knows its way: a slash at the end does not matter.
     pub(crate) fn url(&self, report: &mut Report) -> Option<String> {
+        self.address(report).map(|url| url.trim_end_matches('/').to_owned())
+    }
+
+    /// An `http://` or `https://` address with a host and without a password, letter by letter. A refused one is shown only if
+    /// it cannot hold one.
+    pub(crate) fn address(&self, report: &mut Report) -> Option<String> {
         let text = self.text(report)?;
         match quantity::http_url(text) {
-            Ok(()) => return Some(text.trim_end_matches('/').to_owned()),
+            Ok(()) => return Some(text.to_owned()),
             Err(why) if text.contains('@') => self.wrong(report, format_args!("the address {why}"), URL),
             Err(why) => self.wrong(report, format_args!("{:?} {why}", shortened(text)), URL),
         }

@@ -26,10 +26,10 @@ pub(super) fn hooks(fields: &Fields<'_>, out: &mut Out<'_>) -> Vec<Hook> {
 fn hook(at: &At<'_>, point: HookPoint, out: &mut Out<'_>) -> Option<Hook> {
     out.not_run(at, "hooks are not called by this build");
     if !at.is_map() {
-        return Some(Hook { at: point, url: at.url(&mut out.report)?, timeout: TIMEOUT_DEFAULT, on_fail: on_fail(point) });
+        return Some(Hook { at: point, url: at.address(&mut out.report)?, timeout: TIMEOUT_DEFAULT, on_fail: on_fail(point) });
     }
     let inner = at.fields(keys::HOOK, &mut out.report)?;
-    let url = inner.need("url", "write the address to POST to", &mut out.report).and_then(|at| at.url(&mut out.report));
+    let url = inner.need("url", "write the address to POST to", &mut out.report).and_then(|at| at.address(&mut out.report));
     let timeout = optional(&inner, "timeout", |at| at.duration(TIMEOUT, &mut out.report));
     let said = word(&inner, "on-fail", ON_FAIL, out);
     if let Some(at) = inner.get("on-fail").filter(|_| is_after(point)) {

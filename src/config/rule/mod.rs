@@ -33,6 +33,9 @@ const MIN_REQUESTS: u32 = 20;
 /// Default of `drain`.
 const DRAIN: Duration = Duration::from_secs(60);
 
+const MODE: &[(&str, Mode)] = &[("enforce", Mode::Enforce), ("observe", Mode::Observe)];
+const BAKE_JUDGE: &[(&str, BakeJudge)] = &[("roll-back", BakeJudge::RollBack), ("page", BakeJudge::Page)];
+
 /// Names a rule may refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -145,8 +148,8 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
     unrun::replicas(fields, out);
     let min_requests = optional(fields, "min-requests", |at| at.whole(1..=1_000_000, &mut out.report));
     let drain = optional(fields, "drain", |at| at.duration(Duration::ZERO..=LONGEST, &mut out.report));
-    let mode = word(fields, "mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)], out);
-    let bake_judge = word(fields, "bake-judge", &[("roll-back", BakeJudge::RollBack), ("page", BakeJudge::Page)], out);
+    let mode = word(fields, "mode", MODE, out);
+    let bake_judge = word(fields, "bake-judge", BAKE_JUDGE, out);
     metrics::check_required(fields, advance.as_ref(), metrics.as_ref(), out);
     let metrics = metrics?;
     Some(Rule {

@@ -107,11 +107,14 @@ fn whole(at: &At<'_>, read: &[Read<'_>], promotion: Option<Promotion>, out: &mut
     }
 }
 
+/// `true`: on evidence.
+pub(super) const ADVANCE: &[(&str, bool)] = &[("on-schedule", false), ("on-evidence", true)];
+
 pub(super) fn advance(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Advance> {
     let strict_at = fields.get("strict");
     let strict = strict_at.as_ref().and_then(|at| at.flag(&mut out.report));
     let on_evidence = match fields.get("advance") {
-        Some(at) => at.choice(&[("on-schedule", false), ("on-evidence", true)], &mut out.report)?,
+        Some(at) => at.choice(ADVANCE, &mut out.report)?,
         None => false,
     };
     match strict_at {
@@ -125,7 +128,8 @@ pub(super) fn advance(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Advance>
     }
 }
 
-/// `swap` is the default of a pair, `copy` of stable and canary; one Deployment has nothing to promote.
+/// `swap` is the default of a pair, `copy` of stable and canary; one Deployment has nothing to promote. `external` needs no
+/// cluster: the traffic waits at 100 % until a person says `promote`, which sends it back to a stable that is equal by then.
 pub(super) fn promotion(fields: &Fields<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option<Promotion> {
     let Some(at) = fields.get("promotion") else { return by_form(fields, workloads?, out) };
     let (word, object, tagged) = at.tagged(&mut out.report)?;
@@ -136,29 +140,33 @@ pub(super) fn promotion(fields: &Fields<'_>, workloads: Option<&Workloads>, out:
             object.wrong(&mut out.report, "has no settings", format_args!("write promotion: {word}"));
             None
         }
-        "copy" => {
-            out.not_run(&at, COPY);
-            Some(Promotion::Copy)
-        }
+        "copy" => copy(&at, workloads, out),
         "leave" => Some(Promotion::Leave),
         _ => {
-            let known = ["swap", "copy", "external", "leave"];
-            at.wrong(&mut out.report, format_args!("no promotion is named {word:?}"), crate::config::walk::one_of(word, &known));
+            at.wrong(&mut out.report, format_args!("no promotion is named {word:?}"), crate::config::walk::one_of(word, PROMOTIONS));
             None
         }
     }
 }
 
-const COPY: &str = "promotion copy needs a cluster, which this build does not talk to: write promotion: swap or leave";
+pub(super) const PROMOTIONS: &[&str] = &["swap", "copy", "external", "leave"];
+
+/// The canary's pod template goes into stable, so both must have one: outside a cluster there is nothing to copy.
+fn copy(at: &At<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option<Promotion> {
+    if workloads.is_some_and(|w| w.sides.iter().any(|side| !side.fields.contains_key("deployment"))) {
+        let way_out = "name a deployment in each workload, or write promotion: external (others make stable equal) or leave";
+        at.wrong(&mut out.report, "promotion copy needs two Deployments", way_out);
+        return None;
+    }
+    out.not_run(at, "promotion copy needs a cluster, which this build does not talk to: write promotion: external, swap or leave");
+    Some(Promotion::Copy)
+}
 
 fn by_form(fields: &Fields<'_>, workloads: &Workloads, out: &mut Out<'_>) -> Option<Promotion> {
     Some(match workloads.form {
         WorkloadForm::Pair => Promotion::Swap { keep: KEEP },
         WorkloadForm::One => Promotion::Leave,
-        WorkloadForm::StableCanary => {
-            out.not_run(&fields.get("workloads")?, COPY);
-            Promotion::Copy
-        }
+        WorkloadForm::StableCanary => return copy(&fields.get("workloads")?, Some(workloads), out),
     })
 }
 
@@ -182,6 +190,5 @@ fn external(at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Promotion> {
         Some(inner) => inner?.get("promote-within").map(|at| at.duration(LASTS, &mut out.report)),
         None => None,
     };
-    out.not_run(at, "promotion external needs a cluster, which this build does not talk to: write promotion: swap or leave");
     Some(Promotion::External { within: within.unwrap_or(Some(PROMOTE_WITHIN))? })
 }

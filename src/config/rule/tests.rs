@@ -178,6 +178,22 @@ fn a_webhook_has_an_address_and_perhaps_more() {
 }
 
 #[test]
+fn somebody_else_may_promote_outside_a_cluster_too() {
+    let external = |more: &str| instead(&format!("workloads: {{ stable: {{ cluster: a }}, canary: {{ cluster: b }} }}\n{more}"));
+    let day = external("promotion: external");
+    assert_eq!((day.promotion, not_run(&day).len()), (Promotion::External { within: minutes(24 * 60) }, 0));
+    assert_eq!(external("promotion: { external: { promote-within: 2h } }").promotion, Promotion::External { within: minutes(120) });
+    assert_eq!(external("promotion: leave").promotion, Promotion::Leave);
+}
+
+#[test]
+fn alerts_are_selected_by_one_set_of_labels_or_any_of_several() {
+    let sets = |text: &str| with(&format!("alerts: {{ match: {text} }}")).alerts.iter().map(|set| set.labels.len()).collect::<Vec<_>>();
+    assert_eq!(sets("{ service: shop, severity: critical }"), [2]);
+    assert_eq!(sets("[ { service: shop }, { job: shop, team: 7 } ]"), [1, 2]);
+}
+
+#[test]
 fn the_demo_s_proxy_is_a_router() {
     assert_eq!(instead("traffic: proxy").traffic, Traffic::Proxy);
 }
@@ -196,9 +212,6 @@ fn every_router_of_the_design_is_known_and_those_not_moved_are_told() {
 #[test]
 fn nothing_the_build_cannot_do_is_passed_over() {
     for (more, path) in [
-        ("promotion: copy", "promotion"),
-        ("promotion: external", "promotion"),
-        ("promotion: { external: { promote-within: 2h } }", "promotion.external"),
         ("promotion: { swap: { keep: 1h } }", "promotion.swap.keep"),
         ("promotion: { swap: { idle-replicas: 1 } }", "promotion.swap.idle-replicas"),
         ("replicas: follow", "replicas"),
@@ -213,7 +226,9 @@ fn nothing_the_build_cannot_do_is_passed_over() {
         assert_eq!(shop.not_run[0].line, 7, "{more}");
     }
     assert_eq!(not_run(&instead("workloads: { one: { deployment: a } }")), ["workloads.one"]);
-    assert_eq!(not_run(&instead("workloads: { stable: { cluster: a }, canary: { cluster: b } }")), ["workloads"], "copy is its default");
+    let deployments = "workloads: { stable: { deployment: a }, canary: { deployment: b } }";
+    assert_eq!(not_run(&instead(deployments)), ["workloads"], "copy is its default");
+    assert_eq!(not_run(&instead(&format!("{deployments}\npromotion: copy"))), ["promotion"]);
     let gauge = "metrics: { depth: { query: 'q{{{workload}}}', lower-is-worse: true, warn-above: 3 } }";
     assert_eq!(not_run(&instead(gauge)), ["metrics.depth.warn-above"]);
 }

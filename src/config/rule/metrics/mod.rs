@@ -16,6 +16,11 @@ use margin::Sensitivity;
 
 /// Name of the metric that `leak: true` adds.
 const LEAK: &str = "memory-leak";
+const SENSITIVITY: &[(&str, margin::Sensitivity)] = &[("low", margin::LOW), ("normal", margin::NORMAL), ("high", margin::HIGH)];
+/// The container's amount that a gauge's limit is a share of.
+const OF: &[(&str, &str)] = &[("requests", "request"), ("limits", "limit")];
+/// Signs of a sick pod.
+const SIGNS: &[(&str, ())] = &[("crash-loop", ()), ("oom-killed", ())];
 const NONE: &str = "write at least one, such as error-rate: {}";
 
 /// All metrics of a rule.
@@ -34,8 +39,7 @@ struct Common {
 }
 
 pub(super) fn metrics(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Metrics> {
-    let words = [("low", margin::LOW), ("normal", margin::NORMAL), ("high", margin::HIGH)];
-    let preset = word(fields, "sensitivity", &words, out).unwrap_or(margin::NORMAL);
+    let preset = word(fields, "sensitivity", SENSITIVITY, out).unwrap_or(margin::NORMAL);
     let common = Common { preset, bake: bake_latency(fields, out) };
     let at = fields.need("metrics", NONE, &mut out.report)?;
     let before = out.report.problems.len();
@@ -142,7 +146,7 @@ fn quantile(name: &str) -> Option<f64> {
 /// Is a gauge's limit a share of the container's request or limit? Then the pod spec is needed.
 fn of(fields: &Fields<'_>, out: &mut Out<'_>) -> bool {
     let Some(at) = fields.get("of") else { return false };
-    if let Some(of) = at.choice(&[("requests", "request"), ("limits", "limit")], &mut out.report) {
+    if let Some(of) = at.choice(OF, &mut out.report) {
         let why = format!("the container's {of} is in the pod spec, which this build does not read: write limits as cores or sizes");
         out.not_run(&at, why);
     }
@@ -187,7 +191,7 @@ fn pod_health(at: &At<'_>, out: &mut Out<'_>) {
             let count = inner.and_then(|inner| inner.need("failed-probes", "write how many, such as failed-probes: 3", &mut out.report));
             count.and_then(|at| at.whole(1..=1000, &mut out.report));
         } else {
-            sign.choice(&[("crash-loop", ()), ("oom-killed", ())], &mut out.report);
+            sign.choice(SIGNS, &mut out.report);
         }
     }
 }
