@@ -1,9 +1,10 @@
 //! Rule files and settings as an operator meets them: the shipped examples load, and every mistake is told with its place.
 
 use canaryd::config::{Known, Report, RuleSet, fingerprint, load_rules, parse_rule, parse_rule_with, read_rule, reload};
-use canaryd::model::calendar::{AtEnd, When};
+use canaryd::model::calendar::{AtEnd, Period, When};
 use canaryd::model::rule::{EnvoyWrite, First, OnHookFail, Promotion, Rule, Then, Traffic, WorkloadForm};
 use canaryd::model::{Advance, HookPoint, Margin, MetricKind, Weight};
+use jiff::civil::{date, time};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -113,10 +114,81 @@ fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
     }
 }
 
+/// What `run` would refuse of a rule.
+fn not_run(rule: &Rule) -> Vec<&str> {
+    rule.not_run.iter().map(|part| part.path.as_str()).collect()
+}
+
+fn limits(rule: &Rule, metric: &str) -> [Option<f64>; 4] {
+    let spec = rule.metrics.iter().find(|spec| spec.name == metric).unwrap_or_else(|| panic!("{metric}"));
+    [spec.limits.promote_below, spec.limits.warn_above, spec.limits.rollback_above, spec.limits.page_above]
+}
+
 #[test]
-fn every_example_in_the_rules_folder_loads() {
+fn every_rule_in_the_rules_folder_loads() {
     let rules = load_rules(&[root().join("rules")], &known()).unwrap_or_else(|report| panic!("{report}"));
-    assert!(rules.len() >= 2, "{} rules", rules.len());
+    let names: BTreeSet<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+    let shipped = ["chatbot", "chatbot-blue-green", "example-envoy", "example-http", "multi-tenant-monitor", "plexichat"];
+    assert_eq!(names, shipped.into_iter().collect());
+    for rule in &rules {
+        let text = fs::read_to_string(&rule.file).expect("readable");
+        assert!(text.starts_with("# yaml-language-server: $schema=canaryd.schema.json\n"), "{}: editors find the schema", rule.name);
+    }
+}
+
+#[test]
+fn the_shipped_chatbot_is_the_document_it_comes_from() {
+    let rule = shipped("rules/chatbot.yaml");
+    let steps: Vec<(u16, u64)> = rule.steps.iter().map(|s| (s.weight.permille(), s.lasts.as_secs() / 60)).collect();
+    assert_eq!(steps, [(50, 15), (250, 15), (500, 30), (1000, 30)], "at 0, 15, 30 and 60 minutes, watched for 30");
+    assert_eq!(limits(&rule, "error-rate"), [Some(0.001), Some(0.01), Some(0.05), Some(0.1)]);
+    assert_eq!(limits(&rule, "latency-p95"), [Some(2000.0), Some(3000.0), Some(5000.0), None]);
+    assert_eq!((limits(&rule, "cpu")[0], limits(&rule, "memory")[0]), (Some(0.7), Some(0.8)));
+    assert_eq!(rule.start.approvals.len(), 2);
+    let windows = rule.windows.as_ref().expect("windows");
+    let evening = When::Weekly { days: [false, false, false, true, false, false, false], from: time(18, 0, 0, 0), to: time(20, 0, 0, 0) };
+    assert_eq!(windows.allow[0].when, evening);
+    let friday = When::Weekly { days: [false, false, false, false, true, false, false], from: time(0, 0, 0, 0), to: time(0, 0, 0, 0) };
+    assert_eq!(windows.deny[0].when, friday);
+    assert_eq!(windows.deny[1].when, When::Dates { first: date(2026, 11, 23), last: date(2026, 11, 30) });
+    assert_eq!(windows.deny[2].when, When::EndOf { period: Period::Quarter, days: 7 });
+    assert!(windows.deny.len() > 8, "and the holidays: {}", windows.deny.len());
+    // what a cluster is needed for
+    for path in ["traffic.istio", "metrics.cpu.of", "metrics.memory.of", "metrics.pod-health", "start.when"] {
+        assert!(not_run(&rule).contains(&path), "{path}: {:?}", not_run(&rule));
+    }
+}
+
+#[test]
+fn the_shipped_plexichat_is_run_as_it_is() {
+    let rule = shipped("rules/plexichat.yaml");
+    assert_eq!(not_run(&rule), Vec::<&str>::new());
+    assert!(matches!(&rule.traffic, Traffic::Haproxy(h) if h.backend == "plexichat" && h.servers == ["blue", "green"]));
+    assert_eq!(limits(&rule, "error-rate")[1..3], [Some(0.01), Some(0.05)]);
+    assert_eq!(limits(&rule, "latency-p95"), [Some(500.0), Some(500.0), Some(1000.0), None]);
+    assert_eq!(limits(&rule, "cpu")[1..3], [Some(0.8), Some(0.9)]);
+    let hits = limits(&rule, "cache-hits")[0].expect("a limit");
+    assert!((hits - 0.1).abs() < 1e-12, "more than 90 % hits are less than 10 % misses: {hits}");
+}
+
+#[test]
+fn the_shipped_blue_green_verifies_switches_and_watches() {
+    let rule = shipped("rules/chatbot-blue-green.yaml");
+    let steps: Vec<u16> = rule.steps.iter().map(|s| s.weight.permille()).collect();
+    assert_eq!(steps, [0, 1000]);
+    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400) });
+    let hooks: Vec<_> = rule.hooks.iter().map(|hook| (hook.at, hook.on_fail)).collect();
+    assert_eq!(hooks, [(HookPoint::BeforeStep, OnHookFail::RollBack), (HookPoint::AfterRollback, OnHookFail::Ask)]);
+    assert!(not_run(&rule).contains(&"traffic.service"), "a selector is in a cluster: {:?}", not_run(&rule));
+}
+
+#[test]
+fn the_shipped_monitor_watches_for_ten_minutes_and_is_run_as_it_is() {
+    let rule = shipped("rules/multi-tenant-monitor.yaml");
+    assert_eq!(not_run(&rule), Vec::<&str>::new());
+    assert_eq!((rule.traffic.clone(), rule.steps.len(), rule.steps[0].lasts), (Traffic::None, 1, Duration::from_secs(600)));
+    assert_eq!((limits(&rule, "error-rate")[2], limits(&rule, "latency-p95")[2]), (Some(0.01), Some(1000.0)));
+    assert!(rule.metrics.iter().all(|metric| !metric.compared));
 }
 
 /// Each `NAME.yaml` in `tests/data/rules/bad` is wrong in the way its name says; `NAME.txt` is the report, word for word.
@@ -226,7 +298,7 @@ fn the_windows_of_the_design_are_read_with_the_file_of_dates() {
         deny,
         ["Fri", "last 7 days of quarter", "2026-11-23..2026-11-30", "holidays.txt: 2026-12-24..2026-12-26", "holidays.txt: 2027-01-01"]
     );
-    assert_eq!(windows.deny[4].when, When::Dates { first: jiff::civil::date(2027, 1, 1), last: jiff::civil::date(2027, 1, 1) });
+    assert_eq!(windows.deny[4].when, When::Dates { first: date(2027, 1, 1), last: date(2027, 1, 1) });
     let text = fs::read_to_string(root().join("tests/data/rules/holidays.txt")).expect("readable");
     assert_eq!(rule.attached.get("holidays.txt"), Some(&text), "kept with the rule");
 }

@@ -21,6 +21,7 @@ mod reference;
 mod replay;
 mod rig;
 mod runtime;
+mod schema;
 mod scrape;
 mod scripted;
 mod served;

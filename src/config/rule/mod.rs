@@ -6,6 +6,7 @@ mod hooks;
 mod keys;
 mod metrics;
 mod policies;
+mod schema;
 mod start;
 mod steps;
 #[cfg(test)]
@@ -14,6 +15,8 @@ mod traffic;
 mod unrun;
 mod windows;
 mod workloads;
+
+pub use schema::rule_schema;
 
 use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};

@@ -17,6 +17,7 @@ pub(crate) mod load;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod python;
 mod remote_write;
 pub(crate) mod router;
 pub(crate) mod service;
@@ -41,12 +42,21 @@ pub(crate) fn require(name: &str) -> Option<PathBuf> {
     if let Some(path) = find(name) {
         return Some(path);
     }
-    let why =
-        format!("{name} was not found (not in CANARY_TEST_{}, PATH or the cache): run tests/run, which installs it", name.to_uppercase());
+    skip(&format!(
+        "{name} was not found (not in CANARY_TEST_{}, PATH or the cache): run tests/run, which installs it",
+        name.to_uppercase()
+    ));
+    None
+}
+
+/// Says why a test is skipped.
+///
+/// # Panics
+/// If `CI=true`, where nothing may be skipped.
+pub(crate) fn skip(why: &str) {
     assert!(env::var("CI").as_deref() != Ok("true"), "{why}");
     // not eprintln: the test harness would swallow it
     let _ = writeln!(std::io::stderr(), "skipped {}: {why}", std::thread::current().name().unwrap_or("a test"));
-    None
 }
 
 fn find(name: &str) -> Option<PathBuf> {

@@ -23,7 +23,7 @@ const OK_GAUGE: f64 = 0.20;
 
 /// One preset of STATISTICS 10.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sensitivity {
+pub(in crate::config::rule) struct Sensitivity {
     /// Tolerated relative rise of a share of bad events.
     relative: f64,
     /// Tolerated absolute rise, as a fraction.
@@ -36,7 +36,7 @@ pub(super) struct Sensitivity {
 
 /// Shares of the false-rollback budget; they sum to 1 and are redistributed over the metrics a rollout has (STATISTICS 7).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Shares {
+pub(in crate::config::rule) struct Shares {
     pub errors: f64,
     pub p95: f64,
     /// P99; every other quantile but P95 has this share too, which the method does not say: it has no measurement of them.

@@ -16,11 +16,11 @@ use margin::Sensitivity;
 
 /// Name of the metric that `leak: true` adds.
 const LEAK: &str = "memory-leak";
-const SENSITIVITY: &[(&str, margin::Sensitivity)] = &[("low", margin::LOW), ("normal", margin::NORMAL), ("high", margin::HIGH)];
+pub(super) const SENSITIVITY: &[(&str, margin::Sensitivity)] = &[("low", margin::LOW), ("normal", margin::NORMAL), ("high", margin::HIGH)];
 /// The container's amount that a gauge's limit is a share of.
-const OF: &[(&str, &str)] = &[("requests", "request"), ("limits", "limit")];
+pub(super) const OF: &[(&str, &str)] = &[("requests", "request"), ("limits", "limit")];
 /// Signs of a sick pod.
-const SIGNS: &[(&str, ())] = &[("crash-loop", ()), ("oom-killed", ())];
+pub(super) const SIGNS: &[(&str, ())] = &[("crash-loop", ()), ("oom-killed", ())];
 const NONE: &str = "write at least one, such as error-rate: {}";
 
 /// All metrics of a rule.

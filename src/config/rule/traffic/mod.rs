@@ -9,6 +9,10 @@ use crate::model::Weight;
 use crate::model::rule::{EnvoyRoute, EnvoyWrite, Step, Traffic, Workloads};
 use std::path::PathBuf;
 
+/// Routers without an object, and those with one that this build moves.
+pub(super) const BARE: &[&str] = &["none", "proxy"];
+pub(super) const MOVED: &[&str] = &["envoy", "haproxy", "webhook"];
+
 /// `whose`: the rule's name and workloads, where they could be read.
 pub(super) fn traffic(fields: &Fields<'_>, whose: (Option<&str>, Option<&Workloads>), out: &mut Out<'_>) -> Option<Traffic> {
     let at = fields.need("traffic", "name what moves the traffic, or write traffic: none to decide and tell only", &mut out.report)?;
@@ -77,8 +81,8 @@ fn unknown(word: &str, at: &At<'_>, out: &mut Out<'_>) {
     if !object.is_empty() {
         return at.wrong(&mut out.report, format_args!("{word} needs an object"), format_args!("write {object}"));
     }
-    let mut words = vec!["none", "envoy", "haproxy", "webhook", "proxy"];
-    words.extend(keys::OTHER_ROUTERS.iter().map(|(name, _, _)| *name));
+    let others = keys::OTHER_ROUTERS.iter().map(|(name, _, _)| *name);
+    let words: Vec<&str> = BARE.iter().chain(MOVED).copied().chain(others).collect();
     at.wrong(&mut out.report, format_args!("no router is named {word:?}"), one_of(word, &words));
 }
 

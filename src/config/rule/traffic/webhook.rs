@@ -14,8 +14,8 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 
 pub(super) fn webhook(at: &At<'_>, (rule, workloads): (Option<&str>, Option<&Workloads>), out: &mut Out<'_>) -> Option<WebhookRouter> {
     let inner = at.fields(keys::WEBHOOK, &mut out.report)?;
-    let url = inner.need("url", "write the address to POST weights to", &mut out.report).and_then(|at| address(&at, out));
-    let read_url = inner.get("read-url").map(|at| address(&at, out));
+    let url = inner.need("url", "write the address to POST weights to", &mut out.report).and_then(|at| at.address(&mut out.report));
+    let read_url = inner.get("read-url").map(|at| at.address(&mut out.report));
     let token_file = inner.get("token-file").map(|at| at.text(&mut out.report).map(PathBuf::from));
     let timeout = inner.get("timeout").map_or(Some(TIMEOUT_DEFAULT), |at| at.duration(TIMEOUT, &mut out.report));
     let workloads = workloads.map(|w| [Side::First, Side::Second].map(|side| w.name(side).to_owned()));
@@ -27,9 +27,4 @@ pub(super) fn webhook(at: &At<'_>, (rule, workloads): (Option<&str>, Option<&Wor
         token_file: token_file.map_or(Some(None), |file| file.map(Some))?,
         timeout: timeout?,
     })
-}
-
-/// As it is written: to this server `/split/` may not be `/split`.
-fn address(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
-    at.url(&mut out.report).map(|_| at.scalar().to_owned())
 }
