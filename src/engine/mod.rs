@@ -114,7 +114,7 @@ impl<J: Judging> Engine<J> {
     /// # Errors
     /// After shutdown.
     pub fn open(&self, slot: Slot, judge: Box<J>) -> Result<(), Stopped> {
-        self.send(self.shard_of(slot), Order::Open { slot, judge })
+        self.send(self.shard_of(slot), Order::Open { slot, judge }).map(drop)
     }
 
     /// Empties a slot.
@@ -130,15 +130,15 @@ impl<J: Judging> Engine<J> {
     /// # Errors
     /// After shutdown.
     pub fn take(&self, slot: Slot, answer: Taken<J>) -> Result<(), Stopped> {
-        self.send(self.shard_of(slot), Order::Take { slot, answer })
+        self.send(self.shard_of(slot), Order::Take { slot, answer }).map(drop)
     }
 
     /// Gives one shard the polls of a tick; `answer` is called when all are judged. Polls of slots that are empty, or that
-    /// belong to another shard, are left out of the answer.
+    /// belong to another shard, are left out of the answer. True if it had to wait because the shard's channel was full.
     ///
     /// # Errors
     /// After shutdown.
-    pub fn tick(&self, shard: usize, at: Timestamp, polls: Vec<(Slot, Poll)>, answer: Answer) -> Result<(), Stopped> {
+    pub fn tick(&self, shard: usize, at: Timestamp, polls: Vec<(Slot, Poll)>, answer: Answer) -> Result<bool, Stopped> {
         self.send(shard, Order::Tick { at, polls, answer })
     }
 
@@ -147,24 +147,24 @@ impl<J: Judging> Engine<J> {
         self.shards[shard].snapshot.load_full()
     }
 
-    /// How often an order had to wait because a shard's channel was full.
+    /// How often an order had to wait because its shard's channel was full, over all shards.
     pub fn pushed_back(&self) -> u64 {
         self.pushed_back.load(Ordering::Relaxed)
     }
 
-    /// Orders waiting now, over all shards.
-    pub fn waiting(&self) -> usize {
-        self.shards.iter().map(|s| s.orders.len()).sum()
+    /// Orders that wait for a shard now.
+    pub fn waiting(&self, shard: usize) -> usize {
+        self.shards[shard].orders.len()
     }
 
-    fn send(&self, shard: usize, order: Order<J>) -> Result<(), Stopped> {
+    fn send(&self, shard: usize, order: Order<J>) -> Result<bool, Stopped> {
         let port = &self.shards[shard];
         match port.orders.try_send(order) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(false),
             Err(TrySendError::Disconnected(_)) => Err(Stopped),
             Err(TrySendError::Full(order)) => {
                 self.pushed_back.fetch_add(1, Ordering::Relaxed);
-                port.orders.send(order).map_err(|_| Stopped)
+                port.orders.send(order).map(|()| true).map_err(|_| Stopped)
             }
         }
     }

@@ -65,11 +65,14 @@ fn a_full_channel_pushes_back_and_is_counted() {
         let engine = Arc::clone(&engine);
         #[allow(clippy::disallowed_methods)]
         std::thread::spawn(move || {
+            let mut waited = 0;
             for k in 0..(ORDERS_MAX as i64 + 2) {
                 let told = told.clone();
                 let polls = vec![(Slot(0), poll_at(k * 1000))];
-                engine.tick(0, Timestamp::from_millis(k * 1000), polls, Box::new(move |s| told.send(s.at).unwrap())).unwrap();
+                let late = engine.tick(0, Timestamp::from_millis(k * 1000), polls, Box::new(move |s| told.send(s.at).unwrap())).unwrap();
+                waited += u64::from(late);
             }
+            waited
         })
     };
     // the shard holds the first tick at the gate; the channel fills; the last order has to wait
@@ -79,10 +82,10 @@ fn a_full_channel_pushes_back_and_is_counted() {
     for _ in 0..(ORDERS_MAX + 2) {
         open.send(()).unwrap();
     }
-    sender.join().unwrap();
+    assert_eq!(sender.join().unwrap(), engine.pushed_back(), "each sender that waited was told so");
     let all: Vec<_> = answers.iter().take(ORDERS_MAX + 2).collect();
     assert!(all.is_sorted(), "orders of one shard are carried out in order");
-    assert_eq!(engine.waiting(), 0);
+    assert_eq!(engine.waiting(0), 0);
 }
 
 #[test]

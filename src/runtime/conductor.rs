@@ -213,12 +213,7 @@ impl Conductor {
             by_shard[self.engine.shard_of(port.slot)].push((port.slot, poll.clone()));
             waiting.insert(port.slot, (port.post.clone(), poll, sample.missing, sample.detail, sample.orphans));
         }
-        let pushed_back = self.engine.pushed_back();
-        let judged = ask(&self.engine, at, by_shard).await;
-        if self.engine.pushed_back() > pushed_back {
-            events::PushRefused { shard: 0 }.emit(&self.metrics);
-        }
-        events::QueueLength { shard: 0, length: self.engine.waiting() }.emit(&self.metrics);
+        let judged = ask(&self.engine, at, by_shard, &self.metrics).await;
         let mut done = Vec::new();
         for (slot, judgement) in judged {
             let Some((post, poll, missing, detail, orphans)) = waiting.remove(&slot) else { continue };
@@ -235,13 +230,18 @@ impl Conductor {
 }
 
 /// One batch per shard; judgements of all.
-async fn ask(engine: &Engine<Judge>, at: Timestamp, by_shard: Vec<Vec<(Slot, Poll)>>) -> Vec<(Slot, Arc<Judgement>)> {
+async fn ask(engine: &Engine<Judge>, at: Timestamp, by_shard: Vec<Vec<(Slot, Poll)>>, metrics: &Metrics) -> Vec<(Slot, Arc<Judgement>)> {
     let mut answers = Vec::new();
     for (shard, polls) in by_shard.into_iter().enumerate().filter(|(_, polls)| !polls.is_empty()) {
         let (told, answer) = oneshot::channel();
         let asked = tokio::task::block_in_place(|| engine.tick(shard, at, polls, Box::new(move |snapshot| drop(told.send(snapshot)))));
-        if asked.is_ok() {
+        let number = u32::try_from(shard).unwrap_or(u32::MAX);
+        events::QueueLength { shard: number, length: engine.waiting(shard) }.emit(metrics);
+        if let Ok(waited) = asked {
             answers.push(answer);
+            if waited {
+                events::PushRefused { shard: number }.emit(metrics);
+            }
         }
     }
     let mut out = Vec::new();

@@ -5,7 +5,6 @@ use canaryd::config::{Known, RuleSet, parse_rule};
 use canaryd::model::journal::Kept;
 use canaryd::model::{ArmSample, Command, History, PerArm, RolloutId, Rule, Timestamp, Verb};
 use canaryd::notify::{Notices, Told};
-use canaryd::router::Router;
 use canaryd::runtime::{Handle, Hooks, Makers, Refusal, RolloutView, Setting, StartArgs, Supervisor};
 use canaryd::source::{Answer, SetUp, Source, SourceError, SourceSample, Subscription};
 use canaryd::store::{Sqlite, Store};
@@ -73,22 +72,18 @@ pub(crate) fn known() -> Known {
     Known { packs: ["envoy".to_owned()].into(), sources: Default::default(), receivers: Default::default(), without_settings: false }
 }
 
+/// The rule, and its twin `cart`.
 fn rules(text: &str) -> RuleSet {
-    let rule: Rule = parse_rule(text, Path::new("shop.yaml"), &known()).expect("a rule");
     let mut set = RuleSet::default();
-    set.texts.insert(rule.name.clone(), text.into());
-    set.rules.insert(rule.name.clone(), Arc::new(rule));
+    for text in [text.to_owned(), text.replacen("rule: shop", "rule: cart", 1)] {
+        let rule: Rule = parse_rule(&text, Path::new("shop.yaml"), &known()).expect("a rule");
+        set.texts.insert(rule.name.clone(), text.into());
+        set.rules.insert(rule.name.clone(), Arc::new(rule));
+    }
     set
 }
 
-/// What stands besides the rule.
-#[derive(Clone, Default)]
-pub(crate) struct Around {
-    /// Moves the traffic; `None` = whatever the rule names.
-    pub(crate) router: Option<Arc<dyn Router>>,
-}
-
-/// A runtime that follows one rule, called `shop`.
+/// A runtime that follows one rule, called `shop`, and its twin.
 pub(crate) struct Running {
     pub(crate) handle: Handle,
     pub(crate) store: Arc<Sqlite>,
@@ -100,15 +95,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn up(folder: &TempDir, rule: &str, around: Around) -> Self {
+    pub(crate) async fn up(folder: &TempDir, rule: &str) -> Self {
         let store = Arc::new(Sqlite::open(folder.path()).expect("a journal"));
         let text = rule.to_owned();
         let makers = Makers {
             source: Box::new(|_, _| Ok(Box::<Bursts>::default())),
-            router: Box::new(move |rule| match &around.router {
-                Some(router) => Ok(Arc::clone(router)),
-                None => canaryd::router::open(&rule.traffic, None).map_err(|e| e.to_string()),
-            }),
+            router: Box::new(|rule| canaryd::router::open(&rule.traffic, None).map_err(|e| e.to_string())),
             rules: Box::new(move |_| Ok(rules(&text))),
             known: known(),
         };
@@ -116,7 +108,7 @@ impl Running {
         let metrics = Metrics::new();
         let hooks = Hooks::new("http://127.0.0.1:7878", metrics.clone()).expect("an HTTP client");
         let (notices, told) = Notices::channel(metrics.clone());
-        let setting = Setting { makers, store: store.clone(), metrics: metrics.clone(), scale: 1000.0, shards: 1, notices, hooks };
+        let setting = Setting { makers, store: store.clone(), metrics: metrics.clone(), scale: 1000.0, shards: 2, notices, hooks };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).expect("threads");
         supervisor.load_rules().expect("rules");
         supervisor.recover().await.expect("journal");
@@ -129,8 +121,12 @@ impl Running {
     }
 
     pub(crate) async fn start(&self, version: &str) -> RolloutId {
+        self.start_of("shop", version).await
+    }
+
+    pub(crate) async fn start_of(&self, rule: &str, version: &str) -> RolloutId {
         let args = StartArgs { version: version.to_owned(), by: "test".to_owned(), retry: false };
-        self.handle.start("shop", args).await.expect("started")
+        self.handle.start(rule, args).await.expect("started")
     }
 
     /// A person's word.

@@ -1,12 +1,18 @@
 //! What outlives a rollout, what a damaged journal costs, and what a restart does and does not.
 
-use crate::in_process::{Around, Running, known};
+use crate::in_process::{Running, known};
+use crate::scripted::answer;
+use axum::body::Bytes;
+use axum::routing::get;
 use canaryd::model::journal::{Entry, Event};
-use canaryd::model::{Arm, Decision, Effect, Level, Notice, Phase, State, Topic};
+use canaryd::model::{Arm, Decision, Effect, HoldWhy, Level, Notice, Phase, State, Topic};
 use canaryd::notify::{NOTICES_MAX, Notices};
 use canaryd::runtime::replay;
 use canaryd::store::{Sqlite, Store};
 use canaryd::telemetry::Metrics;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -23,7 +29,7 @@ metrics:
 ";
 
 async fn up(folder: &TempDir, step: &str) -> Running {
-    Running::up(folder, &RULE.replace("FOR", step), Around::default()).await
+    Running::up(folder, &RULE.replace("FOR", step)).await
 }
 
 fn opening(entries: &[Entry]) -> &canaryd::model::journal::Opened {
@@ -161,4 +167,125 @@ async fn notices_reach_the_receivers_and_those_that_fire_are_told_again_after_a_
     assert!(metrics.text().contains("canaryd_notices_lost_total 2\n"), "{}", metrics.text());
     let received = std::iter::from_fn(|| slow.try_recv().ok()).count();
     assert_eq!(received, NOTICES_MAX);
+}
+
+/// A user's own endpoint that keeps a weight.
+#[derive(Default)]
+struct Endpoint {
+    kept: Value,
+    posts: Vec<Value>,
+    down: bool,
+}
+
+impl Endpoint {
+    async fn start() -> (String, Arc<Mutex<Self>>) {
+        let kept = json!({ "canary": "v2", "weight-permille": 0 });
+        let endpoint = Arc::new(Mutex::new(Self { kept, ..Self::default() }));
+        let (read, write) = (Arc::clone(&endpoint), Arc::clone(&endpoint));
+        let post = move |body: Bytes| async move {
+            let mut endpoint = write.lock();
+            let wish: Value = serde_json::from_slice(&body).unwrap();
+            endpoint.posts.push(wish.clone());
+            if endpoint.down {
+                return answer(503, "maintenance");
+            }
+            endpoint.kept = wish;
+            answer(204, "")
+        };
+        let app = axum::Router::new().route("/weight", get(move || async move { read.lock().kept.to_string() }).post(post));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/weight", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (url, endpoint)
+    }
+
+    fn rule(url: &str, more: &str) -> String {
+        let rule = RULE.replace("FOR", "120s").replace("promotion: swap", "promotion: leave");
+        format!("{}{more}", rule.replace("traffic: none", &format!("traffic: {{ webhook: {{ url: {url:?} }} }}")))
+    }
+}
+
+/// Waits for three ticks judged from now on.
+async fn ticks(running: &Running) {
+    let now = canaryd::runtime::now();
+    let later = |v: &canaryd::runtime::RolloutView| v.judgement.as_ref().is_some_and(|j| j.at > now + Duration::from_millis(300));
+    running.until("three ticks", later).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_writes_no_weight_that_is_in_force_and_writes_one_that_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, endpoint) = Endpoint::start().await;
+    let rule = Endpoint::rule(&url, "");
+    let running = Running::up(&folder, &rule).await;
+    running.start("1").await;
+    running.until("in force", |v| v.decision.counts_time && v.weight_seen == Some(v.decision.weight)).await;
+    ticks(&running).await;
+    running.down().await;
+    assert_eq!(endpoint.lock().posts.len(), 1, "{:?}", endpoint.lock().posts);
+
+    let running = Running::up(&folder, &rule).await;
+    ticks(&running).await;
+    running.until("read back", |v| v.weight_seen.is_some_and(|w| w.permille() == 500)).await;
+    assert_eq!(endpoint.lock().posts.len(), 1, "it is in force: {:?}", endpoint.lock().posts);
+    // a wish that did not come to it is written again by the next process
+    endpoint.lock().down = true;
+    running.roll_back().await;
+    running.until("tried", |_| endpoint.lock().posts.len() > 1).await;
+    running.down().await;
+    let tried = endpoint.lock().posts.len();
+    endpoint.lock().down = false;
+    let running = Running::up(&folder, &rule).await;
+    running.until("rolled back", |v| v.state == State::RolledBack).await;
+    let endpoint = endpoint.lock();
+    assert!(endpoint.posts.len() > tried && endpoint.kept["weight-permille"] == 0, "{:?}", endpoint.posts);
+    drop(endpoint);
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_observe_mode_no_weight_is_written_before_or_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, endpoint) = Endpoint::start().await;
+    let rule = Endpoint::rule(&url, "mode: observe\n");
+    for _ in 0..2 {
+        let running = Running::up(&folder, &rule).await;
+        if running.handle.views().rollouts.is_empty() {
+            running.start("1").await;
+        }
+        ticks(&running).await;
+        running.down().await;
+    }
+    assert_eq!(endpoint.lock().posts, [Value::Null; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_of_this_process_is_told_its_weight_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = up(&folder, "120s").await;
+    running.start("1").await;
+    running.until("in force", |v| v.decision.counts_time && v.weight_seen == Some(v.decision.weight)).await;
+    running.down().await;
+    // `traffic: none` keeps the weight in memory alone: without being told it would read 0, as if another hand had moved it
+    let running = up(&folder, "120s").await;
+    ticks(&running).await;
+    let view = running.until("in force", |v| v.weight_seen.is_some_and(|w| w.permille() == 500)).await;
+    assert!(!view.decision.holds.iter().any(|h| h.why == HoldWhy::Foreign), "{:?}", view.decision.holds);
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_shard_has_its_own_queue_in_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = up(&folder, "120s").await;
+    running.start("1").await;
+    running.until("judged", |v| v.judgement.is_some()).await;
+    assert!(!running.metrics.text().contains("canaryd_engine_queue_length{shard=\"1\"}"), "one rollout, one shard");
+    running.start_of("cart", "1").await;
+    running.until("judged", |v| v.rule == "cart" && v.judgement.is_some()).await;
+    let page = running.metrics.text();
+    for shard in [0, 1] {
+        assert!(page.contains(&format!("canaryd_engine_queue_length{{shard=\"{shard}\"}} ")), "{page}");
+    }
+    running.down().await;
 }
