@@ -30,7 +30,7 @@ fn decode(c: &mut Criterion) {
     group.sample_size(30);
     group.bench_function("vector of 20,000 series", |b| {
         b.iter(|| {
-            decoder.decode(200, black_box(&body)).expect("a body");
+            decoder.decode(200, "application/json", black_box(&body)).expect("a body");
             black_box(decoder.rows().count())
         });
     });

@@ -4,16 +4,17 @@
 mod receivers;
 
 use crate::api::{self, ApiState, Tokens};
-use crate::config::settings::{PrometheusSettings, SourceAuth, SourceKind, SourceSettings};
+use crate::config::settings::{PrometheusSettings, Secret, SourceAuth, SourceKind, SourceSettings};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
 use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Proxy};
 use crate::runtime::{Handle, Hooks, Makers, Setting, Supervisor, retention};
-use crate::source::{self, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, Source};
+use crate::source::{self, Allowance, Auth, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, Source, Tls};
 use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl Daemon {
         let tokens = tokens(&settings)?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.data)?);
         let metrics = Metrics::new();
-        let makers = makers(&settings, &extras)?;
+        let makers = makers(&settings, &extras, &metrics)?;
         let shutdown = CancellationToken::new();
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
         let hooks = Hooks::new(&link(&settings), metrics.clone()).map_err(anyhow::Error::msg)?;
@@ -156,16 +157,34 @@ pub fn known(settings: &Settings, packs: &Packs) -> Known {
 /// # Errors
 /// There is none of that name, or it cannot be used.
 pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Result<Box<dyn Source>, String> {
-    source_with(settings, packs, rule, interval, &Extras::default())
+    source_with(settings, packs, rule, interval, &Shared::new(settings, Metrics::new(), Extras::default()))
 }
 
-/// The same; pages of the settings that are scraped directly have this past, and pods are told by this watch.
+/// What everything that asks a source has in common.
+struct Shared {
+    /// What may be asked of each source, by name.
+    allowances: BTreeMap<String, Arc<Allowance>>,
+    metrics: Metrics,
+    extras: Extras,
+}
+
+impl Shared {
+    fn new(settings: &Settings, metrics: Metrics, extras: Extras) -> Self {
+        let allowance = |s: &SourceSettings| match &s.kind {
+            SourceKind::Prometheus(p) => Some((s.name.clone(), Arc::new(Allowance::new(p.queries_per_minute, source::IN_FLIGHT_MAX)))),
+            SourceKind::Scrape { .. } => None,
+        };
+        Self { allowances: settings.sources.iter().filter_map(allowance).collect(), metrics, extras }
+    }
+}
+
+/// The same; pages of the settings that are scraped directly have the extras' past, and pods are told by their watch.
 fn source_with(
     settings: &Settings,
     packs: &Packs,
     rule: &Rule,
     interval: Option<Duration>,
-    extras: &Extras,
+    shared: &Shared,
 ) -> Result<Box<dyn Source>, String> {
     let wanted = rule.source.as_deref();
     let found = settings.sources.iter().find(|s| wanted.is_none_or(|name| s.name == name));
@@ -180,15 +199,14 @@ fn source_with(
     let limit = |timeout: Duration| interval.map_or(timeout, |i| timeout.min(i.mul_f64(TIMEOUT_SHARE)));
     match &settings.kind {
         SourceKind::Prometheus(p) => {
-            let mut settings = prometheus_settings(&settings.name, p, packs, limit(p.timeout))?;
-            settings.pods.clone_from(&extras.pods);
+            let settings = prometheus_settings(&settings.name, p, packs, limit(p.timeout), shared);
             Ok(Box::new(Prometheus::new(settings).map_err(|e| e.to_string())?))
         }
         SourceKind::Scrape { urls, timeout } => {
             let base = ScrapeSettings::new(settings.name.clone(), urls.clone());
-            let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), pods: extras.pods.clone(), ..base };
+            let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), pods: shared.extras.pods.clone(), ..base };
             let scrape = Scrape::new(settings).map_err(|e| e.to_string())?;
-            Ok(Box::new(match extras.history.as_ref().filter(|_| !scrapes) {
+            Ok(Box::new(match shared.extras.history.as_ref().filter(|_| !scrapes) {
                 Some(past) => scrape.with_history(past.clone()),
                 None => scrape,
             }))
@@ -196,31 +214,41 @@ fn source_with(
     }
 }
 
-fn prometheus_settings(name: &str, p: &PrometheusSettings, packs: &Packs, timeout: Duration) -> Result<source::PrometheusSettings, String> {
-    let mut all = source::PrometheusSettings::new(name, p.url.clone());
-    all.timeout = timeout;
-    all.packs = packs.clone();
-    all.ca_file = p.ca_file.clone();
-    all.headers = p.headers.iter().map(|(k, v)| (k.clone(), v.expose().to_owned())).collect();
-    all.params = p.params.iter().map(|(k, v)| (k.clone(), v.expose().to_owned())).collect();
-    match &p.auth {
-        SourceAuth::None => {}
-        SourceAuth::BearerTokenFile(file) => all.bearer_token_file = Some(file.clone()),
-        SourceAuth::Basic { user, password_file } => {
-            let password = std::fs::read_to_string(password_file).map_err(|e| format!("{}: {e}", password_file.display()))?;
-            all.basic_auth = Some((user.clone(), password.trim_end_matches(['\r', '\n']).to_owned()));
-        }
+fn prometheus_settings(
+    name: &str,
+    p: &PrometheusSettings,
+    packs: &Packs,
+    timeout: Duration,
+    shared: &Shared,
+) -> source::PrometheusSettings {
+    let plain = |(k, v): (&String, &Secret)| (k.clone(), v.expose().to_owned());
+    source::PrometheusSettings {
+        timeout,
+        auth: match &p.auth {
+            SourceAuth::None => Auth::None,
+            SourceAuth::BearerTokenFile(file) => Auth::BearerTokenFile(file.clone()),
+            SourceAuth::Basic { user, password_file } => Auth::Basic { user: user.clone(), password_file: password_file.clone() },
+        },
+        tls: Tls { ca_file: p.ca_file.clone(), identity: p.identity.clone() },
+        headers: p.headers.iter().map(plain).collect(),
+        params: p.params.iter().map(plain).collect(),
+        body_max: p.answer_max_mb as usize * (1 << 20),
+        allowance: shared.allowances.get(name).cloned().unwrap_or_default(),
+        packs: packs.clone(),
+        pods: shared.extras.pods.clone(),
+        metrics: shared.metrics.clone(),
+        ..source::PrometheusSettings::new(name, p.url.clone())
     }
-    Ok(all)
 }
 
-fn makers(settings: &Arc<Settings>, extras: &Extras) -> anyhow::Result<Makers> {
+fn makers(settings: &Arc<Settings>, extras: &Extras, metrics: &Metrics) -> anyhow::Result<Makers> {
     let packs = packs(settings)?;
     let known = known(settings, &packs);
     let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
-    let (proxy, extras, rules_may) = (extras.proxy.clone(), extras.clone(), known.clone());
+    let (proxy, rules_may) = (extras.proxy.clone(), known.clone());
+    let shared = Shared::new(settings, metrics.clone(), extras.clone());
     Ok(Makers {
-        source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &extras)),
+        source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &shared)),
         router: Box::new(move |rule| router::open(&rule.traffic, proxy.as_ref()).map_err(|e| e.to_string())),
         rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may)),
         known,

@@ -24,7 +24,7 @@ mod tracker;
 
 pub use packs::{Packs, known_packs};
 pub use pods::PodWatch;
-pub use prometheus::{Prometheus, PrometheusSettings};
+pub use prometheus::{Allowance, Auth, IN_FLIGHT_MAX, Prometheus, PrometheusSettings, Tls};
 pub use recording::Recording;
 pub use scrape::{Scrape, ScrapeSettings};
 
@@ -138,6 +138,9 @@ pub enum SourceError {
     /// It refuses the query; its own words.
     #[error("{url} refused the query {query:?}: {answer}")]
     Rejected { url: String, query: String, answer: String },
+    /// It does not take our credentials, or one side's certificate is not accepted.
+    #[error("{url} cannot be asked: {cause}")]
+    Refused { url: String, cause: String },
     /// It answers something that is no answer.
     #[error("{url} gave no usable answer: {cause}")]
     Body { url: String, cause: String },
@@ -150,7 +153,7 @@ impl SourceError {
     /// The blindness it means.
     pub const fn blind(&self) -> Blind {
         match self {
-            Self::Down { .. } | Self::Body { .. } => Blind::SourceDown,
+            Self::Down { .. } | Self::Refused { .. } | Self::Body { .. } => Blind::SourceDown,
             Self::Rejected { .. } => Blind::QueryRejected,
             Self::Unusable(_) => Blind::NoSeries,
         }

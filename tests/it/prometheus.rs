@@ -5,7 +5,7 @@ use crate::scripted::{Scripted, answer, vector};
 use axum::body::Body;
 use axum::http::Response;
 use canaryd::model::{Arm, Blind, Counts, PerArm, Timestamp, rule};
-use canaryd::source::{Prometheus, PrometheusSettings, Source, SourceError, SourceSample, Subscription, Wants};
+use canaryd::source::{Allowance, Auth, Prometheus, PrometheusSettings, Source, SourceError, SourceSample, Subscription, Wants};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -473,7 +473,7 @@ fn a_server_that_asks_for_a_pause_gets_it() {
         };
         let server = Scripted::start(script).await;
         let mut settings = PrometheusSettings::new("prom", &server.url);
-        settings.in_flight_max = 1;
+        settings.allowance = Arc::new(Allowance::new(600, 1));
         let mut source = Prometheus::new(settings).expect("settings");
         let mut wanted = envoy(1, "t", "v1", "v2");
         wanted.wants.buckets = false;
@@ -525,7 +525,7 @@ fn credentials_tenants_and_a_path_prefix_reach_the_server() {
         let token = dir.path().join("token");
         std::fs::write(&token, "one\n").expect("token");
         let mut settings = PrometheusSettings::new("prom", url);
-        settings.bearer_token_file = Some(token.clone());
+        settings.auth = Auth::BearerTokenFile(token.clone());
         settings.headers = vec![("X-Scope-OrgID".to_owned(), "team-a".to_owned())];
         settings.params = vec![("partial_response".to_owned(), "false".to_owned())];
         let mut source = Prometheus::new(settings).expect("settings");

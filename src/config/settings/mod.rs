@@ -93,8 +93,16 @@ pub struct PrometheusSettings {
     pub timeout: Duration,
     /// How the daemon shows who it is. Secrets stay in their files, so that they can be rotated.
     pub auth: SourceAuth,
-    /// PEM file of the authority that signed the server's certificate, besides the system's.
+    /// PEM file of the authorities that may have signed the server's certificate, instead of the machine's. Like the two
+    /// below read again when it changes.
     pub ca_file: Option<PathBuf>,
+    /// PEM files of our own certificate and its key, where the server asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Most queries a minute, `1..=100000`. Default 1200. Beyond it ticks wait for their turn, then are blind and say so; look
+    /// at `canaryd_queries` before changing it.
+    pub queries_per_minute: u32,
+    /// Largest answer read, MB, `1..=1024`. Default 32. Up to four of them are in memory at once.
+    pub answer_max_mb: u32,
     /// Further headers of every request, such as a tenant's. Not shown in Debug.
     pub headers: BTreeMap<String, Secret>,
     /// Further parameters of every query, such as `partial_response=false`. Not shown in Debug.

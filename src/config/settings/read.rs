@@ -27,7 +27,19 @@ const KEYS: &[&str] = &[
     "cluster",
 ];
 const SOURCE: &[&str] = &["prometheus", "scrape"];
-const PROMETHEUS: &[&str] = &["url", "timeout", "bearer_token_file", "basic", "ca_file", "headers", "params"];
+const PROMETHEUS: &[&str] = &[
+    "url",
+    "timeout",
+    "bearer_token_file",
+    "basic",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "headers",
+    "params",
+    "queries_per_minute",
+    "answer_max_mb",
+];
 const BASIC: &[&str] = &["user", "password_file"];
 const SCRAPE: &[&str] = &["urls", "timeout"];
 const LOG: &[&str] = &["format", "level"];
@@ -36,6 +48,9 @@ const CLUSTER: &[&str] = &["kubeconfig", "context"];
 /// An answer that takes longer than a minute is of no use to a tick.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 const PROMETHEUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// As the source has them by default; siblings do not import each other.
+const QUERIES_PER_MINUTE: u32 = 1200;
+const ANSWER_MAX_MB: u32 = 32;
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a walk over settings needs besides the tree.
@@ -207,13 +222,49 @@ fn prometheus(at: &At<'_>, out: &mut Out<'_>) -> Option<PrometheusSettings> {
     let timeout = timeout(&fields, PROMETHEUS_TIMEOUT, out);
     let auth = auth(&fields, out);
     let ca_file = fields.get("ca_file").and_then(|at| present(&at, out));
+    let identity = identity(&fields, out);
+    let queries_per_minute = whole(&fields, "queries_per_minute", 1..=100_000, QUERIES_PER_MINUTE, out);
+    let answer_max_mb = whole(&fields, "answer_max_mb", 1..=1024, ANSWER_MAX_MB, out);
     let headers = hidden(fields.get("headers"), out);
     if let Some((name, at)) = headers.iter().find(|(name, _, _)| name.eq_ignore_ascii_case("authorization")).map(|(n, _, at)| (n, at)) {
         at.wrong(out.report, format_args!("{name} is a secret in a settings file"), "write bearer_token_file or basic");
     }
     let params = hidden(fields.get("params"), out);
     let strip = |members: Vec<(String, Secret, At<'_>)>| members.into_iter().map(|(name, value, _)| (name, value)).collect();
-    Some(PrometheusSettings { url: url?, timeout: timeout?, auth: auth?, ca_file, headers: strip(headers), params: strip(params) })
+    Some(PrometheusSettings {
+        url: url?,
+        timeout: timeout?,
+        auth: auth?,
+        ca_file,
+        identity: identity?,
+        queries_per_minute: queries_per_minute?,
+        answer_max_mb: answer_max_mb?,
+        headers: strip(headers),
+        params: strip(params),
+    })
+}
+
+fn whole(fields: &Fields<'_>, key: &'static str, range: RangeInclusive<u32>, default: u32, out: &mut Out<'_>) -> Option<u32> {
+    fields.get(key).map_or(Some(default), |at| at.whole(range, out.report))
+}
+
+/// A certificate is nothing without its key.
+fn identity(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Option<(PathBuf, PathBuf)>> {
+    match (fields.get("cert_file"), fields.get("key_file")) {
+        (None, None) => Some(None),
+        (Some(cert), Some(key)) => {
+            let (cert, key) = (present(&cert, out), present(&key, out));
+            Some(Some((cert?, key?)))
+        }
+        (Some(at), None) => {
+            at.wrong(out.report, "has no key_file beside it", "write both");
+            None
+        }
+        (None, Some(at)) => {
+            at.wrong(out.report, "has no cert_file beside it", "write both");
+            None
+        }
+    }
 }
 
 pub(super) fn base_url(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {

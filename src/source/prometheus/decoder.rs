@@ -2,6 +2,7 @@
 //! and fail whole bodies on native histograms or an `errorType` they do not know (DEPENDENCIES 1.2); here a row costs no
 //! allocation once the buffers have grown, and a server's words always come through.
 
+use super::fault::Fault;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::ops::Range;
@@ -13,27 +14,34 @@ const WORDS_MAX: usize = 1000;
 /// Most warnings kept of one answer.
 const WARNINGS_MAX: usize = 5;
 
-/// Why an answer holds no rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The server refuses this query; its words.
-    Rejected(String),
-    /// The server cannot answer now; its words.
-    Down(String),
-    /// What came is no answer of this API.
-    Body(String),
-    /// The body is larger than the limit in bytes.
-    TooLarge(usize),
+/// What kind of rows an answer holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResultType {
+    /// One sample per series.
+    Vector,
+    /// Several samples per series.
+    Matrix,
+    /// One number.
+    Scalar,
+    /// A text.
+    Text,
+    /// The answer does not say.
+    #[default]
+    Unsaid,
+    /// Something this API does not have.
+    Unknown,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ResultType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rejected(why) | Self::Down(why) | Self::Body(why) => f.write_str(why),
-            Self::TooLarge(max) => {
-                write!(f, "the answer is larger than {max} bytes: narrow the rule's selectors, or raise the source's limit")
-            }
-        }
+        f.write_str(match self {
+            Self::Vector => "vector",
+            Self::Matrix => "matrix",
+            Self::Scalar => "scalar",
+            Self::Text => "string",
+            Self::Unsaid => "result of no type",
+            Self::Unknown => "result of an unknown type",
+        })
     }
 }
 
@@ -58,6 +66,7 @@ pub struct Decoder {
     error_type: String,
     error: String,
     warnings: Vec<String>,
+    result_type: ResultType,
 }
 
 /// One row of an answer.
@@ -96,18 +105,25 @@ impl<'a> RowRef<'a> {
 }
 
 impl Decoder {
-    /// Takes in one body. Buffers of the answer before are reused.
+    /// Takes in one body of this content type (named where it is none of this API). Buffers of the answer before are reused.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub fn decode(&mut self, status: u16, body: &[u8]) -> Result<(), Fault> {
+    pub fn decode(&mut self, status: u16, content_type: &str, body: &[u8]) -> Result<(), Fault> {
         self.clear();
         let mut json = serde_json::Deserializer::from_slice(body);
-        match Envelope(self).deserialize(&mut json) {
+        let read = Envelope(self).deserialize(&mut json).and_then(|()| json.end());
+        match read {
             Ok(()) if self.status == "success" && (200..300).contains(&status) => Ok(()),
             Ok(()) if self.status == "error" => Err(self.refusal(status)),
-            _ => Err(strange(status, body)),
+            Ok(()) => Err(strange(status, content_type, "it says neither success nor error", body)),
+            Err(why) => Err(strange(status, content_type, &why.to_string(), body)),
         }
+    }
+
+    /// What kind of rows these are.
+    pub fn result_type(&self) -> ResultType {
+        self.result_type
     }
 
     /// The server's reservations about its answer: something could not be seen.
@@ -129,6 +145,7 @@ impl Decoder {
         self.error_type.clear();
         self.error.clear();
         self.warnings.clear();
+        self.result_type = ResultType::Unsaid;
     }
 
     /// An answer that says "error": is it the query, or the server?
@@ -136,17 +153,30 @@ impl Decoder {
         // a parse error may repeat the whole query
         let error: String = self.error.chars().take(WORDS_MAX).collect();
         let words = format!("{error} ({}, HTTP {status})", self.error_type);
-        let of_query = matches!(status, 400 | 404 | 413 | 422) && !matches!(&*self.error_type, "timeout" | "canceled" | "unavailable");
-        if of_query { Fault::Rejected(words) } else { Fault::Down(words) }
+        match (status, &*self.error_type) {
+            (401 | 403, _) => Fault::Unauthorized(words),
+            (429, _) => Fault::Busy(words),
+            (_, "timeout") => Fault::Slow(words),
+            (_, "canceled" | "unavailable" | "internal") => Fault::Down(words),
+            (400 | 404 | 406 | 413 | 422, _) => Fault::Rejected(words),
+            _ => Fault::Down(words),
+        }
     }
 }
 
-/// A body that is no answer: a proxy's page, plain text, nothing.
-fn strange(status: u16, body: &[u8]) -> Fault {
+/// A body that is no answer: a proxy's page, plain text, half of one, nothing.
+fn strange(status: u16, content_type: &str, why: &str, body: &[u8]) -> Fault {
     let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_MAX * 2)]);
     let excerpt: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT_MAX).collect();
-    let words = if excerpt.is_empty() { format!("HTTP {status} without a body") } else { format!("HTTP {status}: {excerpt}") };
-    if status >= 500 || matches!(status, 401 | 403 | 408 | 429) { Fault::Down(words) } else { Fault::Body(words) }
+    let kind = if content_type.is_empty() { String::new() } else { format!(" ({content_type})") };
+    let words = if excerpt.is_empty() { format!("HTTP {status}{kind} without a body") } else { format!("HTTP {status}{kind}: {excerpt}") };
+    match status {
+        401 | 403 => Fault::Unauthorized(words),
+        429 => Fault::Busy(words),
+        408 | 500.. => Fault::Down(words),
+        200..300 if !excerpt.is_empty() => Fault::Body(format!("the body is no answer of this API ({why}): {words}")),
+        _ => Fault::Body(words),
+    }
 }
 
 /// Appends a JSON string to a text, and says where it went.
@@ -180,6 +210,7 @@ enum Key {
     Error,
     Warnings,
     Result,
+    ResultType,
     Metric,
     Value,
     Values,
@@ -203,6 +234,7 @@ impl<'de> de::Deserialize<'de> for Key {
                     "error" => Key::Error,
                     "warnings" => Key::Warnings,
                     "result" => Key::Result,
+                    "resultType" => Key::ResultType,
                     "metric" => Key::Metric,
                     "value" => Key::Value,
                     "values" => Key::Values,
@@ -212,6 +244,18 @@ impl<'de> de::Deserialize<'de> for Key {
             }
         }
         d.deserialize_identifier(Name)
+    }
+}
+
+impl<'de> de::Deserialize<'de> for ResultType {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(match &*String::deserialize(d)? {
+            "vector" => Self::Vector,
+            "matrix" => Self::Matrix,
+            "scalar" => Self::Scalar,
+            "string" => Self::Text,
+            _ => Self::Unknown,
+        })
     }
 }
 
@@ -273,6 +317,7 @@ impl<'de> Visitor<'de> for Data<'_> {
         while let Some(key) = map.next_key::<Key>()? {
             match key {
                 Key::Result => map.next_value_seed(Elements(self.0))?,
+                Key::ResultType => self.0.result_type = map.next_value()?,
                 _ => ignore(&mut map)?,
             }
         }
@@ -418,9 +463,11 @@ impl<'de> Visitor<'de> for Warnings<'_> {
 mod tests {
     use super::*;
 
+    const JSON: &str = "application/json";
+
     fn decoded(body: &str) -> Decoder {
         let mut decoder = Decoder::default();
-        decoder.decode(200, body.as_bytes()).unwrap();
+        decoder.decode(200, JSON, body.as_bytes()).unwrap();
         decoder
     }
 
@@ -452,6 +499,9 @@ mod tests {
         assert!(rows[1].histogram() && rows[1].points().is_empty());
         let scalar = decoded(r#"{"status":"success","data":{"resultType":"scalar","result":[1435781451,"7"]}}"#);
         assert_eq!(scalar.rows().next().unwrap().points(), [(1_435_781_451.0, 7.0)]);
+        assert_eq!((d.result_type(), scalar.result_type()), (ResultType::Matrix, ResultType::Scalar));
+        let text = decoded(r#"{"status":"success","data":{"resultType":"string","result":[1435781451,"seven"]}}"#);
+        assert_eq!((text.result_type(), decoded(r#"{"status":"success"}"#).result_type()), (ResultType::Text, ResultType::Unsaid));
     }
 
     #[test]
@@ -463,21 +513,24 @@ mod tests {
     #[test]
     fn the_servers_words_come_through() {
         let mut d = Decoder::default();
-        let mut fault = |status: u16, body: &str| d.decode(status, body.as_bytes()).unwrap_err();
+        let mut fault = |status: u16, body: &str| d.decode(status, "text/html", body.as_bytes()).unwrap_err();
         let parse = r#"{"status":"error","errorType":"bad_data","error":"1:6: parse error: unclosed left parenthesis"}"#;
         assert_eq!(fault(400, parse), Fault::Rejected("1:6: parse error: unclosed left parenthesis (bad_data, HTTP 400)".into()));
         let unknown = r#"{"status":"error","errorType":"too_many_requests","error":"slow down"}"#;
-        assert_eq!(fault(429, unknown), Fault::Down("slow down (too_many_requests, HTTP 429)".into()));
+        assert_eq!(fault(429, unknown), Fault::Busy("slow down (too_many_requests, HTTP 429)".into()));
         let number = r#"{"status":"error","errorType":"422","error":"cannot parse","data":null}"#;
         assert!(matches!(fault(422, number), Fault::Rejected(w) if w.starts_with("cannot parse")));
         let timeout = r#"{"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"}"#;
-        assert!(matches!(fault(503, timeout), Fault::Down(_)));
+        assert!(matches!(fault(503, timeout), Fault::Slow(_)));
         let page = "<html>\n <h1>503 Service Unavailable</h1></html>";
-        assert_eq!(fault(503, page), Fault::Down("HTTP 503: <html> <h1>503 Service Unavailable</h1></html>".into()));
-        assert_eq!(fault(401, "Unauthorized"), Fault::Down("HTTP 401: Unauthorized".into()));
-        assert_eq!(fault(404, "404 page not found"), Fault::Body("HTTP 404: 404 page not found".into()));
-        assert_eq!(fault(200, ""), Fault::Body("HTTP 200 without a body".into()));
-        assert!(matches!(fault(200, r#"{"status":"success","data":{"result":[{"metric":{"#), Fault::Body(_)), "cut off");
+        assert_eq!(fault(503, page), Fault::Down("HTTP 503 (text/html): <html> <h1>503 Service Unavailable</h1></html>".into()));
+        assert_eq!(fault(401, "Unauthorized"), Fault::Unauthorized("HTTP 401 (text/html): Unauthorized".into()));
+        assert_eq!(fault(404, "404 page not found"), Fault::Body("HTTP 404 (text/html): 404 page not found".into()));
+        assert_eq!(fault(200, ""), Fault::Body("HTTP 200 (text/html) without a body".into()));
+        let cut = fault(200, r#"{"status":"success","data":{"result":[{"metric":{"#);
+        assert!(matches!(&cut, Fault::Body(w) if w.contains("EOF while parsing") && w.contains("text/html")), "{cut}");
+        assert!(matches!(fault(200, "[]"), Fault::Body(_)) && matches!(fault(200, r#"{"status":1}"#), Fault::Body(_)));
+        assert!(matches!(fault(200, r#"{"status":"success"}{}"#), Fault::Body(_)), "two answers are none");
         assert!(matches!(fault(200, r#"{"status":"success","data":{"result":[{"metric":{},"value":[1,"x"]}]}}"#), Fault::Body(_)));
     }
 
@@ -485,19 +538,19 @@ mod tests {
         #[test]
         fn no_body_brings_it_down(status in 100u16..600, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let mut d = Decoder::default();
-            let _ = d.decode(status, &body);
+            let _ = d.decode(status, JSON, &body);
             let whole = br#"{"status":"success","data":{"result":[{"metric":{"a":"b"},"value":[1,"2"]}]}}"#;
             let cut = body.len() * whole.len() / 200;
-            let _ = d.decode(200, &whole[..cut]);
-            proptest::prop_assert!(d.decode(200, whole).is_ok());
+            let _ = d.decode(200, JSON, &whole[..cut]);
+            proptest::prop_assert!(d.decode(200, JSON, whole).is_ok());
         }
     }
 
     #[test]
     fn buffers_of_the_answer_before_leave_nothing_behind() {
         let mut d = Decoder::default();
-        d.decode(200, br#"{"status":"success","data":{"result":[{"metric":{"a":"b"},"value":[1,"2"]}]},"warnings":["w"]}"#).unwrap();
-        d.decode(200, br#"{"status":"success","data":{"result":[]}}"#).unwrap();
+        d.decode(200, JSON, br#"{"status":"success","data":{"result":[{"metric":{"a":"b"},"value":[1,"2"]}]},"warnings":["w"]}"#).unwrap();
+        d.decode(200, JSON, br#"{"status":"success","data":{"result":[]}}"#).unwrap();
         assert_eq!((d.rows().count(), d.warnings().len()), (0, 0));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::PrometheusSettings;
 use super::client::{Client, Lease, Query};
-use super::decoder::Fault;
+use super::fault::Fault;
 use super::planner::{self, Batch};
 use crate::model::{Arm, BOUNDS_MAX, PerArm, Timestamp};
 use crate::source::packs::level::LevelAsked;
@@ -283,7 +283,7 @@ struct Measured {
 /// after a tick its samples are all there.
 async fn measure(client: &Client, asked: &Asked, select: &Select, at: Timestamp) -> Result<Measured, SourceError> {
     let window = format!("{}[{MEASURED}]", select.with(&narrowed(client, asked, at).await?));
-    let rows = ask(client, &Query::Instant(window, at)).await?;
+    let rows = ask(client, &Query::Window(window, at)).await?;
     let mut processes: BTreeMap<String, Duration> = BTreeMap::new();
     let mut jobs: BTreeSet<String> = BTreeSet::new();
     for row in rows.rows() {

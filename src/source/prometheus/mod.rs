@@ -5,8 +5,11 @@
 //! clock are all blindness with the server's own words. One bad expression is found by halving and kept out for five
 //! minutes, so that it blinds nobody else.
 
+mod allowance;
 pub mod client;
+mod credentials;
 pub mod decoder;
+pub mod fault;
 mod history;
 mod lookup;
 mod past_levels;
@@ -15,13 +18,15 @@ mod planner;
 use super::tracker::Tracker;
 use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};
 use crate::model::{Arm, Blind, History, PerArm, Reading, Timestamp};
+use crate::telemetry::Metrics;
+pub use allowance::{Allowance, IN_FLIGHT_MAX};
 use client::{Client, Lease, Query};
-use decoder::Fault;
+pub use credentials::{Auth, Tls};
+use fault::Fault;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use planner::{Batch, Member, Part, Purpose};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,42 +52,45 @@ pub struct PrometheusSettings {
     pub url: String,
     /// Longest wait for one answer.
     pub timeout: Duration,
-    /// File with a bearer token, read at every request: tokens rotate.
-    pub bearer_token_file: Option<PathBuf>,
-    /// User and password.
-    pub basic_auth: Option<(String, String)>,
-    /// PEM file with the only certificate authorities to trust; `None` = those of the machine.
-    pub ca_file: Option<PathBuf>,
+    /// How the server is told who asks.
+    pub auth: Auth,
+    /// Certificates.
+    pub tls: Tls,
     /// Sent with every request (tenants).
     pub headers: Vec<(String, String)>,
     /// Sent with every query (`partial_response=false` for Thanos).
     pub params: Vec<(String, String)>,
     /// Largest answer read, bytes.
     pub body_max: usize,
-    /// Most queries in flight.
-    pub in_flight_max: usize,
+    /// What may be asked of it; one for everything in this process that asks the same server.
+    pub allowance: Arc<Allowance>,
     /// Packs that rules may name.
     pub packs: Packs,
     /// Knows which pods are an arm's; `None`: they are told by their names.
     pub pods: Option<Arc<dyn PodWatch>>,
+    /// Where queries are counted.
+    pub metrics: Metrics,
 }
 
+/// Largest answer read, bytes, unless the settings say otherwise: 20,000 rows are 4 MB.
+pub const BODY_MAX: usize = 32 << 20;
+
 impl PrometheusSettings {
-    /// Everything by default but the name and the URL: 10 s, 32 MB, 4 queries in flight, the compiled-in packs.
+    /// Everything by default but the name and the URL: 10 s, 32 MB, 1200 queries a minute and 4 in flight, the compiled-in packs.
     pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             url: url.into(),
             timeout: Duration::from_secs(10),
-            bearer_token_file: None,
-            basic_auth: None,
-            ca_file: None,
+            auth: Auth::None,
+            tls: Tls::default(),
             headers: Vec::new(),
             params: Vec::new(),
-            body_max: 32 << 20,
-            in_flight_max: 4,
+            body_max: BODY_MAX,
+            allowance: Arc::default(),
             packs: Packs::builtin(),
             pods: None,
+            metrics: Metrics::new(),
         }
     }
 }
@@ -102,8 +110,7 @@ struct Trouble {
 
 impl Trouble {
     fn of(fault: &Fault) -> Self {
-        let why = if matches!(fault, Fault::Rejected(_)) { Blind::QueryRejected } else { Blind::SourceDown };
-        Self { why, words: fault.to_string() }
+        Self { why: fault.blind(), words: fault.to_string() }
     }
 }
 
@@ -199,7 +206,7 @@ impl Prometheus {
             for (batch, fault) in self.ask_round(&round, at).await {
                 self.forget(&batch);
                 match (batch.split(), &fault) {
-                    (Some(halves), Fault::Rejected(_) | Fault::TooLarge(_)) => todo.extend(halves),
+                    (Some(halves), fault) if fault.of_query() => todo.extend(halves),
                     _ => self.blame(&batch, &fault, at),
                 }
             }
@@ -258,7 +265,7 @@ impl Prometheus {
         for member in &batch.members {
             let Some(subscribed) = self.subscribed.get_mut(&member.key) else { continue };
             let trouble = Trouble::of(fault);
-            let keep_out = matches!(fault, Fault::Rejected(_) | Fault::TooLarge(_)).then_some(at + QUARANTINE);
+            let keep_out = fault.of_query().then_some(at + QUARANTINE);
             if keep_out.is_some() {
                 tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query left out for {QUARANTINE:?}");
             }
@@ -317,7 +324,7 @@ async fn asked(client: &Client, of: (usize, Purpose), query: Query) -> ((usize, 
 fn whole(rows: Lease<'_>) -> Result<Lease<'_>, Fault> {
     match rows.warnings() {
         [] => Ok(rows),
-        warnings => Err(Fault::Down(format!("the answer is incomplete: {}", warnings.join("; ")))),
+        warnings => Err(Fault::Incomplete(warnings.join("; "))),
     }
 }
 

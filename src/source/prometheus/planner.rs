@@ -343,7 +343,7 @@ mod tests {
             {"metric":{"ns":"b","w":"y2","job":"j","instance":"i"},"value":[1,"1"]},
             {"metric":{"ns":"a","w":"y","job":"j","instance":"i"},"value":[1,"1"]},
             {"metric":{"w":"x"},"value":[1,"1"]}]}}"#;
-        decoder.decode(200, body.as_bytes()).unwrap();
+        decoder.decode(200, "", body.as_bytes()).unwrap();
         let mut scratch = String::new();
         let owners: Vec<_> = decoder.rows().map(|r| batch.owners(&r, &mut scratch).to_vec()).collect();
         assert_eq!(owners, [vec![(0, Arm::Baseline)], vec![(1, Arm::Canary)], vec![], vec![]]);
