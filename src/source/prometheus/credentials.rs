@@ -6,6 +6,7 @@
 
 use super::PrometheusSettings;
 use super::fault::Fault;
+use super::validity;
 use parking_lot::Mutex;
 use prometheus_http_query as api;
 use reqwest::header::HeaderValue;
@@ -197,13 +198,22 @@ impl Credentials {
                 Fault::Certificate(format!("the server's certificate is not accepted by {by}: {}", plain(why)))
             }
             Some(rustls::Error::AlertReceived(alert)) => {
-                let ours = state.identity.as_ref().map(|(cert, _)| cert.to_string());
+                let ours = state.identity.as_ref().map(|(cert, _)| own_certificate(cert, jiff::Timestamp::now()));
                 let ours = ours.unwrap_or_else(|| "none is sent: set cert_file and key_file".to_owned());
                 Fault::Certificate(format!("the server does not accept our certificate ({ours}): {alert:?}"))
             }
             Some(other) => Fault::Certificate(format!("no TLS connection: {other}")),
             None => Fault::Down(root_cause(error)),
         }
+    }
+}
+
+/// Our certificate, and what is plainly wrong with it.
+fn own_certificate(held: &Held, now: jiff::Timestamp) -> String {
+    match validity::ends(&held.bytes) {
+        Some(end) if end < now => format!("{held}, which has expired on {end}"),
+        Some(end) => format!("{held}, valid until {end}: is its authority one the server trusts?"),
+        None => held.to_string(),
     }
 }
 

@@ -14,6 +14,7 @@ mod history;
 mod lookup;
 mod past_levels;
 mod planner;
+mod validity;
 
 use super::tracker::Tracker;
 use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};

@@ -253,9 +253,12 @@ fn launch(program: &Path, folder: &Path, port: u16, settings: &Settings) -> Proc
     arguments.push(format!("--log.level={}", if guarded { "info" } else { "warn" }));
     let log = folder.join("prometheus.log");
     let arguments: Vec<_> = arguments.into_iter().map(Into::into).collect();
+    let ready_times = |log: &str| log.matches("Server is ready to receive web requests").count();
+    // a restart goes on in the same log
+    let before = std::fs::read_to_string(&log).map_or(0, |log| ready_times(&log));
     let mut process = Process::spawn(settings.version.component(), program, &arguments, &log);
     if guarded {
-        let ready = poll(READY_MAX, || process.log().contains("Server is ready to receive web requests").then_some(()));
+        let ready = poll(READY_MAX, || (ready_times(&process.log()) > before).then_some(()));
         assert!(ready.is_some(), "not ready within {READY_MAX:?}:\n{}", process.log());
     } else {
         process.wait_ready(port, &format!("{}/-/ready", settings.prefix));
