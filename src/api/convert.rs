@@ -4,7 +4,7 @@ use super::wire;
 use crate::model::{
     self, BakeJudgement, Decision, Interval, Judgement, LimitJudgement, MetricJudgement, MetricKind, Outlook, State, Timestamp, Verdict,
 };
-use crate::runtime::{EventLine, RolloutView, RuleView, Views};
+use crate::runtime::{Approval, EventLine, PastRollout, PastRollouts, RolloutView, RuleView, Views};
 use crate::telemetry::words;
 
 pub(super) const fn time(at: Timestamp) -> wire::Time {
@@ -189,6 +189,38 @@ impl From<&EventLine> for wire::EventLine {
             text: words::decision(&line.decision, &line.view.metrics, line.view.judgement.as_deref()),
             view: (&*line.view).into(),
         }
+    }
+}
+
+impl From<&PastRollouts> for wire::History {
+    fn from(past: &PastRollouts) -> Self {
+        let next = past.rollouts.last().filter(|_| past.more).map(|last| last.id.0.clone());
+        Self { rollouts: past.rollouts.iter().map(Into::into).collect(), next }
+    }
+}
+
+impl From<&PastRollout> for wire::PastRollout {
+    fn from(past: &PastRollout) -> Self {
+        let reason = |(kind, text): &(&str, String)| wire::Reason { kind: (*kind).to_owned(), text: text.clone() };
+        Self {
+            id: past.id.0.clone(),
+            rule: past.rule.clone(),
+            version: past.version.clone(),
+            by: past.by.clone(),
+            opened: time(past.opened),
+            ended: past.ended.map(time),
+            took_s: past.ended.map(|ended| ended.since(past.opened).as_secs_f64()),
+            state: past.state.name().to_owned(),
+            over: past.state.is_over(),
+            reasons: past.reasons.iter().map(reason).collect(),
+            approvals: past.approvals.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Approval> for wire::Approval {
+    fn from(given: &Approval) -> Self {
+        Self { role: given.role.clone(), by: given.by.clone(), why: given.why.clone(), at: time(given.at) }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::problem::Problem;
 use super::{ApiState, auth, convert, journal, verdict, wire};
+use crate::model::{RolloutId, Timestamp};
+use crate::runtime::{PAST_MAX, PastArgs};
 use crate::telemetry::Metrics;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -14,6 +16,9 @@ use std::time::Duration;
 
 /// Time the runtime has to answer a request: past it the answer is 503, whatever becomes of the request.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Past rollouts of an answer, if not told how many.
+const PAST_DEFAULT: usize = 50;
 
 /// A name in a path.
 pub(super) type Name = Result<Path<String>, PathRejection>;
@@ -71,6 +76,44 @@ pub(super) async fn journal_of(State(state): State<ApiState>, headers: HeaderMap
     let entries = answer(state.handle.journal(&id)).await?;
     let names = view.map(|view| view.metrics.as_slice()).unwrap_or_default();
     Ok(Json(journal::journal(&id, &entries, names)))
+}
+
+/// Which past rollouts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PastFilter {
+    /// Of this rule only.
+    rule: Option<String>,
+    /// Opened then or later, RFC 3339.
+    since: Option<String>,
+    /// Opened before the rollout of this name.
+    before: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+impl PastFilter {
+    fn args(self) -> Result<PastArgs, Problem> {
+        let wrong = |text: String| Problem::bad_request("query-malformed", text);
+        let most = self.limit.unwrap_or(PAST_DEFAULT);
+        if !(1..=PAST_MAX).contains(&most) {
+            return Err(wrong(format!("limit {most} is not between 1 and {PAST_MAX}: page on with before=<the last rollout>")));
+        }
+        let since = self.since.map(|text| wire::Time::try_from(text).map_err(|why| wrong(format!("since: {why}")))).transpose()?;
+        let since = since.map(|at| Timestamp::from_millis(at.0));
+        Ok(PastArgs { rule: self.rule, since, before: self.before.map(RolloutId), most })
+    }
+}
+
+pub(super) async fn history(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    filter: Result<Query<PastFilter>, QueryRejection>,
+) -> Result<Json<wire::History>, Problem> {
+    auth::viewer(&state, &headers)?;
+    let Query(filter) = filter.map_err(query)?;
+    let past = answer(state.handle.past(filter.args()?)).await?;
+    Ok(Json((&past).into()))
 }
 
 pub(super) async fn rules(State(state): State<ApiState>, headers: HeaderMap) -> Result<Json<wire::Rules>, Problem> {

@@ -23,6 +23,7 @@ pub fn routes(state: ApiState, shutdown: CancellationToken) -> Router {
         .route("/api/v1/rollouts/{id}/journal", get(reads::journal_of))
         .route("/api/v1/rollouts/{id}/approve", post(mutations::approve))
         .route("/api/v1/rollouts/{id}/{verb}", post(mutations::verb))
+        .route("/api/v1/history", get(reads::history))
         .route("/api/v1/rules", get(reads::rules))
         .route("/api/v1/rules/{rule}/start", post(mutations::start))
         // Argo's web provider may be told to use any of these methods (PROTOCOLS 4.1)

@@ -270,6 +270,52 @@ wire! {
         pub rollouts: Vec<Rollout>,
     }
 
+    /// `GET /api/v1/history`: what became of rollouts, from the journal; newest first, running ones among them.
+    pub struct History {
+        /// A page of them.
+        pub rollouts: Vec<PastRollout>,
+        /// Where older ones go on: `before` of the next page; null if there are none.
+        pub next: Option<String>,
+    }
+
+    /// What became of a rollout.
+    pub struct PastRollout {
+        /// `<rule>-<number>`.
+        pub id: String,
+        /// Its rule.
+        pub rule: String,
+        /// The version that was on trial; may be empty.
+        pub version: String,
+        /// Who started it.
+        pub by: String,
+        /// When it was opened.
+        pub opened: Time,
+        /// When it was over; null while it is not.
+        pub ended: Option<Time>,
+        /// From opening to end.
+        pub took_s: Option<f64>,
+        /// How it ended, or stands: a word as of [`Rollout`].
+        pub state: String,
+        /// Nothing will happen to it any more.
+        pub over: bool,
+        /// Why it was rolled back; empty otherwise.
+        pub reasons: Vec<Reason>,
+        /// In the order they were given.
+        pub approvals: Vec<Approval>,
+    }
+
+    /// An approval that was given.
+    pub struct Approval {
+        /// In which role.
+        pub role: String,
+        /// Who: the token's name.
+        pub by: String,
+        /// Why, in their words; may be empty.
+        pub why: String,
+        /// When.
+        pub at: Time,
+    }
+
     /// One rule.
     pub struct Rule {
         /// Its name.

@@ -63,6 +63,14 @@ impl Client {
         document(response).await
     }
 
+    /// A document that answers a question.
+    pub(super) async fn query(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
+        let mut url = self.url(path);
+        url.query_pairs_mut().extend_pairs(query);
+        let response = self.send(self.http.get(url).timeout(ANSWER_TIMEOUT)).await?;
+        document(response).await
+    }
+
     /// The answer to a mutation.
     pub(super) async fn post(&self, path: &[&str], body: &impl Serialize) -> Result<Value, Failure> {
         let response = self.send(self.http.post(self.url(path)).timeout(ANSWER_TIMEOUT).json(body)).await?;

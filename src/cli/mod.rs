@@ -7,6 +7,7 @@ mod client;
 pub mod demo;
 mod failure;
 mod feed;
+mod history;
 mod live;
 mod output;
 mod plan;
@@ -53,6 +54,8 @@ enum Command {
     Start(start::Args),
     /// Show all rollouts, or one in detail
     Status(status::Args),
+    /// Show what became of past rollouts
+    History(history::Args),
     /// Follow rollouts live
     Watch(watch::Args),
     /// Give the approval that a rollout waits for, in a role your token has
@@ -98,6 +101,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Replay(args) => wait_for(replay::run(args)),
         Command::Start(args) => wait_for(start::run(args)),
         Command::Status(args) => wait_for(status::run(args)),
+        Command::History(args) => wait_for(history::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Approve(args) => wait_for(verb::approve(args)),
         Command::Pause(args) => wait_for(verb::run_break_glass("pause", "break-glass-freeze", args)),

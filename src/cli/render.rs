@@ -294,7 +294,7 @@ fn holds(rollout: &wire::Rollout) -> Vec<Vec<Cell>> {
     rollout.holds.iter().map(one).collect()
 }
 
-fn state_tone(state: &str) -> Tone {
+pub(super) fn state_tone(state: &str) -> Tone {
     match state {
         "succeeded" => Tone::Good,
         "rolling-back" | "rolled-back" | "stuck" => Tone::Bad,

@@ -115,6 +115,64 @@ pub struct StartArgs {
     pub by: String,
 }
 
+/// Which past rollouts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PastArgs {
+    /// Of this rule; `None` = of all.
+    pub rule: Option<String>,
+    /// Opened then or later.
+    pub since: Option<Timestamp>,
+    /// Opened before this one: how the next page is asked for.
+    pub before: Option<RolloutId>,
+    /// At most so many, `1..=`[`PAST_MAX`](super::PAST_MAX).
+    pub most: usize,
+}
+
+/// Past rollouts, and whether there are older ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastRollouts {
+    /// The newest first; a running one is among them.
+    pub rollouts: Vec<PastRollout>,
+    /// There are older ones that were asked for.
+    pub more: bool,
+}
+
+/// What became of a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastRollout {
+    /// Its name.
+    pub id: RolloutId,
+    /// Its rule.
+    pub rule: String,
+    /// The version that was on trial; may be empty.
+    pub version: String,
+    /// Who started it.
+    pub by: String,
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// When it was over; `None` while it is not.
+    pub ended: Option<Timestamp>,
+    /// How it stands, or ended.
+    pub state: State,
+    /// Why it was rolled back: a stable word and a sentence each.
+    pub reasons: Vec<(&'static str, String)>,
+    /// In the order they were given.
+    pub approvals: Vec<Approval>,
+}
+
+/// An approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// In which role.
+    pub role: String,
+    /// Who.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// What the supervisor is asked.
 #[derive(Debug)]
 pub enum Request {
@@ -124,6 +182,8 @@ pub enum Request {
     Command { rollout: String, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>> },
     /// Read the rules again.
     Reload { answer: oneshot::Sender<Result<(), Refusal>> },
+    /// What became of past rollouts.
+    Past { args: PastArgs, answer: oneshot::Sender<Result<PastRollouts, Refusal>> },
     /// The journal of a rollout.
     Journal { rollout: String, answer: oneshot::Sender<Result<Vec<Entry>, Refusal>> },
 }
@@ -190,6 +250,15 @@ impl Handle {
     pub async fn journal(&self, rollout: &str) -> Result<Vec<Entry>, Refusal> {
         let (answer, got) = oneshot::channel();
         self.ask(Request::Journal { rollout: rollout.to_owned(), answer }, got).await
+    }
+
+    /// What became of past rollouts, from the journal.
+    ///
+    /// # Errors
+    /// If the one to go on from does not exist, or the store cannot be read.
+    pub async fn past(&self, args: PastArgs) -> Result<PastRollouts, Refusal> {
+        let (answer, got) = oneshot::channel();
+        self.ask(Request::Past { args, answer }, got).await
     }
 
     async fn ask<T>(&self, request: Request, got: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {

@@ -14,6 +14,7 @@ mod clock;
 mod conductor;
 mod driver;
 mod handle;
+mod history;
 pub mod hooks;
 mod kept;
 mod memory;
@@ -28,7 +29,10 @@ mod supervisor;
 mod writer;
 
 pub use clock::now;
-pub use handle::{EventLine, Handle, Refusal, Request, RolloutView, RuleView, StartArgs, Views};
+pub use handle::{
+    Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs, Views,
+};
+pub use history::PAST_MAX;
 pub use hooks::Hooks;
 pub use registry::Registry;
 pub use supervisor::{MakeRouter, MakeSource, Makers, ReadRules, Setting, Supervisor};

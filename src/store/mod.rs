@@ -36,6 +36,19 @@ pub struct Listed {
     pub seq: u64,
 }
 
+/// Which past rollouts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Of this rule; `None` = of all.
+    pub rule: Option<String>,
+    /// Opened then or later.
+    pub since: Option<Timestamp>,
+    /// Opened before this one.
+    pub before: Option<RolloutId>,
+    /// At most so many.
+    pub most: usize,
+}
+
 /// What is too old. The newest rollout of each rule, and its newest success, are kept whatever their age: the next one goes on
 /// from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +100,13 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Rollouts, newest first; of one rule, or of all.
     fn list(&self, rule: Option<&str>, most: usize) -> Answer<'_, Vec<Listed>>;
+
+    /// Rollouts that are, or were, newest first. An unknown `before` is an error.
+    fn past(&self, wanted: Past) -> Answer<'_, Vec<Listed>>;
+
+    /// The lines that tell of a rollout's life: its opening, persons' words, decisions. Polls and readings are left out; so is a
+    /// line that cannot be read.
+    fn outline(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>>;
 
     /// Rollouts that are not over.
     fn unfinished(&self) -> Answer<'_, Vec<Listed>>;

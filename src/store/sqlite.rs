@@ -3,7 +3,7 @@
 
 use super::file;
 use super::tables::{self, RawLine};
-use super::{Ages, Answer, Listed, Pruned, Store, StoreError};
+use super::{Ages, Answer, Listed, Past, Pruned, Store, StoreError};
 use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, Timestamp};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -46,6 +46,8 @@ enum Write {
 #[derive(Debug)]
 enum Read {
     Load { id: RolloutId, reply: Reply<Vec<RawLine>> },
+    Outline { id: RolloutId, reply: Reply<Vec<RawLine>> },
+    Past { wanted: Past, reply: Reply<Vec<Listed>> },
     Kept { rule: String, reply: Reply<Option<Kept>> },
     List { of: tables::Of, most: usize, reply: Reply<Vec<Listed>> },
 }
@@ -91,9 +93,14 @@ impl Sqlite {
         }
     }
 
-    fn entries(&self, id: &RolloutId, decode: fn(&RolloutId, Vec<RawLine>) -> Result<Vec<Entry>, StoreError>) -> Answer<'_, Vec<Entry>> {
+    fn entries(
+        &self,
+        id: &RolloutId,
+        read: fn(RolloutId, Reply<Vec<RawLine>>) -> Read,
+        decode: fn(&RolloutId, Vec<RawLine>) -> Result<Vec<Entry>, StoreError>,
+    ) -> Answer<'_, Vec<Entry>> {
         let id = id.clone();
-        let lines = self.ask(|reply| Job::Read(Read::Load { id: id.clone(), reply }));
+        let lines = self.ask(|reply| Job::Read(read(id.clone(), reply)));
         Box::pin(async move {
             let lines = lines.await?;
             // reading the JSON of a long rollout takes too long for the storage thread, and for a worker of the runtime
@@ -126,11 +133,19 @@ impl Store for Sqlite {
     }
 
     fn load(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>> {
-        self.entries(id, tables::decoded)
+        self.entries(id, |id, reply| Read::Load { id, reply }, tables::decoded)
     }
 
     fn salvage(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>> {
-        self.entries(id, |id, lines| Ok(tables::salvaged(id, lines)))
+        self.entries(id, |id, reply| Read::Load { id, reply }, |id, lines| Ok(tables::salvaged(id, lines)))
+    }
+
+    fn outline(&self, id: &RolloutId) -> Answer<'_, Vec<Entry>> {
+        self.entries(id, |id, reply| Read::Outline { id, reply }, |id, lines| Ok(tables::salvaged(id, lines)))
+    }
+
+    fn past(&self, wanted: Past) -> Answer<'_, Vec<Listed>> {
+        self.ask(|reply| Job::Read(Read::Past { wanted, reply }))
     }
 
     fn keep(&self, rule: &str, kept: Kept) -> Answer<'_, ()> {
@@ -202,6 +217,8 @@ fn group(first: Write, queue: &Receiver<Job>) -> (Vec<Write>, Option<Job>) {
 fn answer(connection: &Connection, read: Read) {
     match read {
         Read::Load { id, reply } => drop(reply.send(tables::load(connection, &id))),
+        Read::Outline { id, reply } => drop(reply.send(tables::outline(connection, &id))),
+        Read::Past { wanted, reply } => drop(reply.send(tables::past(connection, &wanted))),
         Read::Kept { rule, reply } => drop(reply.send(tables::kept(connection, &rule))),
         Read::List { of, most, reply } => drop(reply.send(tables::list(connection, &of, most))),
     }

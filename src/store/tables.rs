@@ -1,6 +1,6 @@
 //! The statements. Everything here runs inside a transaction of the caller.
 
-use super::{Ages, Listed, Pruned, StoreError, wire};
+use super::{Ages, Listed, Past, Pruned, StoreError, wire};
 use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, State, Timestamp, Waiting};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -80,10 +80,25 @@ fn insert_line(tx: &Connection, (id, key): (&RolloutId, i64), seq: i64, at: Time
 pub(super) fn load(connection: &Connection, id: &RolloutId) -> Result<Vec<RawLine>, StoreError> {
     let mut select = connection
         .prepare_cached("SELECT seq, at_ms, json FROM line WHERE rollout = (SELECT key FROM rollout WHERE id = :id) ORDER BY seq")?;
-    let raw = |row: &Row<'_>| Ok(RawLine { seq: row.get(0)?, at: Timestamp::from_millis(row.get(1)?), json: row.get(2)? });
-    let lines: Vec<RawLine> = select.query_map(named_params! {":id": id.0}, raw)?.collect::<Result<_, _>>()?;
+    let lines: Vec<RawLine> = select.query_map(named_params! {":id": id.0}, raw_line)?.collect::<Result<_, _>>()?;
     // every rollout has its first line
     if lines.is_empty() { Err(StoreError::Unknown(id.0.clone())) } else { Ok(lines) }
+}
+
+/// The lines of a rollout that tell of its life, not yet read.
+pub(super) fn outline(connection: &Connection, id: &RolloutId) -> Result<Vec<RawLine>, StoreError> {
+    let begins = |n: usize| format!("substr(json, 1, {}) = ?{}", wire::OUTLINE_BEGINS[n].len(), n + 2);
+    let any: Vec<String> = (0..wire::OUTLINE_BEGINS.len()).map(begins).collect();
+    let of = "rollout = (SELECT key FROM rollout WHERE id = ?1)";
+    let mut select =
+        connection.prepare_cached(&format!("SELECT seq, at_ms, json FROM line WHERE {of} AND ({}) ORDER BY seq", any.join(" OR ")))?;
+    let named = std::iter::once(id.0.as_str()).chain(wire::OUTLINE_BEGINS);
+    let lines: Vec<RawLine> = select.query_map(rusqlite::params_from_iter(named), raw_line)?.collect::<Result<_, _>>()?;
+    if lines.is_empty() { Err(StoreError::Unknown(id.0.clone())) } else { Ok(lines) }
+}
+
+fn raw_line(row: &Row<'_>) -> rusqlite::Result<RawLine> {
+    Ok(RawLine { seq: row.get(0)?, at: Timestamp::from_millis(row.get(1)?), json: row.get(2)? })
 }
 
 /// The entries of these lines.
@@ -183,6 +198,30 @@ pub(super) fn list(connection: &Connection, of: &Of, most: usize) -> Result<Vec<
     let sql = format!("SELECT id, rule, opened_ms, version, state, last_seq FROM rollout {which} ORDER BY key DESC LIMIT {most}");
     let mut select = connection.prepare(&sql)?;
     let mut rows = select.query(rusqlite::params_from_iter(rule))?;
+    let mut listed = Vec::new();
+    while let Some(row) = rows.next()? {
+        listed.push(listed_row(row)?);
+    }
+    Ok(listed)
+}
+
+/// A page of the past, the newest first.
+pub(super) fn past(connection: &Connection, wanted: &Past) -> Result<Vec<Listed>, StoreError> {
+    let before: Option<i64> = match &wanted.before {
+        None => None,
+        Some(id) => {
+            let found = connection.query_row("SELECT key FROM rollout WHERE id = ?1", [&id.0], |row| row.get(0)).optional()?;
+            Some(found.ok_or_else(|| StoreError::Unknown(id.0.clone()))?)
+        }
+    };
+    let mut select = connection.prepare_cached(
+        "SELECT id, rule, opened_ms, version, state, last_seq FROM rollout
+         WHERE (:rule IS NULL OR rule = :rule) AND (:since IS NULL OR opened_ms >= :since) AND (:before IS NULL OR key < :before)
+         ORDER BY key DESC LIMIT :most",
+    )?;
+    let since = wanted.since.map(Timestamp::as_millis);
+    let most = i64::try_from(wanted.most).unwrap_or(i64::MAX);
+    let mut rows = select.query(named_params! {":rule": wanted.rule, ":since": since, ":before": before, ":most": most})?;
     let mut listed = Vec::new();
     while let Some(row) = rows.next()? {
         listed.push(listed_row(row)?);

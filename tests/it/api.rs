@@ -78,6 +78,26 @@ async fn rules_and_journal_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_is_read_in_pages_with_bounds() {
+    let served = Served::new().await;
+    let first: wire::History = get(&served, "/api/v1/history?rule=chat&since=2026-11-21T00:00:00Z&limit=2").await.json().await.unwrap();
+    let names = |page: &wire::History| page.rollouts.iter().map(|r| (r.id.clone(), r.state.clone())).collect::<Vec<_>>();
+    assert_eq!(names(&first), [("chat-3".into(), "progressing".into()), ("chat-2".into(), "rolled-back".into())]);
+    let [running, back] = first.rollouts.as_slice() else { panic!("{first:?}") };
+    assert_eq!((running.over, running.ended, running.took_s), (false, None, None));
+    assert_eq!((back.took_s, back.reasons[0].kind.as_str(), back.approvals[0].by.as_str()), (Some(1805.0), "limit", "pam"));
+    let last: wire::History = get(&served, "/api/v1/history?before=chat-2").await.json().await.unwrap();
+    assert_eq!((first.next.as_deref(), last.next), (Some("chat-2"), None));
+    assert_eq!(served.asked(), ["past chat since=1795219200000 before=- most=2", "past - since=0 before=chat-2 most=50"]);
+    for (query, text) in [("limit=0", "between 1 and 100"), ("limit=101", "before="), ("since=yesterday", "yesterday"), ("rul=x", "rul")] {
+        let got = problem(get(&served, &format!("/api/v1/history?{query}")).await).await;
+        assert_eq!((got.0, got.1.as_str()), (400, "query-malformed"), "{query}");
+        assert!(got.2.contains(text), "{query}: {}", got.2);
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_is_always_there_for_a_known_rule() {
     let served = Served::new().await;
     let verdict = async |path: &str| get(&served, path).await.json::<wire::Verdict>().await.unwrap();
@@ -234,6 +254,7 @@ const ROUTES: &[(&str, &str, &str, Needs)] = &[
     ("GET", "/api/v1/rollouts", "/api/v1/rollouts", Needs::Read),
     ("GET", "/api/v1/rollouts/{id}", "/api/v1/rollouts/chat", Needs::Read),
     ("GET", "/api/v1/rollouts/{id}/journal", "/api/v1/rollouts/chat/journal", Needs::Read),
+    ("GET", "/api/v1/history", "/api/v1/history", Needs::Read),
     ("GET", "/api/v1/rules", "/api/v1/rules", Needs::Read),
     ("GET", "/api/v1/verdict/{rule}", "/api/v1/verdict/chat", Needs::Read),
     ("POST", "/api/v1/verdict/{rule}", "/api/v1/verdict/chat", Needs::Read),

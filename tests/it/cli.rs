@@ -145,6 +145,26 @@ async fn every_verb_reaches_the_runtime() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_goes_through_the_pages() {
+    let served = Served::new().await;
+    let (code, text, errors) = run(&served, &["history", "chat"]).await;
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(
+        text,
+        "BEGAN                 ROLLOUT  VERSION  BY   STATE        TOOK    APPROVED               WHY\n\
+         2026-11-21T17:00:00Z  chat-3   2.3.0    ann  progressing          pam (product-manager)\n\
+         2026-11-21T16:00:00Z  chat-2   2.2.0    ann  rolled-back  30m 5s  pam (product-manager)  error-rate is beyond\u{fffd}[2J\n\
+         2026-11-21T15:00:00Z  chat-1   2.1.0    ann  succeeded    30m 5s  pam (product-manager)\n"
+    );
+    assert_eq!(served.asked(), ["past chat since=0 before=- most=50", "past chat since=0 before=chat-2 most=48"]);
+    let (_, text, _) = run(&served, &["history", "--limit", "1", "--since", "2026-11-01", "-o", "json"]).await;
+    let past: wire::History = serde_json::from_str(&text).unwrap();
+    assert_eq!((past.rollouts.len(), past.next.as_deref()), (1, Some("chat-3")));
+    assert!(run(&served, &["history", "--limit", "2"]).await.1.ends_with("older ones are not shown: --limit 4 or more shows them\n"));
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn approve_speaks_for_the_role_of_the_token() {
     let served = Served::new().await;
     let (code, text, _) = run_with(&served, APPROVER, &["approve", "chat", "--why", "tested"]).await;

@@ -6,7 +6,9 @@ use canaryd::model::{
     Action, Blind, Command, Decision, Hold, HoldWhy, Input, Interval, Judgement, Keep, LimitJudgement, LimitKind, MetricJudgement,
     MetricKind, Mode, Outlook, Paused, PerArm, Poll, Role, RolloutId, Side, State, StepClock, Timestamp, Verb, Verdict, Weight,
 };
-use canaryd::runtime::{EventLine, Handle, Refusal, Registry, Request, RolloutView, RuleView, Views};
+use canaryd::runtime::{
+    Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Registry, Request, RolloutView, RuleView, Views,
+};
 use canaryd::telemetry::Metrics;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -258,12 +260,37 @@ async fn supervise(mut inbox: mpsc::Receiver<Request>, asked: Arc<Mutex<Vec<Stri
                 note("reload".to_owned());
                 let _ = answer.send(Err(Refusal::new("invalid-rules", "rules/shop.yaml:3: steps: empty")));
             }
+            Request::Past { args, answer } => {
+                let (rule, since) = (args.rule.as_deref().unwrap_or("-"), args.since.map_or(0, Timestamp::as_millis));
+                note(format!("past {rule} since={since} before={} most={}", args.before.as_ref().map_or("-", |id| &id.0), args.most));
+                let _ = answer.send(past(&args));
+            }
             Request::Journal { rollout, answer } => {
                 note(format!("journal {rollout}"));
                 let _ = answer.send(Ok(journal()));
             }
         }
     }
+}
+
+/// Three rollouts, in pages.
+fn past(args: &PastArgs) -> Result<PastRollouts, Refusal> {
+    let opened = |n: i64| Timestamp::from_millis(1_795_269_600_000 + 3_600_000 * n);
+    let one = |n: i64, state: State| PastRollout {
+        id: RolloutId(format!("chat-{n}")),
+        rule: "chat".to_owned(),
+        version: format!("2.{n}.0"),
+        by: "ann".to_owned(),
+        opened: opened(n),
+        ended: state.is_over().then(|| opened(n) + std::time::Duration::from_secs(1805)),
+        reasons: if state == State::RolledBack { vec![("limit", "error-rate is beyond\u{1b}[2J".to_owned())] } else { Vec::new() },
+        approvals: vec![Approval { role: "product-manager".to_owned(), by: "pam".to_owned(), why: "ok".to_owned(), at: opened(n) }],
+        state,
+    };
+    let all = [one(3, State::Progressing { step: 1 }), one(2, State::RolledBack), one(1, State::Succeeded)];
+    let from = args.before.as_ref().map_or(0, |id| all.iter().position(|p| p.id == *id).unwrap_or(all.len()) + 1);
+    let rollouts: Vec<PastRollout> = all.iter().skip(from).take(args.most.min(2)).cloned().collect();
+    Ok(PastRollouts { more: from + rollouts.len() < all.len(), rollouts })
 }
 
 fn start(rule: &str, version: &str, retry: bool) -> Result<RolloutId, Refusal> {

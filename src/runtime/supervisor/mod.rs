@@ -9,12 +9,12 @@ use seats::with_first_ticks;
 
 use super::conductor::{ConductorHandle, Live};
 use super::driver::{Mail, Post};
-use super::handle::{Handle, Refusal, Request, RolloutView, RuleView, StartArgs};
+use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs};
 use super::hooks::Hooks;
 use super::kept::Born;
 use super::registry::Registry;
 use super::start::Prepared;
-use super::{changes, clock, kept, replay, retell};
+use super::{changes, clock, history, kept, replay, retell};
 use crate::analysis::Judge;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
@@ -224,6 +224,7 @@ impl Supervisor {
             Request::Start { rule, args, answer } => self.start(rule, args, answer).await,
             Request::Command { rollout, command, answer } => self.command(&rollout, command, answer).await,
             Request::Reload { answer } => drop(answer.send(self.reload())),
+            Request::Past { args, answer } => self.past(args, answer),
             Request::Journal { rollout, answer } => self.journal(&rollout, answer),
         }
     }
@@ -311,6 +312,11 @@ impl Supervisor {
             });
             drop(answer.send(read));
         });
+    }
+
+    fn past(&self, args: PastArgs, answer: oneshot::Sender<Result<PastRollouts, Refusal>>) {
+        let (store, known) = (Arc::clone(&self.store), self.setting.known.clone());
+        tokio::spawn(async move { drop(answer.send(history::past(store, args, known).await)) });
     }
 
     async fn bury(&mut self, id: &RolloutId) {

@@ -77,6 +77,10 @@ pub(super) fn decode_kept(text: &str) -> Result<Kept, String> {
 /// How the JSON of a poll's line begins: retention tells them apart without reading them.
 pub(super) const POLL_BEGINS: &str = r#"{"v":1,"event":{"poll":"#;
 
+/// How the JSON of the other lines begins that tell of a rollout's life.
+pub(super) const OUTLINE_BEGINS: [&str; 3] =
+    [r#"{"v":1,"event":{"opened":"#, r#"{"v":1,"event":{"decided":"#, r#"{"v":1,"event":{"input":{"command":"#];
+
 /// The JSON of a state, as the list of rollouts keeps it.
 ///
 /// # Errors
