@@ -4,7 +4,7 @@ use super::wire;
 use crate::model::{
     self, BakeJudgement, Decision, Interval, Judgement, LimitJudgement, MetricJudgement, MetricKind, Outlook, State, Timestamp, Verdict,
 };
-use crate::runtime::{Approval, EventLine, PastRollout, PastRollouts, RolloutView, RuleView, Views};
+use crate::runtime::{Approval, Approved, EventLine, PastRollout, PastRollouts, RolloutView, RuleView, Views};
 use crate::telemetry::words;
 
 pub(super) const fn time(at: Timestamp) -> wire::Time {
@@ -49,9 +49,20 @@ impl From<&RolloutView> for wire::Rollout {
             bake: judgement.map(|j| j.bakes.iter().map(|b| bake(b, &view.metrics)).collect()).unwrap_or_default(),
             holds: decision.holds.iter().map(hold).collect(),
             reasons: reasons(decision, view),
+            approvals: view.approvals.iter().map(needed).collect(),
             stuck: view.stuck.clone(),
             warnings: view.warnings.clone(),
         }
+    }
+}
+
+fn needed((role, given): &(String, Option<Approved>)) -> wire::NeededApproval {
+    let given = given.as_ref();
+    wire::NeededApproval {
+        role: role.clone(),
+        by: given.map(|g| g.by.clone()),
+        at: given.map(|g| time(g.at)),
+        until: given.map(|g| time(g.until)),
     }
 }
 

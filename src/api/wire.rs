@@ -91,6 +91,8 @@ wire! {
         pub holds: Vec<Hold>,
         /// Why it rolls or rolled back; empty otherwise.
         pub reasons: Vec<Reason>,
+        /// Roles that must approve before it begins, each with the approval that was given.
+        pub approvals: Vec<NeededApproval>,
         /// The last error of an effect, while it lasts.
         pub stuck: Option<String>,
         /// Sentences from the set-up.
@@ -262,6 +264,18 @@ wire! {
         pub kind: String,
         /// In a sentence.
         pub text: String,
+    }
+
+    /// A role that must approve.
+    pub struct NeededApproval {
+        /// The role.
+        pub role: String,
+        /// Who approved; null while it is missing.
+        pub by: Option<String>,
+        /// When.
+        pub at: Option<Time>,
+        /// Until when it counts before the first weight.
+        pub until: Option<Time>,
     }
 
     /// `GET /api/v1/rollouts`: newest first.

@@ -71,6 +71,7 @@ pub fn page(rollout: &wire::Rollout, style: Style) -> String {
     section(&mut page, "limits", &limits(rollout), style);
     section(&mut page, "bake", &bake(rollout), style);
     section(&mut page, "rolled back because", &texts(rollout.reasons.iter().map(|r| r.text.clone()), Tone::Bad), style);
+    section(&mut page, "approvals", &approvals(rollout), style);
     section(&mut page, "held because", &holds(rollout), style);
     section(&mut page, "warnings", &texts(rollout.warnings.iter().cloned(), Tone::Odd), style);
     page
@@ -94,6 +95,18 @@ fn section(page: &mut String, heading: &str, rows: &[Vec<Cell>], style: Style) {
         page.push('\n');
     }
     page.push_str(&table::lines(rows, "  ", style));
+}
+
+fn approvals(rollout: &wire::Rollout) -> Vec<Vec<Cell>> {
+    let row = |needed: &wire::NeededApproval| {
+        let given = needed.by.as_ref().zip(needed.at).zip(needed.until);
+        let cell = match given {
+            Some(((by, at), until)) => Cell::new(&format!("by {by} at {at}, counts until {until}"), Tone::Good),
+            None => Cell::new("missing", Tone::Odd),
+        };
+        vec![Cell::plain(&needed.role), cell]
+    };
+    rollout.approvals.iter().map(row).collect()
 }
 
 fn texts(texts: impl Iterator<Item = String>, tone: Tone) -> Vec<Vec<Cell>> {

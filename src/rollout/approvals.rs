@@ -37,7 +37,31 @@ impl Approvals {
     }
 }
 
+/// An approval that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approved {
+    /// In which role.
+    pub role: String,
+    /// By whom.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Until when it counts before the first weight.
+    pub until: Timestamp,
+}
+
 impl Machine {
+    /// Every approval that was given, by role; the newest of each.
+    pub fn approved(&self) -> impl Iterator<Item = Approved> {
+        let one = |(role, (by, at)): (&String, &(String, Timestamp))| Approved {
+            role: role.clone(),
+            by: by.clone(),
+            at: *at,
+            until: *at + LASTS,
+        };
+        self.gates.approvals.0.iter().map(one)
+    }
+
     pub(super) fn who_may_approve(&self) -> String {
         let starter = self.starter();
         let but = if starter.is_empty() { String::new() } else { format!(" but {starter}, who started it") };

@@ -60,8 +60,8 @@ impl Machine {
         self.terms.hooks.iter().find(|h| h.at == point && self.terms.mode == Mode::Enforce)
     }
 
-    /// The call that nobody has answered yet. After a restart its answer will not come any more: the shell says so, as a failed
-    /// call that may be made again, and the machine calls with a new attempt.
+    /// The call that nobody has answered yet. After a restart its answer will not come any more: the shell makes it again, as
+    /// the same attempt, and answers that.
     pub fn unanswered_hook(&self) -> Option<(HookPoint, u32)> {
         self.hooks.wait.as_ref().filter(|w| w.call == Call::UnderWay).map(|w| (w.point, self.hooks.attempt))
     }

@@ -40,6 +40,7 @@ mod vanished;
 mod verbs;
 mod windows;
 
+pub use approvals::Approved;
 pub use machine::Machine;
 pub use relate::{Relation, relate};
 pub use texts::reason_text;

@@ -10,6 +10,7 @@ use super::hooks::{Caller, Hooks};
 use super::memory::Memory;
 use super::registry::{Cell, Registry};
 use super::replay::Lost;
+use super::supervisor::needed;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
@@ -86,7 +87,7 @@ pub(super) struct Parts {
 pub(super) struct Left {
     /// Its last decision.
     pub(super) decision: Decision,
-    /// What it had asked and not heard the end of.
+    /// Actions on workloads whose end it had not heard of.
     pub(super) unanswered: Vec<Effect>,
     /// What it had told and not resolved, with the times.
     pub(super) firing: Vec<(Timestamp, Notice)>,
@@ -144,6 +145,9 @@ impl Driver {
             self.writer.want(weight, generation);
         }
         unanswered.iter().for_each(|effect| self.apply(&last, effect));
+        if let Some((hook, attempt)) = self.parts.machine.unanswered_hook() {
+            self.caller.call(&last, hook, attempt);
+        }
         self.last = Some(Arc::new(last));
     }
 
@@ -329,6 +333,7 @@ impl Driver {
             decision: Arc::clone(decision),
             weight_seen: self.weight_seen(),
             judgement: judgement.or_else(|| old.judgement.clone()),
+            approvals: needed(&self.parts.rule, &self.parts.machine),
             stuck: self.parts.memory.trouble(),
             ..RolloutView::clone(&old)
         });

@@ -3,6 +3,7 @@
 use super::registry::Registry;
 use crate::model::journal::Entry;
 use crate::model::{Command, Decision, Judgement, Mode, RolloutId, Side, State, Timestamp, Weight};
+use crate::rollout::Approved;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -38,6 +39,8 @@ pub struct RolloutView {
     pub weight_seen: Option<Weight>,
     /// The last judgement, once there is one.
     pub judgement: Option<Arc<Judgement>>,
+    /// Roles that must approve, each with the approval that was given.
+    pub approvals: Vec<(String, Option<Approved>)>,
     /// The last error of an effect, while it lasts.
     pub stuck: Option<String>,
     /// Sentences from the set-up (no history, what the packs cannot see, ...).

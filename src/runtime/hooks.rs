@@ -186,7 +186,7 @@ impl Drop for Caller {
 }
 
 /// Is it told, and never waited for?
-pub(super) const fn is_told_only(point: HookPoint) -> bool {
+const fn is_told_only(point: HookPoint) -> bool {
     matches!(point, HookPoint::AfterPromotion | HookPoint::AfterRollback)
 }
 

@@ -28,6 +28,7 @@ mod start;
 mod supervisor;
 mod writer;
 
+pub use crate::rollout::Approved;
 pub use clock::now;
 pub use handle::{
     Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs, Views,

@@ -2,12 +2,12 @@
 //! after the other. The daemon uses it to come back after a restart, `canaryd replay` to tell what would have happened.
 
 use super::handle::RolloutView;
-use super::hooks::is_told_only;
 use super::supervisor::first_view;
 use super::{changes, kept, parts};
 use crate::analysis::Judge;
 use crate::config::{Known, parse_rule_with};
 use crate::model::journal::{Entry, Event, Opened};
+use crate::model::rule::Start;
 use crate::model::{
     Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, State, Tick, Timestamp,
     TrafficReading, Weight,
@@ -36,7 +36,7 @@ pub struct Rebuilt {
     pub warnings: Vec<String>,
     /// Limits that were moved since it began.
     pub changes: Vec<LimitChange>,
-    /// What it asked for and has not heard the end of: the last awaited call of a hook, actions on workloads.
+    /// Actions on workloads whose end it has not heard of.
     pub unanswered: Vec<Effect>,
     /// What it told and has not resolved, with the times, oldest first.
     pub firing: Vec<(Timestamp, Notice)>,
@@ -171,13 +171,9 @@ impl<'a> Rebuilding<'a> {
     /// Past a gap the recorded decision is the only truth there is.
     fn compare(&mut self, entry: &Entry, recorded: &'a Decision) {
         self.recorded = Some(recorded);
-        recorded.effects.iter().for_each(|effect| {
-            self.note_told(recorded.at, effect);
-            self.note_asked(effect);
-        });
-        if recorded.state.is_over() || recorded.state == State::RollingBack {
-            self.unanswered.retain(|effect| !matches!(effect, Effect::CallHook { .. }));
-        }
+        recorded.effects.iter().for_each(|effect| self.note_told(recorded.at, effect));
+        let asked = recorded.effects.iter().filter(|effect| matches!(effect, Effect::Workload { .. }));
+        self.unanswered.extend(asked.cloned());
         match &self.gap {
             None if self.decision.as_ref() != Some(recorded) => self.differing.push(entry.seq),
             Some(_) if !self.machine.agrees(recorded) => self.decision = Some(self.machine.take_up(entry.at, recorded)),
@@ -196,21 +192,8 @@ impl<'a> Rebuilding<'a> {
         }
     }
 
-    /// At most one hook is awaited at a time; those that only tell are not.
-    fn note_asked(&mut self, effect: &Effect) {
-        match effect {
-            Effect::CallHook { hook, .. } if !is_told_only(*hook) => {
-                self.unanswered.retain(|old| !matches!(old, Effect::CallHook { .. }));
-                self.unanswered.push(effect.clone());
-            }
-            Effect::Workload { .. } => self.unanswered.push(effect.clone()),
-            _ => {}
-        }
-    }
-
     fn note_answered(&mut self, input: &Input) {
         self.unanswered.retain(|effect| match (effect, input) {
-            (Effect::CallHook { attempt, .. }, Input::Hook { attempt: answered, .. }) => attempt != answered,
             (Effect::Workload { number, .. }, Input::Workload { number: answered, .. }) => number != answered,
             _ => true,
         });
@@ -240,7 +223,8 @@ pub struct Rehearsed {
     pub decision: Decision,
 }
 
-/// A rollout in virtual time: every weight the machine asks for is in force at once.
+/// A rollout in virtual time: every weight the machine asks for is in force at once. It tells what the evidence does: what a
+/// recording does not hold (approvals, windows of another day, hooks) is taken as passed.
 pub struct Rehearsal {
     judge: Judge,
     machine: Machine,
@@ -257,7 +241,8 @@ impl Rehearsal {
     pub fn begin(rule: &Rule, opened: &Opened, at: Timestamp) -> Result<Self, String> {
         let judge = kept::judge(rule, opened, opened.incarnation).map_err(|e| e.to_string())?;
         let warnings = judge.warnings().iter().map(ToString::to_string).collect();
-        let mut machine = Machine::new(rule, &parts::method(opened.scale));
+        let open = Rule { start: Start::default(), hooks: Vec::new(), windows: None, ..rule.clone() };
+        let mut machine = Machine::new(&open, &parts::method(opened.scale));
         let decision = machine.handle(at, &Input::Begin(opened.begin.clone()));
         let view = first_view(rule, opened, at, warnings);
         let mut new = Self { judge, machine, decision, out: Judgement::empty(at, 0), view };

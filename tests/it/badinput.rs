@@ -97,14 +97,14 @@ fn a_bad_rule_stops_the_start_and_is_told_by_place_value_and_way_out() {
 
 #[test]
 fn a_part_this_build_does_not_carry_out_is_refused_with_its_sentence() {
-    let rule = format!("{RULE}windows: {{ timezone: UTC, allow: [ \"Thu 18:00-20:00\" ] }}\n");
+    let rule = format!("{RULE}replicas: follow\n");
     let folder = Folder::new(&rule, &json!({}));
     let (code, log) = folder.refused(&[]);
-    let told = "rule.yaml:9: windows.allow[0]: maintenance windows are not kept by this build: it would start at any time";
+    let told = "rule.yaml:9: replicas: this build does not see or change replicas: capacity is yours to keep";
     assert!(code == 1 && log.contains(told), "{code}: {log}");
     // a rule is checked long before its daemon can run it
     let (code, page, _) = canaryd(&["check", &folder.path("rule.yaml")]);
-    assert!(code == 0 && page.contains("`run` refuses it: line 9: windows.allow[0]"), "{code}: {page}");
+    assert!(code == 0 && page.contains("`run` refuses it: line 9: replicas"), "{code}: {page}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::served::{APPROVER, BOTH, How, OPERATOR, Served, VIEWER, decided, view};
 use canaryd::api::wire;
-use canaryd::model::{Action, State};
+use canaryd::model::{Action, State, Timestamp};
+use canaryd::runtime::Approved;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
@@ -70,6 +71,15 @@ async fn status_shows_a_rollout_in_detail() {
     let (code, page, errors) = run(&served, &["status", "chat"]).await;
     assert_eq!((code, errors.as_str()), (0, ""));
     assert_eq!(page, PAGE);
+    let at = Timestamp::from_millis(1_795_269_600_000);
+    let given = Approved { role: "security".into(), by: "sue".into(), at, until: at + std::time::Duration::from_secs(86_400) };
+    let mut waiting = view("chat-1", State::Progressing { step: 1 });
+    waiting.approvals = vec![("product-manager".to_owned(), None), ("security".to_owned(), Some(given))];
+    served.set(vec![waiting]);
+    let (_, page, _) = run(&served, &["status", "chat"]).await;
+    let told = "\napprovals\n  product-manager  missing\n  \
+                security         by sue at 2026-11-21T14:00:00Z, counts until 2026-11-22T14:00:00Z\n\nheld because\n";
+    assert!(page.contains(told), "{page}");
     served.stop().await;
 }
 

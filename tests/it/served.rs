@@ -179,6 +179,7 @@ pub(crate) fn view(id: &str, state: State) -> RolloutView {
         decision: Arc::new(decision),
         weight_seen: Some(permille(250)),
         judgement: Some(Arc::new(judgement())),
+        approvals: Vec::new(),
         stuck: None,
         warnings: vec!["no history: burn-in of 4m".to_owned()],
     }

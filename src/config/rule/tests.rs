@@ -217,9 +217,6 @@ fn nothing_the_build_cannot_do_is_passed_over() {
         ("replicas: follow", "replicas"),
         ("alerts: { match: { service: shop } }", "alerts.match"),
         ("start: { when: new-template }", "start.when"),
-        ("start: { approvals: [ boss ] }", "start.approvals[0]"),
-        ("hooks: { after-rollback: 'https://ci/x' }", "hooks.after-rollback"),
-        ("windows: { timezone: UTC, deny: [ Fri ] }", "windows.deny[0]"),
     ] {
         let shop = with(more);
         assert_eq!(not_run(&shop), [path], "{more}");

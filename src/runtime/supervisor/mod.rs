@@ -4,8 +4,8 @@
 mod seats;
 mod starts;
 
-pub(super) use seats::first_view;
 use seats::with_first_ticks;
+pub(super) use seats::{first_view, needed};
 
 use super::conductor::{ConductorHandle, Live};
 use super::driver::{Mail, Post};

@@ -6,7 +6,7 @@ use crate::engine::{Engine, Slot};
 use crate::model::journal::Opened;
 use crate::model::rule::{Rule, Traffic};
 use crate::model::{Decision, Judgement, Mode, RolloutId, State, Timestamp};
-use crate::rollout::Machine;
+use crate::rollout::{Approved, Machine};
 use crate::router::Router;
 use crate::runtime::changes;
 use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
@@ -66,6 +66,7 @@ impl Supervisor {
         view.state = decision.state.clone();
         view.judgement = judgement.map(Arc::new);
         view.decision = Arc::new(decision.clone());
+        view.approvals = needed(&rule, &machine);
         let id = opened.id.clone();
         let left = Left { decision, unanswered, firing, lost, forgotten: forgets(&rule) };
         let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
@@ -197,6 +198,13 @@ pub(super) fn with_first_ticks(rebuilt: Vec<Rebuilt>) -> Vec<(Rebuilt, Option<Ti
         .collect()
 }
 
+/// The roles that must approve, and who did.
+pub(in crate::runtime) fn needed(rule: &Rule, machine: &Machine) -> Vec<(String, Option<Approved>)> {
+    let given: Vec<Approved> = machine.approved().collect();
+    let of = |role: &String| (role.clone(), given.iter().find(|g| g.role == *role).cloned());
+    rule.start.approvals.iter().map(of).collect()
+}
+
 pub(in crate::runtime) fn first_view(rule: &Rule, opened: &Opened, at: Timestamp, warnings: Vec<String>) -> RolloutView {
     let canary = opened.begin.canary;
     let waiting = State::Waiting(crate::model::Waiting::Router);
@@ -227,6 +235,7 @@ pub(in crate::runtime) fn first_view(rule: &Rule, opened: &Opened, at: Timestamp
         }),
         weight_seen: None,
         judgement: None::<Arc<Judgement>>,
+        approvals: rule.start.approvals.iter().map(|role| (role.clone(), None)).collect(),
         stuck: None,
         warnings,
     }
