@@ -4,11 +4,12 @@
 mod receivers;
 
 use crate::api::{self, ApiState, Tokens};
+use crate::cluster::{self, ClusterError};
 use crate::config::settings::{PrometheusSettings, Secret, SourceAuth, SourceKind, SourceSettings};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
 use crate::model::{History, Rule};
 use crate::notify::Notices;
-use crate::router::{self, Proxy};
+use crate::router::{self, Means, Proxy};
 use crate::runtime::{Handle, Hooks, Makers, Setting, Supervisor, retention};
 use crate::source::{self, Allowance, Auth, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, Source, Tls};
 use crate::store::{Sqlite, Store};
@@ -67,7 +68,8 @@ impl Daemon {
         let tokens = tokens(&settings)?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.data)?);
         let metrics = Metrics::new();
-        let makers = makers(&settings, &extras, &metrics)?;
+        let means = Means { proxy: extras.proxy.clone(), cluster: cluster(&settings).await.context("cluster")? };
+        let makers = makers(&settings, &extras, means, &metrics)?;
         let shutdown = CancellationToken::new();
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
         let hooks = Hooks::new(&link(&settings), metrics.clone()).map_err(anyhow::Error::msg)?;
@@ -145,6 +147,15 @@ pub fn packs(settings: &Settings) -> anyhow::Result<Packs> {
         None => Ok(Packs::builtin()),
         Some(folder) => Packs::with_folder(folder).map_err(|problems| anyhow::anyhow!("packs are refused:\n{}", problems.join("\n"))),
     }
+}
+
+/// The way to the cluster's API server, if the settings name one or this is a pod of one.
+///
+/// # Errors
+/// It is named and cannot be used.
+pub async fn cluster(settings: &Settings) -> Result<Option<kube::Client>, ClusterError> {
+    let named = &settings.cluster;
+    cluster::connect(&cluster::ClusterSettings { kubeconfig: named.kubeconfig.clone(), context: named.context.clone() }).await
 }
 
 /// What rules may name under these settings.
@@ -241,15 +252,15 @@ fn prometheus_settings(
     }
 }
 
-fn makers(settings: &Arc<Settings>, extras: &Extras, metrics: &Metrics) -> anyhow::Result<Makers> {
+fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, metrics: &Metrics) -> anyhow::Result<Makers> {
     let packs = packs(settings)?;
     let known = known(settings, &packs);
     let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
-    let (proxy, rules_may) = (extras.proxy.clone(), known.clone());
+    let rules_may = known.clone();
     let shared = Shared::new(settings, metrics.clone(), extras.clone());
     Ok(Makers {
         source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &shared)),
-        router: Box::new(move |rule| router::open(&rule.traffic, proxy.as_ref()).map_err(|e| e.to_string())),
+        router: Box::new(move |rule| router::open(&rule.traffic, &means).map_err(|e| e.to_string())),
         rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may)),
         known,
     })

@@ -3,6 +3,7 @@
 use crate::app;
 use crate::config::Settings;
 use crate::model::{Arm, History, PerArm, Rule, Side};
+use crate::router::Means;
 use crate::runtime::{self, parts};
 use crate::source::{Packs, SetUp, Source, Subscription};
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Live {
 pub(super) async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Live {
     crate::tls::install();
     let mut live = Live::default();
-    let canary = traffic(rule, &mut live).await;
+    let canary = traffic(settings, rule, &mut live).await;
     match app::source(settings, packs, rule, None) {
         Ok(source) => numbers(source, settings.time_scale, (rule, canary), &mut live).await,
         Err(why) => live.notes.push(why),
@@ -52,8 +53,15 @@ pub(super) async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Liv
 }
 
 /// Asks the router who carries the traffic, and whether it can represent every step.
-async fn traffic(rule: &Rule, live: &mut Live) -> Side {
-    let router = match crate::router::open(&rule.traffic, None) {
+async fn traffic(settings: &Settings, rule: &Rule, live: &mut Live) -> Side {
+    let cluster = match app::cluster(settings).await {
+        Ok(cluster) => cluster,
+        Err(e) => {
+            live.notes.push(format!("cluster: {e}"));
+            None
+        }
+    };
+    let router = match crate::router::open(&rule.traffic, &Means { proxy: None, cluster }) {
         Ok(router) => router,
         Err(e) => {
             live.notes.push(format!("traffic: {e}"));

@@ -4,6 +4,7 @@
 use super::calendar::Windows;
 use super::{Advance, Budget, HookPoint, MetricSpec, Side, Weight};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -204,6 +205,8 @@ pub enum Traffic {
     Haproxy(HaproxyServers),
     /// A user's own endpoint.
     Webhook(WebhookRouter),
+    /// Weights kept in a Kubernetes object.
+    Kubernetes(KubernetesRoute),
     /// The demo's in-process proxy: its address is known to the composition root only.
     Proxy,
     /// Named by the grammar, not carried out by this build (there is an entry in `Rule::not_run`).
@@ -215,6 +218,7 @@ impl Traffic {
     pub const fn finest_permille(&self) -> u16 {
         match self {
             Traffic::Haproxy(_) => 1000 / HaproxyServers::SUM,
+            Traffic::Kubernetes(route) => route.kind.finest_permille(),
             _ => 1,
         }
     }
@@ -288,6 +292,120 @@ pub struct WebhookRouter {
     pub token_file: Option<PathBuf>,
     /// Of each call.
     pub timeout: Duration,
+}
+
+/// A Kubernetes object that keeps the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesRoute {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it is, and which entries of it are the two workloads.
+    pub kind: RouteKind,
+}
+
+/// Kinds of such objects. Of two names the first workload's comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Istio VirtualService: destinations of one entry of `spec.http`.
+    VirtualService {
+        /// Name of the entry; `None` = the only one whose destinations are exactly both.
+        route: Option<String>,
+        /// Both.
+        destinations: [IstioDestination; 2],
+    },
+    /// Gateway API HTTPRoute or GRPCRoute: `backendRefs` of one rule.
+    GatewayRoute {
+        /// GRPCRoute.
+        grpc: bool,
+        /// Name of the rule; `None` = the only one whose backends are exactly both.
+        rule: Option<String>,
+        /// Names of the Services.
+        backends: [String; 2],
+    },
+    /// ingress-nginx: annotations of the canary Ingress.
+    NginxIngress {
+        /// Names of the Services; `None` = the Ingress leads to the second workload.
+        services: Option<[String; 2]>,
+        /// `canary-weight-total`; `None` = the one that is there.
+        weight_total: Option<u32>,
+    },
+    /// AWS Load Balancer Controller: a forward action in an annotation of the Ingress.
+    AlbIngress {
+        /// Last part of the annotation's key; `None` = the only action that forwards to exactly both.
+        action: Option<String>,
+        /// Names of the Services, or ARNs of the target groups.
+        services: [String; 2],
+    },
+    /// A Service's selector: all or nothing.
+    Service {
+        /// The label that differs.
+        label: String,
+        /// Its values.
+        values: [String; 2],
+    },
+    /// Traefik's weighted services.
+    TraefikService {
+        /// Names of the services.
+        services: [String; 2],
+    },
+}
+
+impl RouteKind {
+    /// Its word in a rule.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::VirtualService { .. } => "istio",
+            Self::GatewayRoute { .. } => "gateway-api",
+            Self::NginxIngress { .. } => "nginx-ingress",
+            Self::AlbIngress { .. } => "aws-alb",
+            Self::Service { .. } => "service",
+            Self::TraefikService { .. } => "traefik",
+        }
+    }
+
+    /// The finest step such an object can represent, in permille.
+    pub const fn finest_permille(&self) -> u16 {
+        match self {
+            // weights count against each other: any total will do
+            Self::VirtualService { .. } | Self::GatewayRoute { .. } | Self::TraefikService { .. } => 1,
+            // what only the object can tell is told when it is written
+            Self::NginxIngress { weight_total: None, .. } => 1,
+            Self::NginxIngress { weight_total: Some(total), .. } => finest(*total),
+            // 999 is the most a target group may have
+            Self::AlbIngress { .. } => 10,
+            Self::Service { .. } => 1000,
+        }
+    }
+}
+
+/// The least number of permille that is a whole number of parts of `total`, and divides 1000.
+const fn finest(total: u32) -> u16 {
+    let mut step = 1;
+    while step < 1000 && !(1000_u16.is_multiple_of(step) && (step as u64 * total as u64).is_multiple_of(1000)) {
+        step += 1;
+    }
+    step
+}
+
+/// A destination of an Istio route. What is `None` is not looked at; never both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IstioDestination {
+    /// Its host, short or full.
+    pub host: Option<String>,
+    /// Its subset.
+    pub subset: Option<String>,
+}
+
+impl fmt::Display for IstioDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.host, &self.subset) {
+            (Some(host), Some(subset)) => write!(f, "{host} subset {subset}"),
+            (None, Some(subset)) => write!(f, "subset {subset}"),
+            (host, None) => f.write_str(host.as_deref().unwrap_or("?")),
+        }
+    }
 }
 
 /// One step.

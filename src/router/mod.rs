@@ -4,6 +4,7 @@
 mod envoy;
 mod haproxy;
 mod http;
+mod kubernetes;
 mod none;
 pub(crate) mod proxy;
 mod share;
@@ -11,6 +12,7 @@ mod webhook;
 
 pub use envoy::Envoy;
 pub use haproxy::Haproxy;
+pub use kubernetes::Kubernetes;
 pub use none::TellOnly;
 pub use proxy::Proxy;
 pub use share::canary_share;
@@ -68,6 +70,9 @@ pub enum RouterError {
     /// It refused the change; the old weight stands.
     #[error("{what} refused the change: {why}")]
     Refused { what: String, why: String },
+    /// We lack a permission.
+    #[error("{what}: {why}")]
+    Denied { what: String, why: String },
     /// It took the change and does not show it.
     #[error("{what} does not show the weight: {why}")]
     NotVerified { what: String, why: String },
@@ -79,8 +84,7 @@ impl RouterError {
         match self {
             Self::Unreachable { .. } | Self::NotVerified { .. } => Retry::After(Duration::from_secs(1)),
             Self::Busy { after, .. } => Retry::After(*after),
-            Self::Refused { .. } => Retry::OnChange,
-            Self::Object { .. } => Retry::OnChange,
+            Self::Refused { .. } | Self::Object { .. } | Self::Denied { .. } => Retry::OnChange,
         }
     }
 
@@ -91,20 +95,43 @@ impl RouterError {
             Self::Busy { .. } => "busy",
             Self::Object { .. } => "object",
             Self::Refused { .. } => "refused",
+            Self::Denied { .. } => "denied",
             Self::NotVerified { .. } => "not-verified",
         }
     }
 }
 
-/// The router of a rule. A new router is one file and one line here. `proxy` is the demo's, where there is one.
+/// What routers reach the outside by, where there is such a thing.
+#[derive(Clone, Default)]
+pub struct Means {
+    /// The demo's proxy.
+    pub proxy: Option<Arc<Proxy>>,
+    /// The cluster's API server.
+    pub cluster: Option<kube::Client>,
+}
+
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Means").field("proxy", &self.proxy.is_some()).field("cluster", &self.cluster.is_some()).finish()
+    }
+}
+
+/// The router of a rule. A new router is one file and one line here.
 ///
 /// # Errors
 /// The rule's object cannot be used by this router, or this build has no such router.
-pub fn open(traffic: &Traffic, proxy: Option<&Arc<Proxy>>) -> Result<Arc<dyn Router>, RouterError> {
+pub fn open(traffic: &Traffic, means: &Means) -> Result<Arc<dyn Router>, RouterError> {
     match traffic {
         Traffic::None => Ok(Arc::new(TellOnly::default())),
         Traffic::Envoy(route) => Ok(Arc::new(Envoy::new(route.clone())?)),
-        Traffic::Proxy => proxy.map(|p| Arc::clone(p) as Arc<dyn Router>).ok_or_else(|| RouterError::Object {
+        Traffic::Kubernetes(route) => {
+            let client = means.cluster.clone().ok_or_else(|| RouterError::Object {
+                what: format!("traffic: {}", route.kind.word()),
+                why: "there is no cluster: run as a pod of one, or name a kubeconfig under `cluster` in the settings".to_owned(),
+            })?;
+            Ok(Arc::new(Kubernetes::new(route, client)))
+        }
+        Traffic::Proxy => means.proxy.as_ref().map(|p| Arc::clone(p) as Arc<dyn Router>).ok_or_else(|| RouterError::Object {
             what: "traffic: proxy".to_owned(),
             why: "there is no such proxy outside `canaryd demo`: name the router that moves your traffic".to_owned(),
         }),

@@ -9,8 +9,8 @@ use crate::config::{Known, parse_rule_with};
 use crate::model::journal::{Entry, Event, Opened};
 use crate::model::rule::Start;
 use crate::model::{
-    Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, State, Tick, Timestamp,
-    TrafficReading, Weight,
+    Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp, TrafficReading,
+    Weight,
 };
 use crate::rollout::Machine;
 use std::path::Path;

@@ -16,7 +16,9 @@ fn rules(folder: &str) -> Vec<(String, String)> {
     let files = fs::read_dir(root(folder)).expect(folder).map(|entry| entry.expect("entry").path());
     let mut rules: Vec<(String, String)> = files
         .filter(|file| file.extension().is_some_and(|e| e == "yaml"))
-        .map(|file| (format!("{folder}/{}", file.file_name().expect("a name").to_string_lossy()), fs::read_to_string(&file).expect("readable")))
+        .map(|file| {
+            (format!("{folder}/{}", file.file_name().expect("a name").to_string_lossy()), fs::read_to_string(&file).expect("readable"))
+        })
         .collect();
     rules.sort();
     assert!(!rules.is_empty(), "{folder} holds no rule");
@@ -106,7 +108,8 @@ const REFUSED: &[&str] = &[
 fn the_schema_refuses_what_a_schema_can_tell() {
     let bad = rules("tests/data/rules/bad");
     let Some(answer) = validated(&bad) else { return };
-    let passes: Vec<&&str> = REFUSED.iter().filter(|name| answer[format!("tests/data/rules/bad/{name}")].as_array().is_none_or(Vec::is_empty)).collect();
+    let passes: Vec<&&str> =
+        REFUSED.iter().filter(|name| answer[format!("tests/data/rules/bad/{name}")].as_array().is_none_or(Vec::is_empty)).collect();
     assert!(passes.is_empty(), "pass the schema: {passes:?}");
 }
 

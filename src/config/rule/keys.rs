@@ -40,16 +40,17 @@ pub(super) const RUNTIME_KEYS: &[&str] = &["prefix"];
 pub(super) const HAPROXY: &[&str] = &["socket", "backend", "servers"];
 pub(super) const WEBHOOK: &[&str] = &["url", "read-url", "token-file", "timeout"];
 
+pub(super) const ISTIO: &[&str] = &["virtual-service", "route", "subsets", "hosts", "namespace"];
+pub(super) const GATEWAY_API: &[&str] = &["route", "backends", "kind", "rule", "namespace"];
+pub(super) const NGINX_INGRESS: &[&str] = &["ingress", "services", "weight-total", "namespace"];
+pub(super) const AWS_ALB: &[&str] = &["ingress", "services", "action", "namespace"];
+pub(super) const SERVICE: &[&str] = &["name", "selector", "namespace"];
+pub(super) const TRAEFIK: &[&str] = &["traefik-service", "services", "namespace"];
+
 /// A router the grammar knows and this build does not move: its word, its keys, and how many of them, from the first, are needed.
 pub(super) type OtherRouter = (&'static str, &'static [&'static str], usize);
 pub(super) const OTHER_ROUTERS: &[OtherRouter] = &[
-    ("istio", &["virtual-service", "route", "subsets", "hosts", "namespace"], 1),
-    ("gateway-api", &["route", "backends", "kind", "rule", "namespace"], 1),
-    ("nginx-ingress", &["ingress", "weight-total", "namespace"], 1),
-    ("aws-alb", &["ingress", "services", "action", "namespace"], 1),
-    ("service", &["name", "selector", "namespace"], 1),
     ("replicas", &["service", "total", "namespace"], 1),
-    ("traefik", &["traefik-service", "services", "namespace"], 1),
     ("feature-flag", &["provider", "flag", "environment", "variations", "url", "token-file"], 2),
 ];
 
@@ -100,6 +101,9 @@ mod tests {
             all.extend(keys);
         }
         for keys in [TOLERATE_RATIO, &ABOVE, &BELOW, ERRORS, LATENCY, CPU, MEMORY, POD_HEALTH, FAILED_PROBES, BAD_COUNTS, GOOD_COUNTS] {
+            all.extend(keys);
+        }
+        for keys in [ISTIO, GATEWAY_API, NGINX_INGRESS, AWS_ALB, SERVICE, TRAEFIK] {
             all.extend(keys);
         }
         for keys in [GAUGE, POLICIES, HOLD_THEN, START, HOOKS, HOOK, WINDOWS, DATES, ALERTS] {

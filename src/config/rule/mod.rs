@@ -4,6 +4,7 @@
 mod alerts;
 mod hooks;
 mod keys;
+mod kubernetes;
 mod metrics;
 mod policies;
 mod schema;

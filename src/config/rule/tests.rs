@@ -1,7 +1,10 @@
 //! Sections besides metrics: what is written, what is left out, and what this build does not carry out.
 
 use super::*;
-use crate::model::rule::{EnvoyWrite, HoldThen, OnForeign, OnShared, Policies, Promotion, Then, Traffic, WorkloadForm};
+use crate::model::rule::{
+    EnvoyWrite, HoldThen, IstioDestination, KubernetesRoute, OnForeign, OnShared, Policies, Promotion, RouteKind, Then, Traffic,
+    WorkloadForm,
+};
 use crate::model::{Advance, Side, Weight};
 
 const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: b } ] }\ntelemetry: [ envoy ]\ntraffic: none\n\
@@ -196,6 +199,80 @@ fn alerts_are_selected_by_one_set_of_labels_or_any_of_several() {
 #[test]
 fn the_demo_s_proxy_is_a_router() {
     assert_eq!(instead("traffic: proxy").traffic, Traffic::Proxy);
+}
+
+/// The shop moved by an object of the cluster, its workloads written so.
+fn moved(workloads: &str, traffic: &str) -> Result<Rule, Report> {
+    let text = SHOP.replace("{ cluster: a }, { cluster: b }", workloads).replace("traffic: none", &format!("traffic: {{ {traffic} }}"));
+    parsed(&text.replace("workloads: {", "workloads: { namespace: prod,"))
+}
+
+fn route_of(workloads: &str, traffic: &str) -> KubernetesRoute {
+    match moved(workloads, traffic).unwrap_or_else(|report| panic!("{traffic}: {report}")).traffic {
+        Traffic::Kubernetes(route) => route,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_object_of_the_cluster_is_told_by_the_rule_or_by_the_workloads() {
+    const SERVICES: &str = "{ service: a, version: blue }, { service: b, version: green }";
+    let ab = || ["a".to_owned(), "b".to_owned()];
+    let route = route_of("{ subset: v1 }, { subset: v2 }", "istio: { virtual-service: shop, route: primary }");
+    assert_eq!((route.namespace.as_str(), route.name.as_str()), ("prod", "shop"));
+    let subset = |name: &str| IstioDestination { host: None, subset: Some(name.to_owned()) };
+    let destinations = [subset("v1"), subset("v2")];
+    assert_eq!(route.kind, RouteKind::VirtualService { route: Some("primary".to_owned()), destinations });
+    let host = |name: &str| IstioDestination { host: Some(name.to_owned()), subset: None };
+    let route = route_of("{ cluster: a }, { cluster: b }", "istio: { virtual-service: shop, hosts: [ x, y ], namespace: other }");
+    assert_eq!(route.kind, RouteKind::VirtualService { route: None, destinations: [host("x"), host("y")] });
+    assert_eq!(route.namespace, "other");
+    let kind = |traffic: &str| route_of(SERVICES, traffic).kind;
+    assert_eq!(kind("gateway-api: { route: r, kind: GRPCRoute }"), RouteKind::GatewayRoute { grpc: true, rule: None, backends: ab() });
+    let nginx = RouteKind::NginxIngress { services: Some(ab()), weight_total: Some(1000) };
+    assert_eq!(kind("nginx-ingress: { ingress: i, weight-total: 1000 }"), nginx);
+    assert_eq!(kind("aws-alb: { ingress: i }"), RouteKind::AlbIngress { action: None, services: ab() });
+    assert_eq!(kind("traefik: { traefik-service: t }"), RouteKind::TraefikService { services: ab() });
+    let blue_green = RouteKind::Service { label: "version".to_owned(), values: ["blue".to_owned(), "green".to_owned()] };
+    assert_eq!(kind("service: { name: s, selector: version }"), blue_green);
+    assert_eq!(kind("service: { name: s, selector: { version: [ blue, green ] } }"), blue_green);
+}
+
+#[test]
+fn what_an_object_of_the_cluster_lacks_is_told() {
+    for (traffic, said) in [
+        ("istio: { virtual-service: shop }", "which destinations"),
+        ("istio: { virtual-service: shop, subset: [ a, b ] }", "did you mean"),
+        ("gateway-api: { route: r }", "names no backends"),
+        ("gateway-api: { route: R, backends: [ a, b ] }", "is no name"),
+        ("gateway-api: { route: r, backends: [ a, a ] }", "both backends are"),
+        ("nginx-ingress: { ingress: i, weight-total: 0 }", "weight-total"),
+        ("service: { name: s, selector: version }", "values of label version"),
+        ("service: { name: s }", "selector"),
+    ] {
+        let told = moved("{ cluster: a }, { cluster: b }", traffic).err().unwrap_or_else(|| panic!("{traffic}")).to_string();
+        assert!(told.contains(said), "{traffic}: {told}");
+    }
+    assert!(parsed(&SHOP.replace("traffic: none", "traffic: traefik")).unwrap_err().to_string().contains("needs an object"));
+    let elsewhere = "{ cluster: a, namespace: x }, { cluster: b, namespace: y }";
+    let told = moved(elsewhere, "istio: { virtual-service: shop, subsets: [ a, b ] }").unwrap_err().to_string();
+    assert!(told.contains("names no namespace"), "{told}");
+}
+
+#[test]
+fn steps_that_an_object_cannot_represent_are_told() {
+    let stepped = |traffic: &str, step: &str| {
+        let text = SHOP.replace("traffic: none", &format!("traffic: {{ {traffic} }}"));
+        let text = text.replace("workloads: {", "workloads: { namespace: prod,");
+        parsed(&text.replace("steps: [", &format!("steps: [ {{ weight: {step}, for: 1m }},"))).map_err(|report| report.to_string())
+    };
+    let alb = "aws-alb: { ingress: i, services: [ a, b ] }";
+    assert!(stepped(alb, "5%").is_ok());
+    assert!(stepped(alb, "0.5%").unwrap_err().contains("no multiple of 1%"));
+    assert!(stepped("service: { name: s, selector: { v: [ a, b ] } }", "50%").unwrap_err().contains("no multiple of 100%"));
+    assert!(stepped("nginx-ingress: { ingress: i, weight-total: 200 }", "0.5%").is_ok());
+    assert!(stepped("nginx-ingress: { ingress: i, weight-total: 200 }", "0.1%").unwrap_err().contains("no multiple of 0.5%"));
+    assert!(stepped("istio: { virtual-service: s, subsets: [ a, b ] }", "0.1%").is_ok());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod haproxy;
 mod webhook;
 
-use super::{Fields, Out, keys, two};
+use super::{Fields, Out, keys, kubernetes, two};
 use crate::config::walk::{At, one_of};
 use crate::model::Weight;
 use crate::model::rule::{EnvoyRoute, EnvoyWrite, Step, Traffic, Workloads};
@@ -27,7 +27,18 @@ pub(super) fn traffic(fields: &Fields<'_>, whose: (Option<&str>, Option<&Workloa
         "envoy" if tagged => envoy(&object, whose.1, out).map(Traffic::Envoy),
         "haproxy" if tagged => haproxy::haproxy(&object, whose.1, out).map(Traffic::Haproxy),
         "webhook" if tagged => webhook::webhook(&object, whose, out).map(Traffic::Webhook),
-        _ => other(word, &object, tagged, out),
+        _ => match kubernetes::KINDS.iter().find(|kind| kind.word == word) {
+            Some(kind) if tagged => kind.route(&object, whose.1, out).map(Traffic::Kubernetes),
+            Some(kind) => {
+                at.wrong(
+                    &mut out.report,
+                    format_args!("{word} needs an object"),
+                    format_args!("write {word}: {{ {}: ... }}", kind.keys[0]),
+                );
+                None
+            }
+            None => other(word, &object, tagged, out),
+        },
     }
 }
 
@@ -82,7 +93,8 @@ fn unknown(word: &str, at: &At<'_>, out: &mut Out<'_>) {
         return at.wrong(&mut out.report, format_args!("{word} needs an object"), format_args!("write {object}"));
     }
     let others = keys::OTHER_ROUTERS.iter().map(|(name, _, _)| *name);
-    let words: Vec<&str> = BARE.iter().chain(MOVED).copied().chain(others).collect();
+    let kinds = kubernetes::KINDS.iter().map(|kind| kind.word);
+    let words: Vec<&str> = BARE.iter().chain(MOVED).copied().chain(kinds).chain(others).collect();
     at.wrong(&mut out.report, format_args!("no router is named {word:?}"), one_of(word, &words));
 }
 

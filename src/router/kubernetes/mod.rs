@@ -1,0 +1,219 @@
+//! Weights kept in a Kubernetes object. One file per kind says where they are ([`layout::Layout`]); what is common is here: one
+//! JSON Patch that tests what was read and replaces only the numbers, a generation that keeps stale writers out, and a look at
+//! what came of it. Objects are plain JSON, so that no field of a newer cluster is lost.
+//!
+//! Reading order: this file, `object.rs` (one call), `layout.rs`, `istio.rs`.
+
+mod aws_alb;
+mod gateway_api;
+mod istio;
+mod layout;
+mod nginx_ingress;
+mod object;
+mod owner;
+mod service;
+#[cfg(test)]
+mod tests;
+mod traefik;
+
+use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
+use crate::model::rule::{KubernetesRoute, RouteKind};
+use crate::model::{Side, TrafficReading, Weight};
+use kube::Client;
+use layout::{Layout, Taken, pointer};
+use object::{Object, PatchError, Resource};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Our name as field manager: what `kubectl get --show-managed-fields` shows beside a weight we wrote.
+const MANAGER: &str = "canaryd";
+/// The number of the last wish that was written, on the routed object.
+const GENERATION: &str = "canaryd.io/generation";
+/// Times the object is read and patched again because another hand changed it in between.
+const ATTEMPTS_MAX: usize = 4;
+/// How long what obeys the object may take to say that it took the change.
+const TAKEN_MAX: Duration = Duration::from_secs(5);
+/// How often it is asked meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// One object, the two arms in it.
+#[derive(Debug)]
+pub struct Kubernetes {
+    name: &'static str,
+    granularity: u16,
+    object: Object,
+    layout: Box<dyn Layout>,
+    /// One write at a time: two would test each other's numbers.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Done,
+    /// Another hand was faster, and left the weights alone.
+    Again(String),
+}
+
+impl Kubernetes {
+    /// For the object of a rule. Nothing is read yet.
+    pub fn new(route: &KubernetesRoute, client: Client) -> Self {
+        let (resource, layout) = parts(&route.kind, &route.namespace);
+        let object = Object::new(client, resource, &route.namespace, &route.name);
+        Self { name: route.kind.word(), granularity: route.kind.finest_permille(), object, layout, writing: tokio::sync::Mutex::new(()) }
+    }
+
+    async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
+        let found = self.object.get().await?;
+        let second = self.layout.share(&found).map_err(|why| self.object.wrong(why))?;
+        Ok(TrafficReading { weight: canary_share(canary, second), generation: generation_of(&found), writer: self.writer(&found) })
+    }
+
+    async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
+        let mut why = String::new();
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(desired).await? {
+                Attempt::Done => return Ok(()),
+                Attempt::Again(changed) => why = changed,
+            }
+        }
+        Err(self.object.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
+    }
+
+    async fn attempt(&self, desired: Desired) -> Result<Attempt, RouterError> {
+        let found = self.object.get().await?;
+        no_newer(&self.object.what(), generation_of(&found), desired.generation)?;
+        let second = canary_share(desired.canary, desired.weight);
+        if !self.in_force(&found, second, desired.generation) {
+            if desired.weight > Weight::ZERO {
+                self.layout.sound(&found).map_err(|why| self.object.refused(why))?;
+            }
+            let operations = self.operations(&found, second, desired.generation)?;
+            match self.object.patch(&operations).await {
+                Ok(()) => {}
+                Err(PatchError::Conflict(answer)) => return self.after_conflict(&found, second, desired.generation, answer).await,
+                Err(PatchError::Failed(error)) => return Err(error),
+            }
+        }
+        self.confirm(second, desired.generation).await.map(|()| Attempt::Done)
+    }
+
+    /// A test failed, or the object's rules refuse the change: the answer does not tell which, the object does.
+    async fn after_conflict(&self, before: &Value, second: Weight, generation: u64, answer: String) -> Result<Attempt, RouterError> {
+        let now = self.object.get().await?;
+        if self.in_force(&now, second, generation) {
+            // ours, whose answer was lost
+            return self.confirm(second, generation).await.map(|()| Attempt::Done);
+        }
+        if version_of(&now) == version_of(before) {
+            return Err(self.object.refused(answer));
+        }
+        let hand = self.writer(&now).unwrap_or_else(|| "another hand".to_owned());
+        let share = |object: &Value| self.layout.share(object).ok();
+        if share(&now) == share(before) {
+            return Ok(Attempt::Again(format!("{hand} changed it at the same moment")));
+        }
+        let weight = share(&now).map_or_else(|| "something else".to_owned(), |w| w.to_string());
+        Err(self.object.refused(format!("{hand} gave the second workload {weight} at the same moment")))
+    }
+
+    /// Tests of what was read, our generation, and the numbers.
+    fn operations(&self, found: &Value, second: Weight, generation: u64) -> Result<Vec<Value>, RouterError> {
+        let mut operations = claim(found, generation);
+        operations.extend(self.layout.patch(found, second).map_err(|why| self.object.wrong(why))?);
+        Ok(operations)
+    }
+
+    fn in_force(&self, object: &Value, second: Weight, generation: u64) -> bool {
+        generation_of(object) == Some(generation) && self.layout.share(object).is_ok_and(|share| share == second)
+    }
+
+    /// Reads back until it shows, and until what obeys the object says it took it.
+    async fn confirm(&self, second: Weight, generation: u64) -> Result<(), RouterError> {
+        let until = Instant::now() + TAKEN_MAX;
+        loop {
+            let found = self.object.get().await?;
+            if !self.in_force(&found, second, generation) {
+                let hand = self.writer(&found).unwrap_or_else(|| "another hand".to_owned());
+                return Err(self.object.not_verified(format!("{hand} changed it right after it was written")));
+            }
+            match self.layout.taken(&found) {
+                Taken::Yes => return Ok(()),
+                Taken::No(why) => return Err(self.object.refused(why)),
+                Taken::NotYet(why) if Instant::now() >= until => {
+                    return Err(self.object.not_verified(format!("{why} after {} s", TAKEN_MAX.as_secs())));
+                }
+                Taken::NotYet(_) => sleep(ASK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Who wrote the weights last.
+    fn writer(&self, object: &Value) -> Option<String> {
+        owner::of(object, &self.layout.field(object)?)
+    }
+}
+
+impl Router for Kubernetes {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn granularity_permille(&self) -> u16 {
+        self.granularity
+    }
+
+    fn read(&self, canary: Side) -> Answer<'_, TrafficReading> {
+        Box::pin(self.reading(canary))
+    }
+
+    fn write(&self, desired: Desired) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let _one_at_a_time = self.writing.lock().await;
+            self.make_so(desired).await
+        })
+    }
+}
+
+/// A new kind is one file and one line here.
+fn parts(kind: &RouteKind, namespace: &str) -> (Resource, Box<dyn Layout>) {
+    match kind.clone() {
+        RouteKind::VirtualService { route, destinations } => {
+            (istio::RESOURCE, Box::new(istio::VirtualService { route, destinations, namespace: namespace.to_owned() }))
+        }
+        RouteKind::GatewayRoute { grpc, rule, backends } => {
+            let resource = if grpc { gateway_api::GRPC_ROUTE } else { gateway_api::HTTP_ROUTE };
+            (resource, Box::new(gateway_api::GatewayRoute { rule, backends }))
+        }
+        RouteKind::NginxIngress { services, weight_total } => {
+            (nginx_ingress::RESOURCE, Box::new(nginx_ingress::CanaryIngress { services, weight_total }))
+        }
+        RouteKind::AlbIngress { action, services } => (nginx_ingress::RESOURCE, Box::new(aws_alb::Action { action, services })),
+        RouteKind::Service { label, values } => (service::RESOURCE, Box::new(service::Selector { label, values })),
+        RouteKind::TraefikService { services } => (traefik::RESOURCE, Box::new(traefik::TraefikService { services })),
+    }
+}
+
+/// The object is ours for this generation, if it is still as it was read. The first claim is made under the object's version:
+/// there is no older number to test.
+fn claim(found: &Value, generation: u64) -> Vec<Value> {
+    let path = pointer(&["metadata", "annotations", GENERATION]);
+    let ours = generation.to_string();
+    if let Some(older) = found.pointer(&path) {
+        return vec![json!({"op": "test", "path": path, "value": older}), json!({"op": "replace", "path": path, "value": ours})];
+    }
+    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(found)})];
+    if found.pointer("/metadata/annotations").is_none_or(Value::is_null) {
+        operations.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+    }
+    operations.push(json!({"op": "add", "path": path, "value": ours}));
+    operations
+}
+
+fn generation_of(object: &Value) -> Option<u64> {
+    object.pointer(&pointer(&["metadata", "annotations", GENERATION]))?.as_str()?.parse().ok()
+}
+
+fn version_of(object: &Value) -> &str {
+    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("")
+}
