@@ -89,7 +89,6 @@ fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
     assert_eq!(
         not_run,
         [
-            "8: traffic.istio",
             "19: metrics.cpu.of",
             "20: metrics.memory.of",
             "21: metrics.pod-health",

@@ -4,7 +4,7 @@ use canaryd::cli::demo::load::{Load, LoadSpec};
 use canaryd::cli::demo::service::{Faults, Service};
 use canaryd::model::rule::Traffic;
 use canaryd::model::{Side, Weight};
-use canaryd::router::{self, Desired, Proxy, Router, RouterError};
+use canaryd::router::{self, Desired, Means, Proxy, Router, RouterError};
 use reqwest::StatusCode;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn wish(permille: u16, generation: u64) -> Desired {
 async fn proxied() -> (Arc<Proxy>, [Service; 2], Arc<dyn Router>) {
     let services = [Service::start("v1", QUICK).await.unwrap(), Service::start("v2", QUICK).await.unwrap()];
     let proxy = Arc::new(Proxy::start([services[0].addr(), services[1].addr()]).await.unwrap());
-    let router = router::open(&Traffic::Proxy, Some(&proxy)).unwrap();
+    let router = router::open(&Traffic::Proxy, &Means { proxy: Some(proxy.clone()), cluster: None }).unwrap();
     (proxy, services, router)
 }
 
@@ -213,7 +213,7 @@ async fn a_stopped_proxy_lets_requests_end_and_takes_no_more() {
 
 #[test]
 fn outside_the_demo_there_is_no_such_proxy() {
-    assert!(router::open(&Traffic::Proxy, None).unwrap_err().to_string().contains("canaryd demo"));
-    assert!(router::open(&Traffic::Other("istio".to_owned()), None).unwrap_err().to_string().contains("no such router"));
-    assert_eq!(router::open(&Traffic::None, None).unwrap().name(), "none");
+    assert!(router::open(&Traffic::Proxy, &Means::default()).unwrap_err().to_string().contains("canaryd demo"));
+    assert!(router::open(&Traffic::Other("istio".to_owned()), &Means::default()).unwrap_err().to_string().contains("no such router"));
+    assert_eq!(router::open(&Traffic::None, &Means::default()).unwrap().name(), "none");
 }

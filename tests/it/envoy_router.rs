@@ -2,7 +2,7 @@
 
 use canaryd::model::rule::{EnvoyRoute, EnvoyWrite, Traffic};
 use canaryd::model::{Retry, Side, TrafficReading, Weight};
-use canaryd::router::{self, Desired, Router, RouterError};
+use canaryd::router::{self, Desired, Means, Router, RouterError};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -197,7 +197,7 @@ impl Rig {
     }
 
     fn by_file(&self) -> Arc<dyn Router> {
-        router::open(&Traffic::Envoy(self.file_route()), None).unwrap()
+        router::open(&Traffic::Envoy(self.file_route()), &Means::default()).unwrap()
     }
 
     /// As another hand does it well: a new file renamed over the old one.
@@ -306,7 +306,7 @@ async fn a_cluster_that_does_not_exist_is_refused_and_the_old_split_stands() {
     rig.replace_file(&broken);
     let mut route = rig.file_route();
     route.clusters[1] = "nope".to_owned();
-    let envoy = router::open(&Traffic::Envoy(route), None).unwrap();
+    let envoy = router::open(&Traffic::Envoy(route), &Means::default()).unwrap();
     let error = envoy.write(wish(300, 2)).await.unwrap_err();
     assert!(matches!(&error, RouterError::Refused { .. }), "{error}");
     assert_eq!(error.retry(), Retry::OnChange);
@@ -336,7 +336,7 @@ async fn a_malformed_file_and_wrong_names_are_said_and_left_alone() {
     let envoy = rig.by_file();
     let mut wrong = rig.file_route();
     wrong.by = EnvoyWrite::RouteFile { path: rig.file(), stat_prefix: "nobody".to_owned(), route: "main".to_owned() };
-    let error = router::open(&Traffic::Envoy(wrong), None).unwrap().write(wish(100, 1)).await.unwrap_err();
+    let error = router::open(&Traffic::Envoy(wrong), &Means::default()).unwrap().write(wish(100, 1)).await.unwrap_err();
     assert!(matches!(&error, RouterError::Object { why, .. } if why.contains("http.nobody.rds.main.*: check stat-prefix")), "{error}");
     assert!(fs::read_to_string(rig.file()).unwrap().contains("by-hand-1"), "not written");
 
@@ -355,7 +355,7 @@ async fn without_the_admin_more_is_not_tried_and_less_is() {
     let mut route = rig.file_route();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     route.admin = format!("http://{closed}");
-    let blind = router::open(&Traffic::Envoy(route), None).unwrap();
+    let blind = router::open(&Traffic::Envoy(route), &Means::default()).unwrap();
     assert!(matches!(blind.read(Side::Second).await.unwrap_err(), RouterError::Unreachable { .. }));
 
     let before = fs::read_to_string(rig.file()).unwrap();
@@ -374,7 +374,7 @@ async fn a_folder_that_cannot_be_written_is_said() {
     // also where the tests run as root: /proc takes no new file
     let mut route = rig.file_route();
     route.by = EnvoyWrite::RouteFile { path: PathBuf::from("/proc/version"), stat_prefix: "users".to_owned(), route: "main".to_owned() };
-    let error = router::open(&Traffic::Envoy(route), None).unwrap().write(wish(100, 1)).await.unwrap_err();
+    let error = router::open(&Traffic::Envoy(route), &Means::default()).unwrap().write(wish(100, 1)).await.unwrap_err();
     assert!(matches!(&error, RouterError::Object { what, .. } if what.contains("/proc/version")), "{error}");
 
     let name = format!(".rds.json.canaryd-{}", std::process::id());
@@ -389,7 +389,7 @@ async fn runtime_keys_move_real_traffic_and_know_their_generation() {
     let Some(rig) = Rig::with_keys().await else { return };
     let mut route = rig.file_route();
     route.by = EnvoyWrite::RuntimeKeys { prefix: "split".to_owned() };
-    let envoy = router::open(&Traffic::Envoy(route.clone()), None).unwrap();
+    let envoy = router::open(&Traffic::Envoy(route.clone()), &Means::default()).unwrap();
     let first = envoy.read(Side::Second).await.unwrap();
     assert_eq!((first.weight, first.generation), (Weight::ZERO, None));
     for (generation, permille) in (1..).zip([50, 500, 1000, 0]) {
@@ -406,6 +406,6 @@ async fn runtime_keys_move_real_traffic_and_know_their_generation() {
     assert_eq!((seen.weight, seen.writer.as_deref()), (weight(250), Some("another hand (weights 75 and 25)")));
 
     route.by = EnvoyWrite::RuntimeKeys { prefix: "nobody".to_owned() };
-    let error = router::open(&Traffic::Envoy(route), None).unwrap().read(Side::Second).await.unwrap_err();
+    let error = router::open(&Traffic::Envoy(route), &Means::default()).unwrap().read(Side::Second).await.unwrap_err();
     assert!(matches!(&error, RouterError::Object { why, .. } if why.contains("no route of Envoy")), "{error}");
 }

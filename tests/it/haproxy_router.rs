@@ -7,7 +7,7 @@ use crate::rig::router::Waited;
 use crate::rig::service::Service;
 use canaryd::model::rule::{HaproxyServers, Traffic};
 use canaryd::model::{Retry, Side, TrafficReading, Weight};
-use canaryd::router::{self, Desired, RouterError};
+use canaryd::router::{self, Desired, Means, RouterError};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn router_of(socket: &str, servers: [&str; 2]) -> Waited {
 
 fn of_backend(socket: &str, backend: &str, servers: [&str; 2]) -> Waited {
     let servers = HaproxyServers { socket: socket.to_owned(), backend: backend.to_owned(), servers: servers.map(str::to_owned) };
-    Waited::new(router::open(&Traffic::Haproxy(servers), None).unwrap())
+    Waited::new(router::open(&Traffic::Haproxy(servers), &Means::default()).unwrap())
 }
 
 fn weight(permille: u16) -> Weight {
@@ -265,7 +265,7 @@ fn what_haproxy_refuses_is_said_in_its_own_words() {
 fn a_name_that_is_a_command_never_reaches_the_socket() {
     for servers in [["v1", "v2 weight 1"], ["v1;quit", "v2"], ["", "v2"], ["v1\n", "v2"]] {
         let servers = HaproxyServers { socket: "/s".to_owned(), backend: "shop".to_owned(), servers: servers.map(str::to_owned) };
-        let error = router::open(&Traffic::Haproxy(servers), None).unwrap_err();
+        let error = router::open(&Traffic::Haproxy(servers), &Means::default()).unwrap_err();
         assert!(error.to_string().contains("is no name of HAProxy's"), "{error}");
     }
 }

@@ -100,7 +100,7 @@ impl Running {
         let text = rule.to_owned();
         let makers = Makers {
             source: Box::new(|_, _| Ok(Box::<Bursts>::default())),
-            router: Box::new(|rule| canaryd::router::open(&rule.traffic, None).map_err(|e| e.to_string())),
+            router: Box::new(|rule| canaryd::router::open(&rule.traffic, &canaryd::router::Means::default()).map_err(|e| e.to_string())),
             rules: Box::new(move |_| Ok(rules(&text))),
             known: known(),
         };

@@ -11,6 +11,7 @@ mod gauges;
 mod haproxy_router;
 mod in_process;
 mod judge;
+mod kubernetes;
 mod layers;
 mod notify;
 mod packs;

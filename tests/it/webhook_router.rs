@@ -5,7 +5,7 @@ use crate::rig::ports;
 use crate::rig::router::Waited;
 use canaryd::model::rule::{Traffic, WebhookRouter};
 use canaryd::model::{Retry, Side, TrafficReading, Weight};
-use canaryd::router::{self, Desired, RouterError};
+use canaryd::router::{self, Desired, Means, RouterError};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::io::Write;
@@ -21,7 +21,7 @@ fn settings(url: &str) -> WebhookRouter {
 }
 
 fn opened(settings: WebhookRouter) -> Waited {
-    Waited::new(router::open(&Traffic::Webhook(settings), None).unwrap())
+    Waited::new(router::open(&Traffic::Webhook(settings), &Means::default()).unwrap())
 }
 
 fn router_of(endpoint: &Endpoint) -> Waited {
@@ -270,9 +270,9 @@ fn two_addresses_and_a_token_that_is_none() {
         ("http://a", Some("nonsense"), "read-url is no address"),
     ] {
         let wrong = WebhookRouter { read_url: read_url.map(str::to_owned), ..settings(url) };
-        let error = router::open(&Traffic::Webhook(wrong), None).unwrap_err().to_string();
+        let error = router::open(&Traffic::Webhook(wrong), &Means::default()).unwrap_err().to_string();
         assert!(error.contains(words) && !error.contains("secret"), "{error}");
     }
-    let secret = router::open(&Traffic::Webhook(settings("https://a.example.com:8443/x?key=secret")), None).unwrap();
+    let secret = router::open(&Traffic::Webhook(settings("https://a.example.com:8443/x?key=secret")), &Means::default()).unwrap();
     assert_eq!(format!("{secret:?}"), "Webhook { url: \"https://a.example.com:8443/x\", .. }");
 }

@@ -13,6 +13,7 @@ pub(crate) mod envoy;
 pub(crate) mod grafana;
 pub(crate) mod haproxy;
 pub(crate) mod http;
+pub(crate) mod kubernetes;
 pub(crate) mod load;
 pub(crate) mod ports;
 pub(crate) mod process;
@@ -39,8 +40,20 @@ pub(crate) const POLL: Duration = Duration::from_millis(20);
 /// # Panics
 /// If it is missing and `CI=true`.
 pub(crate) fn require(name: &str) -> Option<PathBuf> {
-    if let Some(path) = find(name) {
-        return Some(path);
+    found(name, find(name))
+}
+
+/// The folder of a component that is more than one program, in which there is `program`: from `CANARY_TEST_<NAME>`, else the
+/// link `name` in the cache folder. `None` and panics as [`require`].
+pub(crate) fn require_folder(name: &str, program: &str) -> Option<PathBuf> {
+    let told = env::var_os(format!("CANARY_TEST_{}", name.to_uppercase())).map(PathBuf::from);
+    let folder = told.or_else(|| Some(cache()?.join(name)));
+    found(name, folder.filter(|f| f.join(program).is_file()))
+}
+
+fn found(name: &str, path: Option<PathBuf>) -> Option<PathBuf> {
+    if path.is_some() {
+        return path;
     }
     skip(&format!(
         "{name} was not found (not in CANARY_TEST_{}, PATH or the cache): run tests/run, which installs it",
@@ -77,8 +90,7 @@ fn in_path(name: &str) -> Option<PathBuf> {
 
 /// What `tests/run` installs or builds outside the clone.
 fn in_cache(name: &str) -> Option<PathBuf> {
-    let cache = env::var_os("CANARY_TEST_CACHE").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/canaryd")))?;
+    let cache = cache()?;
     match name {
         "envoy" => envoy_in(&cache),
         "prometheus3" => Some(cache.join("go/bin/prometheus-3")).filter(|p| p.is_file()),
@@ -91,6 +103,12 @@ fn in_cache(name: &str) -> Option<PathBuf> {
 fn envoy_in(cache: &Path) -> Option<PathBuf> {
     let pythons = std::fs::read_dir(cache.join("envoy-1.40.0/lib")).ok()?;
     pythons.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy")).find(|p| p.is_file())
+}
+
+/// Where `tests/run` puts what it builds and downloads.
+fn cache() -> Option<PathBuf> {
+    let told = env::var_os("CANARY_TEST_CACHE").map(PathBuf::from);
+    told.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/canaryd")))
 }
 
 /// Looks every 20 ms until `look` gives something; `None` after `max`.

@@ -82,6 +82,14 @@ impl Process {
         assert!(ready.is_some(), "{} was not ready on {port}{path} within {READY_MAX:?}:\n{}", self.name, self.log_tail());
     }
 
+    /// # Panics
+    /// If it has ended; its log is in the message.
+    pub(crate) fn assert_alive(&mut self) {
+        if let Some(status) = self.ended() {
+            panic!("{} ended ({status}):\n{}", self.name, self.log_tail());
+        }
+    }
+
     /// SIGTERM, and how it ended.
     ///
     /// # Panics

@@ -1,0 +1,116 @@
+//! Something between the daemon and the API server that does not always pass on what it is given.
+
+use crate::rig::kubernetes::{ControlPlane, client_of};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use hyper::http;
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// What happens to one request.
+pub(super) enum Fault {
+    /// It is answered so, and not passed on.
+    Answer(u16),
+    /// The same, with the request to wait so many seconds.
+    Wait(u16, u64),
+    /// It is passed on, and then answered so.
+    AnswerAfter(u16),
+    /// It is passed on after this was done.
+    After(Box<dyn FnOnce() + Send>),
+    /// Nothing ever comes back.
+    Hang,
+}
+
+/// A running proxy. It asks as the administrator, whoever asks it.
+pub(super) struct Proxy {
+    pub(super) client: Client,
+    state: Arc<Shared>,
+}
+
+struct Shared {
+    behind: Client,
+    faults: Mutex<VecDeque<Fault>>,
+    passed: Mutex<Vec<u16>>,
+}
+
+impl Proxy {
+    /// Before the API server of a control plane.
+    pub(super) async fn start(plane: &'static ControlPlane) -> Self {
+        let behind = plane.client("admin").await;
+        let state = Arc::new(Shared { behind, faults: Mutex::default(), passed: Mutex::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(pass).with_state(Arc::clone(&state));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { client: client_of(&plane.kubeconfig_at(&address)).await, state }
+    }
+
+    /// The next writes fare so, in this order; reads are passed on.
+    pub(super) fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state.faults.lock().extend(faults);
+    }
+
+    /// Codes of the answers to the writes that were passed on, and forgets them.
+    pub(super) fn passed(&self) -> Vec<u16> {
+        std::mem::take(&mut self.state.passed.lock())
+    }
+
+    /// Faults that nobody has met yet.
+    pub(super) fn left(&self) -> usize {
+        self.state.faults.lock().len()
+    }
+}
+
+async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
+    let is_write = request.method() == http::Method::PATCH;
+    let fault = if is_write { state.faults.lock().pop_front() } else { None };
+    match fault {
+        None => forward(&state, request).await,
+        Some(Fault::Answer(code)) => answer(code, &[]),
+        Some(Fault::Wait(code, seconds)) => answer(code, &[("retry-after", &seconds.to_string())]),
+        Some(Fault::AnswerAfter(code)) => {
+            forward(&state, request).await;
+            answer(code, &[])
+        }
+        Some(Fault::After(work)) => {
+            tokio::task::spawn_blocking(work).await.expect("it does not panic");
+            forward(&state, request).await
+        }
+        Some(Fault::Hang) => {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            answer(504, &[])
+        }
+    }
+}
+
+fn answer(code: u16, headers: &[(&str, &str)]) -> Response {
+    let body = format!(r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"made up by the proxy","code":{code}}}"#);
+    let mut response = (http::StatusCode::from_u16(code).unwrap(), body).into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+    }
+    response
+}
+
+async fn forward(state: &Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let is_write = parts.method == http::Method::PATCH;
+    let body = body.collect().await.expect("a whole request").to_bytes();
+    let mut onward = http::Request::builder().method(parts.method).uri(parts.uri.path_and_query().unwrap().as_str());
+    if let Some(kind) = parts.headers.get("content-type") {
+        onward = onward.header("content-type", kind);
+    }
+    let answered = state.behind.send(onward.body(Body::from(body.to_vec())).unwrap()).await.expect("the API server answers");
+    let code = answered.status();
+    if is_write {
+        state.passed.lock().push(code.as_u16());
+    }
+    (code, answered.into_body().collect().await.expect("a whole answer").to_bytes()).into_response()
+}

@@ -1,0 +1,359 @@
+//! A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and KWOK playing two nodes.
+//!
+//! One for all tests of the process ([`shared`]): each works in a namespace of its own. It ends with the process; a small shell
+//! that waits for that takes its folder away.
+
+use super::process::Process;
+use super::{READY_MAX, poll, ports, require_folder};
+use canaryd::cluster::{self, ClusterSettings};
+use kube::Client;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Longest until the API server answers and nodes are ready: 3 to 10 s on a machine that has time, far more on one that has none.
+const UP_MAX: Duration = Duration::from_secs(120);
+/// Controllers that run; without `node-lifecycle` nodes are never tainted.
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-collector-controller,endpointslice-controller,\
+    namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,disruption-controller,\
+    pod-garbage-collector-controller,horizontal-pod-autoscaler-controller,validatingadmissionpolicy-status-controller";
+const NODES: [&str; 2] = ["n1", "n2"];
+
+/// The control plane all tests of this process share; `None` if skipped (see `require`).
+///
+/// # Panics
+/// If it cannot be started.
+pub(crate) async fn shared() -> Option<&'static ControlPlane> {
+    static SHARED: OnceLock<Option<ControlPlane>> = OnceLock::new();
+    let looked = tokio::task::spawn_blocking(|| SHARED.get_or_init(|| ControlPlane::start(true)).as_ref());
+    looked.await.expect("the control plane starts")
+}
+
+/// A running control plane.
+pub(crate) struct ControlPlane {
+    programs: PathBuf,
+    folder: PathBuf,
+    /// Port of the API server (TLS).
+    pub(crate) port: u16,
+    token: String,
+    /// In the order in which they are to end: a client that watches keeps the API server from ending.
+    processes: Vec<Process>,
+    installed: parking_lot::Mutex<BTreeSet<String>>,
+    /// Takes the folder away when this process, and with it this pipe, has ended.
+    _tidy: Option<std::process::ChildStdin>,
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl ControlPlane {
+    /// Starts one; `outlives` says whether its folder is taken away by somebody else than its handle.
+    fn start(outlives: bool) -> Option<Self> {
+        let programs = require_folder("kubernetes", "k8s")?;
+        let temporary = tempfile::Builder::new().prefix("canaryd-kubernetes-").tempdir().expect("a folder");
+        let folder = temporary.path().to_owned();
+        let (tidy, temporary) = if outlives { (Some(tidy(&temporary.keep())), None) } else { (None, Some(temporary)) };
+        let token = format!("admin-{:016x}", folder.display().to_string().bytes().fold(7_u64, |h, b| h.wrapping_mul(31) ^ u64::from(b)));
+        let mut plane = Self {
+            programs,
+            port: ports::free(),
+            token,
+            processes: Vec::new(),
+            installed: parking_lot::Mutex::default(),
+            folder,
+            _tidy: tidy,
+            temporary,
+        };
+        plane.bring_up();
+        Some(plane)
+    }
+
+    fn bring_up(&mut self) {
+        self.write_files();
+        let etcd = ports::free();
+        let api = self.launch("kube-apiserver", &self.apiserver_arguments(etcd));
+        let etcd = self.launch("etcd", &self.etcd_arguments(etcd));
+        // it waits for etcd itself
+        self.processes = vec![api, etcd];
+        self.wait("the API server", |plane| plane.ask("/readyz").then_some(()));
+        let controllers = self.launch("kube-controller-manager", &self.controllers_arguments());
+        let scheduler = self.launch("kube-scheduler", &[format!("--config={}", self.path("scheduler.yaml")), "--secure-port=0".to_owned()]);
+        let kwok = self.launch("kwok", &self.kwok_arguments());
+        self.processes.splice(0..0, [controllers, scheduler, kwok]);
+        for name in NODES {
+            self.apply(&node(name));
+        }
+        self.wait("the controllers", |plane| plane.ask("/api/v1/namespaces/default/serviceaccounts/default").then_some(()));
+        self.wait("the nodes", |plane| {
+            let ready = plane.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"]);
+            (ready.matches("True").count() == NODES.len()).then_some(())
+        });
+    }
+
+    fn write_files(&self) {
+        let tokens =
+            ["admin,admin,system:masters", "kcm,system:kube-controller-manager,", "sched,system:kube-scheduler,", "nobody,nobody,"];
+        let line = |who: &&str| {
+            let (short, rest) = who.split_once(',').expect("a comma");
+            let (user, group) = rest.split_once(',').expect("a second comma");
+            format!("{},{user},{short}{}\n", self.token_of(short), if group.is_empty() { String::new() } else { format!(",{group}") })
+        };
+        fs::create_dir_all(self.folder.join("cert")).expect("a folder");
+        fs::write(self.folder.join("tokens.csv"), tokens.iter().map(line).collect::<String>()).expect("written");
+        for who in ["admin", "kcm", "sched", "nobody"] {
+            self.write_kubeconfig(who, &self.token_of(who), &format!("https://127.0.0.1:{}", self.port));
+        }
+        let client = format!("clientConnection: {{kubeconfig: {:?}, qps: 500, burst: 1000}}", self.path("sched.kubeconfig"));
+        let scheduler = format!(
+            "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n{client}\nleaderElection: {{leaderElect: false}}\n"
+        );
+        fs::write(self.folder.join("scheduler.yaml"), scheduler).expect("written");
+        let key = self.path("sa.key");
+        let by = |program: &str, arguments: &[&str]| {
+            let made = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+            made.is_ok_and(|o| o.status.success())
+        };
+        let made =
+            by("openssl", &["genrsa", "-out", &key, "2048"]) || by("ssh-keygen", &["-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", &key]);
+        assert!(made, "neither openssl nor ssh-keygen makes the key that signs the tokens of service accounts");
+    }
+
+    fn token_of(&self, who: &str) -> String {
+        format!("{who}-{}", self.token)
+    }
+
+    /// Writes a kubeconfig for a bearer of `token`, and says where.
+    fn write_kubeconfig(&self, name: &str, token: &str, server: &str) -> PathBuf {
+        let authority = self.path("cert/apiserver.crt");
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority": authority}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        });
+        let path = self.folder.join(format!("{name}.kubeconfig"));
+        fs::write(&path, text.to_string()).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        path
+    }
+
+    fn path(&self, below: &str) -> String {
+        self.folder.join(below).display().to_string()
+    }
+
+    fn launch(&self, name: &str, arguments: &[String]) -> Process {
+        let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
+        Process::spawn(name, &self.programs.join(name), &arguments, &self.folder.join(format!("{name}.log")))
+    }
+
+    fn etcd_arguments(&self, client: u16) -> Vec<String> {
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{}", ports::free()));
+        vec![
+            "--name=t".to_owned(),
+            format!("--data-dir={}", self.path("etcd")),
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=t={peer}"),
+        ]
+    }
+
+    fn apiserver_arguments(&self, etcd: u16) -> Vec<String> {
+        let key = self.path("sa.key");
+        let mut arguments = vec![
+            format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+            format!("--secure-port={}", self.port),
+            format!("--cert-dir={}", self.path("cert")),
+            format!("--token-auth-file={}", self.path("tokens.csv")),
+            format!("--service-account-key-file={key}"),
+            format!("--service-account-signing-key-file={key}"),
+        ];
+        let fixed = [
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/16",
+            "--allow-privileged=true",
+            // or every new node keeps not-ready:NoSchedule, which node-lifecycle would take away
+            "--disable-admission-plugins=TaintNodesByCondition",
+            "--profiling=false",
+        ];
+        arguments.extend(fixed.map(str::to_owned));
+        arguments
+    }
+
+    fn controllers_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--kubeconfig={}", self.path("kcm.kubeconfig")),
+            format!("--service-account-private-key-file={}", self.path("sa.key")),
+            format!("--root-ca-file={}", self.path("cert/apiserver.crt")),
+            format!("--controllers={CONTROLLERS}"),
+        ];
+        let fixed = ["--leader-elect=false", "--secure-port=0", "--profiling=false", "--use-service-account-credentials=true"];
+        arguments.extend(fixed.map(str::to_owned));
+        arguments.extend(["--kube-api-qps=500", "--kube-api-burst=1000"].map(str::to_owned));
+        arguments
+    }
+
+    fn kwok_arguments(&self) -> Vec<String> {
+        let stages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes/kwok-stages.yaml");
+        vec![
+            format!("--kubeconfig={}", self.path("admin.kubeconfig")),
+            "--manage-all-nodes=true".to_owned(),
+            "--node-lease-duration-seconds=40".to_owned(),
+            "--cidr=100.64.0.1/10".to_owned(),
+            "--node-ip=100.127.255.1".to_owned(),
+            format!("--server-address=127.0.0.1:{}", ports::free()),
+            format!("--config={}", stages.display()),
+        ]
+    }
+
+    /// Polls until `look` gives something.
+    fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let found = poll(UP_MAX, || {
+            for process in &mut self.processes {
+                process.assert_alive();
+            }
+            look(self)
+        });
+        found.unwrap_or_else(|| panic!("{what}: not ready within {UP_MAX:?}; see {}", self.folder.display()))
+    }
+
+    /// Does a GET as the administrator succeed?
+    fn ask(&self, path: &str) -> bool {
+        // before that kubectl would wait for a certificate authority that is not there
+        self.folder.join("cert/apiserver.crt").is_file() && self.try_kubectl(&["get", "--raw", path], None).is_ok()
+    }
+
+    // --- what tests use ---
+
+    /// The kubeconfig of the administrator (`admin`), or of a user without rights (`nobody`).
+    pub(crate) fn kubeconfig(&self, who: &str) -> PathBuf {
+        self.folder.join(format!("{who}.kubeconfig"))
+    }
+
+    /// The same for another address, such as a proxy's before the API server.
+    pub(crate) fn kubeconfig_at(&self, server: &str) -> PathBuf {
+        let name = format!("admin-at-{}", server.rsplit(':').next().unwrap_or("x"));
+        self.write_kubeconfig(&name, &self.token_of("admin"), server)
+    }
+
+    /// The API server's certificate authority, PEM.
+    pub(crate) fn authority(&self) -> Vec<u8> {
+        fs::read(self.folder.join("cert/apiserver.crt")).expect("the API server made it")
+    }
+
+    /// A client as the daemon makes it, for one of [`Self::kubeconfig`]'s users.
+    pub(crate) async fn client(&self, who: &str) -> Client {
+        client_of(&self.kubeconfig(who)).await
+    }
+
+    /// Runs kubectl as the administrator.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments, None).unwrap_or_else(|e| panic!("kubectl {arguments:?}: {e}"))
+    }
+
+    /// The same with an input; what it said on failure.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String, String> {
+        let file = input.map(|text| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            fs::write(file.path(), text).expect("written");
+            file
+        });
+        let stdin = file.as_ref().map_or_else(Stdio::null, |f| fs::File::open(f.path()).expect("just written").into());
+        let mut command = Command::new(self.programs.join("kubectl"));
+        command.arg("--kubeconfig").arg(self.kubeconfig("admin")).args(["--request-timeout=20s"]).args(arguments).stdin(stdin);
+        // its discovery cache would be shared by all control planes that ever had this port
+        command.arg("--cache-dir").arg(self.folder.join("kubectl-cache"));
+        let output = command.output().expect("kubectl runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(said) } else { Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr))) }
+    }
+
+    /// Applies an object, or a list of them.
+    pub(crate) fn apply(&self, object: &Value) {
+        let applied = self.try_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&object.to_string()));
+        applied.unwrap_or_else(|e| panic!("{object} is refused: {e}"));
+    }
+
+    /// A new namespace.
+    pub(crate) fn namespace(&self, name: &str) -> String {
+        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+        name.to_owned()
+    }
+
+    /// Installs a set of custom resource definitions (`istio`, `gateway-api`, `traefik`), once, and waits until `served`
+    /// (a path) answers.
+    pub(crate) fn custom_resources(&self, set: &str, served: &str) {
+        let mut installed = self.installed.lock();
+        if !installed.insert(set.to_owned()) {
+            return;
+        }
+        let file = self.programs.join("crds").join(format!("{set}.yaml")).display().to_string();
+        self.kubectl(&["apply", "--server-side", "-f", &file]);
+        let answers = poll(READY_MAX, || self.ask(served).then_some(()));
+        assert!(answers.is_some(), "{served} is not served within {READY_MAX:?}");
+    }
+
+    /// A service account with these rules of a Role in its namespace, and a kubeconfig with its token.
+    pub(crate) fn service_account(&self, namespace: &str, name: &str, rules: &Value) -> PathBuf {
+        let metadata = json!({"name": name, "namespace": namespace});
+        let rbac = "rbac.authorization.k8s.io";
+        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+            {"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": metadata, "rules": rules},
+            {"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": metadata,
+                "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]},
+        ]}));
+        let token = self.kubectl(&["create", "token", name, "-n", namespace]);
+        self.write_kubeconfig(&format!("{namespace}-{name}"), token.trim(), &format!("https://127.0.0.1:{}", self.port))
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // SIGKILL each, watchers first: a terminated API server waits a minute for them
+        for process in &mut self.processes {
+            process.kill();
+        }
+    }
+}
+
+/// A client as the daemon makes it.
+pub(crate) async fn client_of(kubeconfig: &Path) -> Client {
+    canaryd::tls::install();
+    let settings = ClusterSettings { kubeconfig: Some(kubeconfig.to_owned()), ..ClusterSettings::default() };
+    cluster::connect(&settings).await.expect("a usable kubeconfig").expect("it was named")
+}
+
+/// A shell that waits until its input ends, which it does with this process, and then takes the folder away.
+fn tidy(folder: &Path) -> std::process::ChildStdin {
+    // etcd and the others get SIGKILL at the same moment, and may still be writing
+    let script = r#"cat >/dev/null; for i in 1 2 3 4 5; do sleep 1; rm -rf "$1" 2>/dev/null && exit; done"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "tidy"]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("sh is there").stdin.take().expect("piped")
+}
+
+fn node(name: &str) -> Value {
+    let has = json!({"cpu": "1000", "memory": "4Ti", "pods": "5000"});
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"},
+            "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"allocatable": has, "capacity": has},
+    })
+}
