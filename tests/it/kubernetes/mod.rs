@@ -1,5 +1,6 @@
-//! Routers of the cluster against a real control plane with the real custom resource definitions.
+//! Routers of the cluster, and what is shipped for it, against a real control plane with the real custom resource definitions.
 
+mod deploy;
 mod faults;
 mod proxy;
 mod rights;

@@ -22,7 +22,8 @@ const UP_MAX: Duration = Duration::from_secs(120);
 /// Controllers that run; without `node-lifecycle` nodes are never tainted.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-collector-controller,endpointslice-controller,\
     namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,disruption-controller,\
-    pod-garbage-collector-controller,horizontal-pod-autoscaler-controller,validatingadmissionpolicy-status-controller";
+    persistentvolume-binder-controller,persistentvolumeclaim-protection-controller,pod-garbage-collector-controller,\
+    horizontal-pod-autoscaler-controller,validatingadmissionpolicy-status-controller";
 const NODES: [&str; 2] = ["n1", "n2"];
 
 /// The control plane all tests of this process share; `None` if skipped (see `require`).
@@ -267,17 +268,26 @@ impl ControlPlane {
 
     /// The same with an input; what it said on failure.
     pub(crate) fn try_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String, String> {
+        // its discovery cache would be shared by all control planes that ever had this port
+        let cache = self.path("kubectl-cache");
+        let common = ["--request-timeout=20s", "--cache-dir", &cache];
+        self.run("kubectl", &[&common[..], arguments].concat(), input)
+    }
+
+    /// Runs `kubectl` or `helm` as the administrator; what it said on failure.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str], input: Option<&str>) -> Result<String, String> {
         let file = input.map(|text| {
             let file = tempfile::NamedTempFile::new().expect("a file");
             fs::write(file.path(), text).expect("written");
             file
         });
         let stdin = file.as_ref().map_or_else(Stdio::null, |f| fs::File::open(f.path()).expect("just written").into());
-        let mut command = Command::new(self.programs.join("kubectl"));
-        command.arg("--kubeconfig").arg(self.kubeconfig("admin")).args(["--request-timeout=20s"]).args(arguments).stdin(stdin);
-        // its discovery cache would be shared by all control planes that ever had this port
-        command.arg("--cache-dir").arg(self.folder.join("kubectl-cache"));
-        let output = command.output().expect("kubectl runs");
+        let mut command = Command::new(self.programs.join(program));
+        command.env("KUBECONFIG", self.kubeconfig("admin")).args(arguments).stdin(stdin);
+        for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(home, self.folder.join("helm"));
+        }
+        let output = command.output().unwrap_or_else(|e| panic!("{program}: {e}"));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() { Ok(said) } else { Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr))) }
     }

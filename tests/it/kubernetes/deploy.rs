@@ -1,0 +1,170 @@
+//! What is shipped under `deploy/` for a cluster, given to a real one.
+
+use super::scene::blocking;
+use crate::rig::kubernetes::{self, ControlPlane};
+use canaryd::config::{Flags, Settings};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Longest a Deployment may take to come up, in words of kubectl and helm.
+const UP: &str = "--timeout=90s";
+
+fn shipped(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path).display().to_string()
+}
+
+/// The manifests as they would be applied.
+fn manifests(plane: &ControlPlane) -> String {
+    plane.kubectl(&["kustomize", &shipped("kubernetes")])
+}
+
+fn chart(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
+    let chart = shipped("helm/canaryd");
+    plane.run("helm", &[&["template", "canaryd", chart.as_str(), "--namespace", "canaryd"], arguments].concat(), None)
+}
+
+/// Objects of a stream of YAML documents, as the API server would read them.
+fn objects(plane: &ControlPlane, yaml: &str) -> Vec<Value> {
+    let arguments = ["create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-"];
+    let json = plane.try_kubectl(&arguments, Some(yaml)).unwrap_or_else(|e| panic!("{e}"));
+    let read = serde_json::Deserializer::from_str(&json).into_iter::<Value>().map(|o| o.expect("JSON"));
+    read.flat_map(|o| o["items"].as_array().cloned().unwrap_or_else(|| vec![o])).collect()
+}
+
+/// What the claim of the journal and the token's volume ask of the cluster.
+fn beside(namespace: &str) -> Value {
+    let disk = json!({"path": "/nowhere"});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("disk-of-{namespace}")},
+            "spec": {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": disk,
+                "claimRef": {"namespace": namespace, "name": "canaryd"}}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "canaryd-tokens", "namespace": namespace},
+            "stringData": {"tokens": "me:operator:0123456789abcdef0123456789abcdef"}},
+    ]})
+}
+
+fn restricted(namespace: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manifests_are_valid_and_come_up_under_restricted_pod_security() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    blocking(|| {
+        plane.kubectl(&["apply", "-f", &shipped("kubernetes/base/namespace.yaml")]);
+        plane.apply(&beside("canaryd"));
+        plane.namespace("whose-routes");
+        let strict = ["apply", "--dry-run=server", "--validate=strict"];
+        let of = |folder: &str, more: &[&str]| plane.kubectl(&[&strict[..], &["-k", &shipped(folder)], more].concat());
+        assert!(of("kubernetes", &[]).lines().count() == 10);
+        assert!(of("kubernetes/namespace", &["-n", "whose-routes"]).contains("canaryd-route-write"));
+        plane.kubectl(&["apply", "-k", &shipped("kubernetes")]);
+        plane.kubectl(&["apply", "-n", "whose-routes", "-k", &shipped("kubernetes/namespace")]);
+        plane.kubectl(&["rollout", "status", "deployment/canaryd", "-n", "canaryd", UP]);
+        let may = |verb: &str, what: &str, namespace: &str| {
+            let account = ["--as=system:serviceaccount:canaryd:canaryd", "-n", namespace];
+            plane.try_kubectl(&[&["auth", "can-i", verb, what], &account[..]].concat(), None).is_ok()
+        };
+        assert!(may("patch", "services", "whose-routes") && may("patch", "ingresses.networking.k8s.io", "whose-routes"));
+        assert!(!may("patch", "services", "default") && !may("patch", "deployments", "whose-routes"), "nothing beyond routes");
+        assert!(!may("get", "secrets", "canaryd"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chart_installs_upgrades_and_goes() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    blocking(|| {
+        plane.apply(&restricted("by-helm"));
+        plane.apply(&beside("by-helm"));
+        let chart = shipped("helm/canaryd");
+        let helm = |arguments: &[&str]| plane.run("helm", arguments, None).unwrap_or_else(|e| panic!("helm {arguments:?}: {e}"));
+        helm(&["lint", "--strict", &chart]);
+        let place = ["canaryd", chart.as_str(), "--namespace", "by-helm", "--wait", UP];
+        helm(&[&["install"], &place[..]].concat());
+        let revision = |n: &str| plane.kubectl(&["get", "deployment", "canaryd", "-n", "by-helm", "-o", n]);
+        let before = revision("jsonpath={.metadata.generation}");
+        helm(&[&["upgrade"], &place[..], &["--set", "settings.log.level=debug", "--set", "rbac.routeWrite.namespaces={by-helm}"]].concat());
+        assert_ne!(revision("jsonpath={.metadata.generation}"), before, "a change of settings is a new pod");
+        let role = plane.kubectl(&["get", "rolebinding", "canaryd-route-write", "-n", "by-helm", "-o", "jsonpath={.roleRef.name}"]);
+        assert_eq!(role, "canaryd-route-write");
+        helm(&["uninstall", "canaryd", "--namespace", "by-helm", "--wait", UP]);
+        for (wrong, said) in [
+            (["--set", "settings.listen=0.0.0.0:1"], "settings"),
+            (["--set", "replicas=2"], "replicas"),
+            (["--set", "rules.shop=x"], "'shop' does not match"),
+        ] {
+            let error = self::chart(plane, &wrong).unwrap_err();
+            assert!(error.contains(said), "{wrong:?}: {error}");
+        }
+    })
+    .await;
+}
+
+/// Words Helm puts on everything, and what follows from its own way of telling a change of settings.
+const HELMS: [&str; 5] =
+    ["app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart", "checksum/settings"];
+
+/// Without what only one of the two writes, and without what is empty then.
+fn plain(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(members) => {
+            let kept = std::mem::take(members).into_iter().filter(|(key, _)| !HELMS.contains(&key.as_str()));
+            *members = kept.map(|(key, value)| (key, plain(value))).filter(|(_, v)| !v.is_null() && *v != json!({})).collect();
+        }
+        Value::Array(items) => *items = std::mem::take(items).into_iter().map(plain).collect(),
+        Value::String(text) if text.contains("sources:") => return serde_saphyr::from_str(text).expect("settings are YAML"),
+        _ => {}
+    }
+    value
+}
+
+fn named(object: &Value) -> String {
+    format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chart_and_manifests_say_the_same() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    blocking(|| {
+        let sorted = |yaml: &str| {
+            let mut all: Vec<Value> = objects(plane, yaml).into_iter().map(plain).collect();
+            all.retain(|o| o["kind"] != "Namespace");
+            for object in &mut all {
+                // who pulls what is the chart's own word
+                let container = object.pointer_mut("/spec/template/spec/containers/0").and_then(Value::as_object_mut);
+                container.map(|c| c.remove("imagePullPolicy"));
+            }
+            all.sort_by_key(named);
+            all
+        };
+        let (manifests, chart) = (sorted(&manifests(plane)), sorted(&chart(plane, &[]).unwrap()));
+        let names = |all: &[Value]| all.iter().map(named).collect::<Vec<_>>();
+        assert_eq!(names(&manifests), names(&chart));
+        for (manifest, template) in manifests.iter().zip(&chart) {
+            assert_eq!(manifest, template, "{}", named(manifest));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_settings_in_the_chart_are_read_by_the_daemon() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let text = blocking(|| {
+        let all = objects(plane, &chart(plane, &[]).unwrap());
+        let settings = all.iter().find(|o| named(o) == "ConfigMap canaryd").expect("it is there");
+        settings["data"]["canaryd.yaml"].as_str().expect("a text").to_owned()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, "me:operator:0123456789abcdef0123456789abcdef\n").unwrap();
+    let file = folder.path().join("canaryd.yaml");
+    std::fs::write(&file, text.replace("/etc/canaryd/tokens/tokens", &tokens.display().to_string())).unwrap();
+    let settings = Settings::load(Some(&file), std::iter::empty(), Flags::new()).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(settings.listen.port(), 7878);
+    assert_eq!(settings.sources.len(), 1);
+}
