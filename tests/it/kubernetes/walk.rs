@@ -10,15 +10,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Pause of the other hand between two edits.
-const EDIT_EVERY: Duration = Duration::from_millis(15);
+const EDIT_EVERY: Duration = Duration::from_millis(4);
 /// Edits that must have happened before the last step, so that they really were concurrent.
 const EDITS_MIN: u64 = 10;
 
-/// Edits until told to stop, and looks at the sum after each; how many edits there were.
+/// Tests that what these operations put is still there.
+fn tests_of(operations: &Value) -> Vec<Value> {
+    let test = |o: &Value| json!({"op": "test", "path": o["path"], "value": o["value"]});
+    operations.as_array().unwrap().iter().map(test).collect()
+}
+
+/// Edits until told to stop, each time only if its last edit is still there, and looks at the sum after each; how many edits
+/// there were.
 async fn meddle(client: kube::Client, path: String, case: Case, stop: Arc<AtomicBool>) -> u64 {
     let mut count = 0;
     while !stop.load(Ordering::Acquire) || count < EDITS_MIN {
-        let object = edit(&client, &path, &(case.foreign)(count)).await;
+        let mut operations = count.checked_sub(1).map_or_else(Vec::new, |last| tests_of(&(case.foreign)(last)));
+        operations.extend((case.foreign)(count).as_array().unwrap().iter().cloned());
+        let object = edit(&client, &path, &Value::Array(operations)).await;
         let numbers = (case.numbers)(&object);
         assert_eq!(numbers.iter().sum::<u64>(), case.total, "{numbers:?} after edit {count}");
         count += 1;
