@@ -5,6 +5,7 @@
 //! - [`whole`]: does everything that must never happen not happen, whatever the source, the router and people do?
 //! - [`restart`]: does a journal's beginning lead to the same decisions as no restart at all?
 
+mod around;
 mod bounds;
 mod calibration;
 mod dice;

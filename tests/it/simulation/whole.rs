@@ -2,15 +2,18 @@
 //! no request is counted that never was; a weight does not rise on what could not be seen; a rollback ends at 0; the same seed
 //! gives the same journal and the same evidence, bit for bit; and a journal cut anywhere leads on to the same decisions.
 
+use super::around::Around;
 use super::dice::Dice;
 use super::path::{self, Differenced, Differencer, START, Scraped};
 use super::world::{BOUNDS_MS, Fleet, MOVE_S, Plan, Router, Sick, Truth, word};
 use canaryd::analysis::Judge;
+use canaryd::model::calendar::Windows;
 use canaryd::model::journal::{Entry, Event, Opened};
 use canaryd::model::{
-    Action, Arm, Blind, Buckets, Command, Counts, Decision, Effect, History, Input, Judgement, PerArm, Poll, Reason, State, Tick, Timestamp,
+    Action, Arm, Blind, Buckets, Command, Counts, Decision, Effect, History, HoldWhy, HookAnswer, Input, Judgement, PerArm, Poll, Reason,
+    State, Tick, Timestamp, Verb,
 };
-use canaryd::rollout::{Machine, invariants};
+use canaryd::rollout::{Machine, calendar, invariants};
 use canaryd::runtime::{parts, replay};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +29,12 @@ const END_S: u64 = 130 * 15;
 /// Seconds after a tick's end at which it is read.
 const SETTLE_S: u64 = 3;
 
+/// Everything effects go to.
+struct Outside {
+    router: Router,
+    around: Around,
+}
+
 /// The shell in small: judge, machine, journal, the wish for the router.
 struct Shell {
     judge: Judge,
@@ -36,6 +45,7 @@ struct Shell {
     /// Folded over every judgement, bit for bit.
     evidence: u64,
     told: invariants::Told,
+    windows: Option<Windows>,
 }
 
 /// What a run left.
@@ -81,37 +91,48 @@ impl Shell {
         }
         let mut told = invariants::Told::default();
         told.check(&last).expect("a beginning");
-        Self { judge, machine, last, out: Judgement::empty(START, 0), journal, evidence: 0, told }
+        Self { judge, machine, last, out: Judgement::empty(START, 0), journal, evidence: 0, told, windows: rule.windows }
     }
 
     fn write(&mut self, at: Timestamp, event: Event) {
         self.journal.push(Entry { seq: self.journal.len() as u64, at, event });
     }
 
-    fn handle(&mut self, at: Timestamp, input: Input, event: Event, router: &mut Router) -> Result<(), String> {
+    fn handle(&mut self, at: Timestamp, input: Input, event: Event, outside: &mut Outside) -> Result<(), String> {
         let decision = self.machine.handle(at, &input);
         invariants::check(&self.last, &input, &decision)?;
         self.told.check(&decision)?;
+        self.no_step_up_in_a_freeze(at, &input, &decision)?;
         self.write(at, event);
         self.write(at, Event::Decided(Box::new(decision.clone())));
-        carry_out(&decision, router);
+        carry_out(at, &decision, outside);
         self.last = decision;
         Ok(())
     }
 
-    fn input(&mut self, at: Timestamp, input: Input, router: &mut Router) -> Result<(), String> {
-        let event = Event::Input(Box::new(input.clone()));
-        self.handle(at, input, event, router)
+    /// Nor a start; break-glass alone passes a freeze by.
+    fn no_step_up_in_a_freeze(&self, at: Timestamp, input: &Input, decision: &Decision) -> Result<(), String> {
+        let broken = matches!(input, Input::Command(Command { verb: Verb::BreakGlassPromote, .. }));
+        let up = decision.weight > self.last.weight && matches!(decision.action, Action::Advance { .. } | Action::Promote);
+        match self.windows.as_ref().and_then(|w| calendar::denied(w, at)) {
+            Some(span) if up && !broken => Err(format!("up to {} in a freeze ({})", decision.weight, span.words)),
+            _ => Ok(()),
+        }
     }
 
-    fn tick(&mut self, tick_at: Timestamp, now: Timestamp, seen: Differenced, router: &mut Router) -> Result<(), String> {
+    fn input(&mut self, at: Timestamp, input: Input, outside: &mut Outside) -> Result<(), String> {
+        let event = Event::Input(Box::new(input.clone()));
+        self.handle(at, input, event, outside)
+    }
+
+    fn tick(&mut self, tick_at: Timestamp, now: Timestamp, seen: Differenced, outside: &mut Outside) -> Result<(), String> {
         let before = self.last.clone();
         let poll = Poll { at: tick_at, step: before.step, counts_time: before.counts_time, arms: seen.arms, changes: Vec::new() };
         self.judge.poll(&poll, &mut self.out);
         fold_judgement(&mut self.evidence, &self.out);
         let event = Event::Poll { poll: Box::new(poll), missing: seen.missing, detail: seen.detail.clone(), orphans: 0.0 };
         let input = Input::Tick(Box::new(Tick { judgement: self.out.clone(), missing: seen.missing, detail: seen.detail, orphans: 0.0 }));
-        self.handle(now, input, event, router)?;
+        self.handle(now, input, event, outside)?;
         // at 0 % nobody has to be seen, at 100 % there is no baseline
         let w = before.weight;
         let blind = !w.is_zero() && (seen.missing.canary.is_some() || (!w.is_full() && seen.missing.baseline.is_some()));
@@ -123,10 +144,11 @@ impl Shell {
     }
 }
 
-fn carry_out(decision: &Decision, router: &mut Router) {
+fn carry_out(at: Timestamp, decision: &Decision, outside: &mut Outside) {
     for effect in &decision.effects {
-        if let Effect::SetWeight { weight, generation } = effect {
-            router.want(*weight, *generation);
+        match effect {
+            Effect::SetWeight { weight, generation } => outside.router.want(*weight, *generation),
+            effect => outside.around.ask(effect, at),
         }
     }
 }
@@ -182,7 +204,7 @@ struct Trial {
     plan: Plan,
     fleet: Fleet,
     differencer: Differencer,
-    router: Router,
+    outside: Outside,
     shell: Shell,
     /// What truly happened by each move of the world.
     moves: Vec<Truth>,
@@ -195,17 +217,20 @@ impl Trial {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
         let (text, scale, past) = (rule_text(&mut dice), dice.pick(&[1.0, 4.0]), history(&mut dice, &plan));
+        let around = if KEPT.iter().any(|(kept, _)| *kept == seed) { Around::nobody() } else { Around::draw(seed) };
+        let text = text + &around.lines;
+        let text = if around.copies { text.replace("promotion: swap\n", "promotion: copy\n") } else { text };
         let shell = Shell::begin(&path::opened(text, &BOUNDS_MS, scale, past));
         let mut fleet = Fleet::new(&mut dice, &plan);
         (0..2).for_each(|replica| fleet.scrape(&mut dice, &plan, replica, START));
-        let mut router = Router::default();
-        carry_out(&shell.last, &mut router);
+        let mut outside = Outside { router: Router::default(), around };
+        carry_out(START, &shell.last, &mut outside);
         Self {
             dice,
             plan,
             fleet,
             differencer: Differencer::new(&BOUNDS_MS, true),
-            router,
+            outside,
             shell,
             moves: vec![Truth::default()],
             used: None,
@@ -220,8 +245,11 @@ impl Trial {
         if self.dice.chance(self.plan.crash) {
             self.crash(now)?;
         }
-        if let Some((generation, outcome)) = self.router.pass(&mut self.dice, &self.plan, now) {
+        if let Some((generation, outcome)) = self.outside.router.pass(&mut self.dice, &self.plan, now) {
             self.input(now, Input::Effect { generation, outcome })?;
+        }
+        for input in self.outside.around.pass(now) {
+            self.input(now, input)?;
         }
         if self.shell.last.wake_at.is_some_and(|at| at <= now) {
             self.input(now, Input::Wake)?;
@@ -242,7 +270,7 @@ impl Trial {
     fn world(&mut self, second: u64, now: Timestamp) {
         let replica = (second / MOVE_S % 3) as usize;
         let sick = second >= self.plan.sick_from;
-        self.fleet.pass(&mut self.dice, &self.plan, now, self.router.weight.share(), sick);
+        self.fleet.pass(&mut self.dice, &self.plan, now, self.outside.router.weight.share(), sick);
         self.moves.push(self.fleet.truth);
         if replica > 0 {
             self.fleet.scrape(&mut self.dice, &self.plan, replica - 1, now);
@@ -250,7 +278,7 @@ impl Trial {
     }
 
     fn input(&mut self, now: Timestamp, input: Input) -> Result<(), String> {
-        self.shell.input(now, input, &mut self.router)
+        self.shell.input(now, input, &mut self.outside)
     }
 
     fn tick(&mut self, tick_at: Timestamp, now: Timestamp) -> Result<(), String> {
@@ -265,11 +293,11 @@ impl Trial {
             count(used, &seen, &self.fleet.truth)?;
         }
         let again = Differenced { arms: seen.arms.clone(), missing: seen.missing, detail: String::new() };
-        self.shell.tick(tick_at, now, seen, &mut self.router)?;
+        self.shell.tick(tick_at, now, seen, &mut self.outside)?;
         if self.dice.chance(self.plan.tick_twice) {
-            twice(&mut self.shell, tick_at, now, again, &mut self.router)?;
+            twice(&mut self.shell, tick_at, now, again, &mut self.outside)?;
         }
-        match self.router.read(&mut self.dice, &self.plan) {
+        match self.outside.router.read(&mut self.dice, &self.plan) {
             Some(reading) => self.input(now, Input::Traffic(reading)),
             None => Ok(()),
         }
@@ -290,11 +318,21 @@ impl Trial {
         }
         (self.shell.judge, self.shell.machine) = (rebuilt.judge, rebuilt.machine);
         (self.differencer, self.used) = (Differencer::new(&BOUNDS_MS, true), None);
-        self.router.lose_flight();
+        self.outside.router.lose_flight();
+        self.outside.around.lose_flights();
         if let Some((weight, generation)) = self.shell.machine.unconfirmed() {
-            self.router.want(weight, generation);
+            self.outside.router.want(weight, generation);
         }
-        Ok(())
+        if let Some((action, number)) = self.shell.machine.unconfirmed_work() {
+            self.outside.around.work(action, number, now);
+        }
+        match self.shell.machine.unanswered_hook() {
+            Some((hook, attempt)) => {
+                let answer = HookAnswer::Failed { text: "the daemon was away".to_owned(), again: true };
+                self.input(now, Input::Hook { hook, attempt, answer })
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -305,13 +343,14 @@ pub(super) fn run(seed: u64) -> Result<Ran, String> {
     for second in 1..=END_S {
         if second == TROUBLE_S {
             trial.plan.calm_down();
+            trial.outside.around.calm_down();
         }
         trial.second(second).map_err(|why| format!("at {second} s: {why}"))?;
         if trial.shell.last.state.is_over() {
             break;
         }
     }
-    let Trial { shell: Shell { last, out, journal, evidence, .. }, router, .. } = trial;
+    let Trial { shell: Shell { last, out, journal, evidence, .. }, outside: Outside { router, .. }, .. } = trial;
     let ran = Ran { plan: drawn, journal, evidence, last, out, router };
     at_the_end(&ran)?;
     Ok(ran)
@@ -332,9 +371,9 @@ fn count(used: &mut Truth, seen: &Differenced, truth: &Truth) -> Result<(), Stri
 }
 
 /// The same tick once more changes nothing.
-fn twice(shell: &mut Shell, tick_at: Timestamp, now: Timestamp, seen: Differenced, router: &mut Router) -> Result<(), String> {
+fn twice(shell: &mut Shell, tick_at: Timestamp, now: Timestamp, seen: Differenced, outside: &mut Outside) -> Result<(), String> {
     let before = shell.last.clone();
-    shell.tick(tick_at, now, seen, router)?;
+    shell.tick(tick_at, now, seen, outside)?;
     let after = &shell.last;
     let same = after.action == Action::Hold && after.weight == before.weight && after.state == before.state && after.effects.is_empty();
     if shell.out.duplicate && same { Ok(()) } else { Err(format!("a tick judged twice led from {before:?} to {after:?}")) }
@@ -347,7 +386,7 @@ fn at_the_end(ran: &Ran) -> Result<(), String> {
     if back && !(over && (ran.router.weight.is_zero() || ran.router.other)) {
         return Err(format!("a rollback did not end at 0: {:?}, the router has {}", ran.last, ran.router.weight));
     }
-    if ran.last.state == State::Succeeded && ran.plan.left_alone() && !ran.router.weight.is_full() {
+    if ran.last.state == State::Succeeded && ran.plan.left_alone() && ran.router.weight != ran.last.weight {
         return Err(format!("succeeded, and the router has {}", ran.router.weight));
     }
     Ok(())
@@ -424,6 +463,12 @@ fn what_must_never_happen_does_not_happen() {
 
     // the world is hostile enough to mean something, and not so hostile that nothing succeeds
     assert!(ends.len() >= 4, "{ends:?}");
+    let holds = |e: &Entry, why| matches!(&e.event, Event::Decided(d) if d.holds.iter().any(|h| h.why == why));
+    for why in [HoldWhy::Window, HoldWhy::Approval, HoldWhy::Hook, HoldWhy::Alert, HoldWhy::Promotion] {
+        let held = of(&|r| r.journal.iter().any(|e| holds(e, why)));
+        eprintln!("{held} runs were held by: {}", why.name());
+        assert!(held > 0, "nobody was held by: {}", why.name());
+    }
     // a healthy canary is not blamed for what the source, the router or people do
     let healthy = of(&|r| r.plan.sick == Sick::No);
     let blamed: Vec<u64> =
