@@ -181,19 +181,18 @@ impl Machine {
 
     pub(super) fn hold_hook(&self) -> Option<Hold> {
         let wait = self.hooks.wait.as_ref().filter(|w| w.call != Call::Passed)?;
-        let hook = self.hook(wait.point)?;
         let name = wait.point.name();
-        let (text, until) = match wait.call {
-            Call::UnderWay | Call::Passed => (format!("hook {name} is asked (call {})", wait.calls), wait.called + hook.timeout),
-            Call::Again(at) => (format!("hook {name} did not let it pass, {} calls: {}", wait.calls, wait.said), at),
-            Call::Refused => (format!("hook {name} said no: {}", wait.said), wait.since + hook.timeout),
+        let text = match wait.call {
+            Call::UnderWay | Call::Passed => format!("hook {name} is asked (call {})", wait.calls),
+            Call::Again(_) => format!("hook {name} did not let it pass, {} calls: {}", wait.calls, wait.said),
+            Call::Refused => format!("hook {name} said no: {}", wait.said),
         };
         let way = match self.course {
             Course::Gated => "break-glass-promote passes it by",
             _ => "advance or promote passes it by",
         };
         let ends = format!("it answers with a 2xx (it is asked again after a failure); {way}, or roll back");
-        Some(Hold { why: HoldWhy::Hook, text, ends, until: Some(until).filter(|_| self.pause.is_none()) })
+        Some(Hold { why: HoldWhy::Hook, text, ends, until: self.hook_acts_at() })
     }
 
     /// It failed, and the rule goes on waiting for it.

@@ -76,6 +76,10 @@ pub(super) enum End {
 /// again is asked for here: a failed weight comes again with a new generation, at the time given by `wake_at` or, where the
 /// router said "on change", at the next reading. Readings and outcomes come in the order in which they were made: a reading
 /// from before a write would look like another hand.
+///
+/// Hooks and actions on workloads likewise: one call for each effect, its answer with the same number, and a failed one comes
+/// again with a new number. After a restart [`Machine::unconfirmed`] and [`Machine::unconfirmed_work`] name what is to be carried
+/// out again, and [`Machine::unanswered_hook`] the call whose answer is lost.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub(super) terms: Terms,

@@ -2,20 +2,27 @@
 //! rolling back is here (DESIGN 6); what the evidence says comes in from `analysis`, and nothing here has a clock or I/O.
 //!
 //! ```text
-//!  Begin                 keep empty, nothing holds            last step over
-//!  Waiting --> Progressing(0) --> Progressing(n) --> Baking --> (Promoting) --> Succeeded
-//!                 |  a weight is written, then in force |          |
-//!                 '------ breach, vanished, policy, person, newer version -----> RollingBack --> RolledBack | Superseded
+//!  Begin    gates open           keep empty, nothing holds            last step over
+//!  Waiting --------> Progressing(0) --> Progressing(n) --> Baking --> (Promoting) --> Succeeded
+//!    |  approvals,      |  a weight is written, then in force |
+//!    |  window, hook    |  before-step hook, freeze           |
+//!    '------------------'--- breach, vanished, alert, policy, window, hook, person, newer version --> RollingBack
+//!                                                                           RollingBack --> RolledBack | Superseded
 //!
-//!  Paused (a person, a policy that asks) and Stuck (the router does not take the weight) lie over these and end where they began.
+//!  Paused (a person, a policy that asks) and Stuck (the router, or a workload, does not take what is wanted) lie over these and
+//!  end where they began.
 //! ```
 //!
-//! What it must never do: raise a weight because nothing could be seen, turn a rollback around, or keep a rollout without
-//! saying why. [`invariants::check`] states these over any two decisions in a row.
+//! What it must never do: raise a weight because nothing could be seen, turn a rollback around, delay one for a window, send
+//! traffic to a stable that is half updated, or keep a rollout without saying why. [`invariants::check`] states these over any
+//! two decisions in a row, [`invariants::Told`] what is told over all of them.
 //!
-//! Read `machine.rs` first (what it knows, and the dispatch), then `tick.rs` (the list of steps a poll goes through),
-//! `policy.rs` (holds that last too long), `share.rs` and `vanished.rs` (does the traffic obey, do requests come back),
-//! `router.rs` (effects and readings), `verbs.rs` (a person's word) and `holds.rs` (what the operator reads).
+//! Read `machine.rs` first (what it knows, and the dispatch), then `gates.rs` (what stands before the first weight, with
+//! `approvals.rs` and `hooks.rs`) and `tick.rs` (the list of steps a poll goes through). `policy.rs` has the holds that last too
+//! long, `windows.rs` and [`calendar`] the maintenance windows, `share.rs` and `vanished.rs` ask whether the traffic obeys and
+//! requests come back, `alerts.rs` and `relate.rs` what somebody else's alerts do, `router.rs` has effects and readings,
+//! `promotion.rs` what follows the bake, `verbs.rs` a person's word. What is said is in `holds.rs` (to whoever looks) and
+//! `notices.rs` (to whoever is told).
 
 mod alerts;
 mod approvals;

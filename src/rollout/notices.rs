@@ -172,7 +172,7 @@ impl Machine {
     fn lasting_gate(&self, now: Timestamp) -> Option<Lasting> {
         let hold = self.hold_gate(now).or_else(|| self.hold_hook()).or_else(|| self.hold_window())?;
         let late = self.hook_is_late(now);
-        let text = format!("{}; until: {}", hold.text, hold.ends);
+        let text = format!("{}; {}", hold.text, hold.ends);
         let level = if late { Level::Warning } else { Level::Info };
         Some(Lasting { about: hold.why.name().to_owned(), ..Lasting::new(level, Topic::Gate, text) })
     }

@@ -121,6 +121,50 @@ fn it_starts_inside_a_window_with_room_for_all_steps() {
     );
 }
 
+/// By the wall clock of the rule's zone: an hour less in spring, one more in autumn, and Friday is where the rule lives.
+#[test]
+fn windows_follow_the_wall_clock_through_daylight_saving() {
+    let berlin = "zone=Europe/Berlin; allow=Sun 01:00-04:00";
+    // 29 March 2026: 02:00 becomes 03:00, and three hours on the clock are two
+    check(
+        &format!("5% 90m, 100% 30m; {berlin}; begins=2026-03-28T23:00:00Z"),
+        "
+        0s      begin                    => waiting window 3600s; ~ Sun 2026-03-29 01:00 +0100
+        3600s   wake                     => advance 0% -> 5%
+    ",
+    );
+    check(
+        &format!("5% 90m, 100% 1h; {berlin}; begins=2026-03-28T23:00:00Z"),
+        "
+        0s      begin                    => waiting window 604800s; ~ Sun 2026-04-05 01:00 +0200
+    ",
+    );
+    // 25 October 2026: 03:00 becomes 02:00, and they are four
+    check(
+        &format!("5% 3h, 100% 1h; {berlin}; begins=2026-10-24T22:30:00Z; at-end=roll-back"),
+        "
+        0s      begin                    => waiting window 1800s
+        1800s   wake                     => advance 0% -> 5%; wake 16200s
+        1801s   done
+        16199s  tick time                => at 5%
+        16200s  wake                     => roll-back
+    ",
+    );
+    // Friday 20 November 2026 in Los Angeles begins at 08:00 UTC
+    check(
+        "5% 30m, 100% 30m; zone=America/Los_Angeles; deny=Fri; begins=2026-11-20T07:40:00Z",
+        "
+        0s      begin                    => advance 0% -> 5%
+        1s      done
+        1199s   tick time                => holds time
+        1200s   tick time                => holds window, time; ~ denied by Fri
+        1800s   tick clear counted=30m   => hold; at 5%
+        87599s  tick clear counted=30m   => hold; at 5%
+        87600s  tick clear counted=30m   => advance 5% -> 100%
+    ",
+    );
+}
+
 #[test]
 fn a_freeze_stops_steps_up_and_never_a_rollback() {
     check(

@@ -1,6 +1,7 @@
 //! Scripts (one input per line with the expected answer) and properties of the machine.
 
 mod alerts;
+mod gap;
 mod gates;
 mod promotion;
 mod properties;

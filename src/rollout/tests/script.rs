@@ -124,6 +124,8 @@ fn set(rule: &mut Rule, part: &str) {
         ("drain", v) => rule.drain = duration(v),
         ("approvals", v) => rule.start.approvals = word_list(v).map(str::to_owned).collect(),
         ("hook", v) => rule.hooks.push(hook(v)),
+        ("zone", v) => windows(rule).zone = TimeZone::get(v).expect("a zone"),
+        ("begins", _) => {} // of the script
         ("allow", v) => windows(rule).allow.push(span(v)),
         ("deny", v) => windows(rule).deny.push(span(v)),
         ("at-end", "hold") => windows(rule).at_end = AtEnd::Hold,
@@ -411,9 +413,15 @@ fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step], asked: &A
     }
 }
 
+/// The instant of a script's 0s: `begins=2026-03-29T00:00Z` among the rule's parts, else the epoch, a Thursday at midnight UTC.
+fn beginning(rule_text: &str) -> i64 {
+    let text = rule_text.split(';').find_map(|p| p.trim().strip_prefix("begins="));
+    text.map_or(0, |t| t.parse::<jiff::Timestamp>().expect("an instant").as_millisecond())
+}
+
 /// What a script may say about a decision: `advance 5% -> 25%`, `progressing 0`, `at 5%`, `step 0`, `set 5% #1`,
 /// `holds time, blind`, `page`, `firing stuck`, `counts`, `wake 70s`, `missing 2000` (requests of the unproven metric), `reasons 1`.
-fn facts(d: &Decision) -> Vec<String> {
+fn facts(d: &Decision, zero: i64) -> Vec<String> {
     let mut facts = vec![format!("at {}", d.weight), format!("step {}", d.step), format!("reasons {}", d.reasons.len())];
     facts.push(match &d.action {
         Action::Advance { from, to, .. } => format!("advance {from} -> {to}"),
@@ -428,12 +436,12 @@ fn facts(d: &Decision) -> Vec<String> {
         state => state.name().to_owned(),
     });
     if let State::Waiting(what) = &d.state {
-        facts.push(waiting(what));
+        facts.push(waiting(what, zero));
     }
     facts.push(if d.counts_time { "counts" } else { "stands still" }.to_owned());
     let holds: Vec<&str> = d.holds.iter().map(|h| h.why.name()).collect();
     facts.push(format!("holds {}", if holds.is_empty() { "nothing".to_owned() } else { holds.join(", ") }));
-    facts.push(d.wake_at.map_or_else(|| "no wake".to_owned(), |at| format!("wake {}s", at.as_millis() / 1000)));
+    facts.push(d.wake_at.map_or_else(|| "no wake".to_owned(), |at| format!("wake {}s", (at.as_millis() - zero) / 1000)));
     facts.extend(d.effects.iter().flat_map(|e| match e {
         Effect::SetWeight { weight, generation } => vec![format!("set {weight} #{generation}")],
         Effect::Notify(notice) => told(notice),
@@ -444,10 +452,10 @@ fn facts(d: &Decision) -> Vec<String> {
 }
 
 /// `waiting approval manager,product`, `waiting window 3600s`, `waiting hook before-start`.
-fn waiting(what: &Waiting) -> String {
+fn waiting(what: &Waiting, zero: i64) -> String {
     match what {
         Waiting::Router => "waiting router".to_owned(),
-        Waiting::Window { opens } => format!("waiting window {}s", opens.as_millis() / 1000),
+        Waiting::Window { opens } => format!("waiting window {}s", (opens.as_millis() - zero) / 1000),
         Waiting::Approval { roles } => format!("waiting approval {}", roles.join(",")),
         Waiting::Hook { name } => format!("waiting hook {name}"),
         Waiting::Pods => "waiting pods".to_owned(),
@@ -482,8 +490,8 @@ fn sentences(d: &Decision) -> Vec<String> {
     holds.chain(messages).chain(refusal).collect()
 }
 
-fn agrees(d: &Decision, fact: &str) -> bool {
-    let has = |f: &str| facts(d).iter().any(|x| x == f || (["set", "missing"].contains(&f) && x.starts_with(f)));
+fn agrees(d: &Decision, zero: i64, fact: &str) -> bool {
+    let has = |f: &str| facts(d, zero).iter().any(|x| x == f || (["set", "missing"].contains(&f) && x.starts_with(f)));
     match fact.split_once(' ') {
         Some(("~", words)) => sentences(d).iter().any(|s| s.contains(words)),
         Some(("no", "wake")) => has("no wake"),
@@ -511,7 +519,12 @@ pub(super) fn unborn() -> Decision {
 
 /// Runs a script against a rule; every decision must also keep the invariants.
 pub(crate) fn check(rule_text: &str, script: &str) {
-    let rule = rule(rule_text);
+    run(rule_text, script);
+}
+
+/// The same; what is left of it.
+pub(super) fn run(rule_text: &str, script: &str) -> (Machine, Decision) {
+    let (rule, zero) = (rule(rule_text), beginning(rule_text));
     let mut machine = Machine::new(&rule, &Method::default());
     let (mut last, mut told, mut asked) = (unborn(), invariants::Told::default(), Asked::default());
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
@@ -522,7 +535,7 @@ pub(crate) fn check(rule_text: &str, script: &str) {
             _ => (1, what.trim()),
         };
         for i in 0..times {
-            let at = Timestamp::from_millis(1000 * (seconds(time) + 15 * i) as i64);
+            let at = Timestamp::from_millis(zero + 1000 * (seconds(time) + 15 * i) as i64);
             let input = input(what, at, &last, &rule.steps, &asked);
             let decision = machine.handle(at, &input);
             let kept = invariants::check(&last, &input, &decision).and_then(|()| told.check(&decision));
@@ -531,8 +544,9 @@ pub(crate) fn check(rule_text: &str, script: &str) {
             last = decision;
             let facts_now = expected.split(';').map(str::trim).filter(|f| !f.is_empty() && (i + 1 == times || f.starts_with("no ")));
             for fact in facts_now {
-                assert!(agrees(&last, fact), "{line}\n  not {fact:?} in {:?}\n  {:#?}", facts(&last), sentences(&last));
+                assert!(agrees(&last, zero, fact), "{line}\n  not {fact:?} in {:?}\n  {:#?}", facts(&last, zero), sentences(&last));
             }
         }
     }
+    (machine, last)
 }
