@@ -71,13 +71,6 @@ impl Machine {
         self.work.as_ref().filter(|w| !w.done && w.tries.again_at().is_none()).map(|w| (w.action, self.work_number))
     }
 
-    /// What it asked for and has not heard the end of, besides its weight.
-    pub fn unanswered(&self) -> Vec<Effect> {
-        let hook = self.unanswered_hook().map(|(hook, attempt)| Effect::CallHook { hook, attempt });
-        let work = self.unconfirmed_work().map(|(action, number)| Effect::Workload { action, number });
-        hook.into_iter().chain(work).collect()
-    }
-
     /// An action ended; or, with number 0, which nobody asked for, the cluster says that stable is equal and ready. Where the
     /// weight is on its way back, a failure of the copy's number says that stable is ready no more.
     pub(super) fn on_workload(&mut self, now: Timestamp, number: u64, outcome: &Outcome) -> Action {

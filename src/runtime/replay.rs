@@ -283,15 +283,14 @@ impl Rehearsal {
     /// Carries out what the machine asks for until it asks for nothing more, and wakes it when its time has come.
     fn obey(&mut self, at: Timestamp) {
         for _ in 0..8 {
-            let wish = self.decision.effects.iter().rev().find_map(|e| match e {
-                Effect::SetWeight { weight, generation } => Some((*weight, *generation)),
-                Effect::Notify(_) | Effect::CallHook { .. } | Effect::Workload { .. } => None,
-            });
+            let asks = |e: &&Effect| matches!(e, Effect::SetWeight { .. } | Effect::Workload { .. });
+            let wish = self.decision.effects.iter().rev().find(asks).cloned();
             let due = self.decision.wake_at.is_some_and(|wake| wake <= at);
             self.decision = match wish {
-                Some((weight, generation)) => self.written(at, weight, generation),
+                Some(Effect::SetWeight { weight, generation }) => self.written(at, weight, generation),
+                Some(Effect::Workload { number, .. }) => self.machine.handle(at, &Input::Workload { number, outcome: Outcome::Done }),
                 None if due && !self.is_over() => self.machine.handle(at, &Input::Wake),
-                None => return,
+                _ => return,
             };
         }
     }
