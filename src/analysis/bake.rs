@@ -109,7 +109,7 @@ impl Judge {
         self.each_limit(poll, clock, seen, Ok(LoadRatio::PLAIN), true);
         let bounds = self.set.bounds.len();
         for (m, sums) in self.metrics.iter_mut().zip(&mut self.sums) {
-            let canary = seen::gauge(&poll.arms.canary, m.kind);
+            let canary = seen::limited(&poll.arms.canary, m.kind); // there is nothing to compare with
             let usable = if m.is_counts() { seen.counts_usable(poll, m.kind, bounds, true) } else { canary.map(|_| ()) };
             m.look(clock.t_s, usable, self.set.blind_s);
             match m.kind {

@@ -42,7 +42,7 @@ impl Judge {
         let (series, bounds) = (&self.series, self.set.bounds.len());
         for (m, sums) in self.metrics.iter_mut().zip(&mut self.sums) {
             let gauge = PerArm::from_fn(|arm| seen::gauge(&poll.arms[arm], m.kind).ok());
-            let mut seen_now = both(poll, m.kind).map(|_| ());
+            let mut seen_now = both(poll, m.kind, m.is_compared()).map(|_| ());
             m.evidence = match &mut m.test {
                 Test::Counts(id, t) => t.step(clock, seen.at(series[id.0].key).as_ref(), series[id.0].phi.used),
                 Test::Latency(t) => t.step(clock, |j| seen.at(SeriesKey::Tail(j)), |id| series[id.0].phi.used),
@@ -117,7 +117,7 @@ impl Judge {
         for l in &mut self.limits {
             let kind = self.metrics[l.metric].kind;
             if let LimitTest::Gauge(g) = &mut l.test {
-                let level = |arm: Arm| seen::gauge(&poll.arms[arm], kind).ok();
+                let level = |arm: Arm| seen::limited(&poll.arms[arm], kind).ok();
                 let ratio = if kind == MetricKind::Cpu && !bake { load.unwrap_or(LoadRatio::SKIP) } else { LoadRatio::PLAIN };
                 g.step(clock, level(Arm::Baseline), level(Arm::Canary), &ratio, bake);
             } else if let Some(SeriesId(i)) = l.series()

@@ -228,7 +228,8 @@ impl GaugeLimit {
         let active = clock.active(self.since_s);
         let sign = self.sign;
         let ratio = match (b, c) {
-            (Some(b), Some(c)) if load.kind != LoadKind::Skip => Some((c / b / load.ln_harm.exp()).powf(sign)),
+            // a level of 0 is below a limit, and makes no ratio
+            (Some(b), Some(c)) if load.kind != LoadKind::Skip && b > 0.0 && c > 0.0 => Some((c / b / load.ln_harm.exp()).powf(sign)),
             _ => None,
         };
         let point = |v: Option<f64>| v.filter(|_| active).map(|v| (sign * v, ratio));

@@ -57,21 +57,34 @@ fn buckets(a: &ArmSample, bounds: usize) -> Reading<Buckets> {
     }
 }
 
-/// A gauge that is zero, negative or no number is missing.
+/// A ratio of a gauge that is zero, negative or no number is missing.
 fn level(r: &Reading<f64>) -> Reading<f64> {
     let v = (*r)?;
     if LEVELS.contains(&v) { Ok(v) } else { Err(Blind::NotANumber) }
 }
 
-/// The level of a gauge in one arm; `NotAsked` for what is no gauge.
-pub(super) fn gauge(a: &ArmSample, kind: MetricKind) -> Reading<f64> {
+/// The reading of a gauge in one arm; `NotAsked` for what is no gauge.
+fn read(a: &ArmSample, kind: MetricKind) -> Reading<f64> {
     match kind {
-        MetricKind::Cpu => level(&a.cpu),
-        MetricKind::Memory => level(&a.memory),
-        MetricKind::Leak => level(&a.floor),
-        MetricKind::CustomGauge(i) => a.custom_gauges.get(i).map_or(Err(Blind::NotAsked), level),
+        MetricKind::Cpu => a.cpu,
+        MetricKind::Memory => a.memory,
+        MetricKind::Leak => a.floor,
+        MetricKind::CustomGauge(i) => a.custom_gauges.get(i).copied().unwrap_or(Err(Blind::NotAsked)),
         MetricKind::Errors | MetricKind::CustomCounts(_) | MetricKind::Latency(_) => Err(Blind::NotAsked),
     }
+}
+
+/// The level of a gauge in one arm, for comparing the arms.
+pub(super) fn gauge(a: &ArmSample, kind: MetricKind) -> Reading<f64> {
+    level(&read(a, kind))
+}
+
+/// The level of a gauge in one arm, for a limit: an empty queue is below its limit, though no ratio can be made of it.
+pub(super) fn limited(a: &ArmSample, kind: MetricKind) -> Reading<f64> {
+    let v = read(a, kind)?;
+    // CPU and memory below 0 are no measurements
+    let least = if matches!(kind, MetricKind::CustomGauge(_)) { -LEVELS.end() } else { 0.0 };
+    if (least..=*LEVELS.end()).contains(&v) { Ok(v) } else { Err(Blind::NotANumber) }
 }
 
 impl Counters {
@@ -135,8 +148,37 @@ pub(super) fn canary_has_traffic(poll: &Poll, bounds: usize) -> bool {
     }
 }
 
-/// Both arms' levels of a gauge, or why not.
-pub(super) fn both(poll: &Poll, kind: MetricKind) -> Result<PerArm<f64>, Blind> {
-    let canary = gauge(&poll.arms.canary, kind)?;
-    Ok(PerArm { baseline: gauge(&poll.arms.baseline, kind)?, canary })
+/// Both arms' levels of a gauge, or why not; `compared`: their ratio is judged, not a limit alone.
+pub(super) fn both(poll: &Poll, kind: MetricKind, compared: bool) -> Result<PerArm<f64>, Blind> {
+    let level = if compared { gauge } else { limited };
+    let canary = level(&poll.arms.canary, kind)?;
+    Ok(PerArm { baseline: level(&poll.arms.baseline, kind)?, canary })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_of_zero_is_below_its_limit_and_makes_no_ratio() {
+        let own = MetricKind::CustomGauge(0);
+        let arm = |v: f64| ArmSample { cpu: Ok(v), custom_gauges: [Ok(v)].into_iter().collect(), ..ArmSample::blind(Blind::NotAsked) };
+        for (v, kind, under_limit, compared) in [
+            (0.0, own, true, false),
+            (-3.0, own, true, false),
+            (0.0, MetricKind::Cpu, true, false),
+            (-3.0, MetricKind::Cpu, false, false),
+            (2.0, own, true, true),
+            (f64::NAN, own, false, false),
+            (f64::INFINITY, own, false, false),
+            (f64::NEG_INFINITY, own, false, false),
+        ] {
+            let poll = Poll {
+                arms: PerArm { baseline: arm(v), canary: arm(2.0) },
+                ..Poll::blind(crate::model::Timestamp::default(), 0, Blind::NotAsked)
+            };
+            assert_eq!((both(&poll, kind, false).is_ok(), both(&poll, kind, true).is_ok()), (under_limit, compared), "{v} {kind:?}");
+        }
+        assert_eq!(limited(&arm(0.0), MetricKind::Errors), Err(Blind::NotAsked));
+    }
 }

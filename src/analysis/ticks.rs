@@ -104,7 +104,11 @@ impl Judge {
     pub(super) fn look_before(&mut self, poll: &Poll, seen: &Seen, t_s: f64) {
         let (bounds, blind_s) = (self.set.bounds.len(), self.set.blind_s);
         for m in &mut self.metrics {
-            let usable = if m.is_counts() { seen.counts_usable(poll, m.kind, bounds, false) } else { both(poll, m.kind).map(|_| ()) };
+            let usable = if m.is_counts() {
+                seen.counts_usable(poll, m.kind, bounds, false)
+            } else {
+                both(poll, m.kind, m.is_compared()).map(|_| ())
+            };
             m.look(t_s, usable, blind_s);
         }
     }

@@ -12,6 +12,8 @@
 //! - A process that is gone drops out; nothing falls.
 //! - Increments wait until every process has a sample newer than its last used one. A process that misses two scrapes is
 //!   left out and named.
+//! - A total that rises by more than twenty times its largest increment asks for the start as a fall does: an address that
+//!   went to another process must not bring its lifetime.
 //! - Totals that jump back and forth come from several processes behind one address: the arm is blind.
 
 use crate::model::{Blind, Timestamp};
@@ -122,7 +124,10 @@ impl Counters {
     /// Must the start of this process be known to read these classes? Asked only then: it costs a query.
     pub fn wants_start(&self, process: &str, classes: &BTreeMap<u64, f64>) -> bool {
         match self.processes.get(process) {
-            Some(known) => total(self.behaviour.total, classes) < known.total,
+            Some(known) => {
+                let all = total(self.behaviour.total, classes);
+                all < known.total || known.jumps(all)
+            }
             None => self.previous.is_some(),
         }
     }
@@ -297,7 +302,12 @@ impl Process {
     fn restarted(&self, start: Option<Timestamp>, all: f64) -> bool {
         let since = |start: Timestamp| start + START_SLACK > self.sampled;
         let moved = |start: Timestamp| self.start.is_some_and(|old| start > old + START_JITTER);
-        start.is_some_and(|start| since(start) && (all < self.total || moved(start)))
+        start.is_some_and(|start| since(start) && (all < self.total || moved(start) || self.jumps(all)))
+    }
+
+    /// Rises by more than it ever did, many times over: an address may have gone to another process that counts more.
+    fn jumps(&self, all: f64) -> bool {
+        self.largest > 0.0 && all - self.total > PLAUSIBLE * self.largest.max(1.0)
     }
 
     /// Values are noted, nothing is counted.

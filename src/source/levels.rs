@@ -110,7 +110,7 @@ impl Levels {
         }
         let said = |(_, process): &(Blind, Option<String>)| {
             let process = process.as_ref()?;
-            Some(format!("{}: {} of {process} is no number above 0", arm.name(), self.what.name()))
+            Some(format!("{}: {} of {process} is no number from 0 up", arm.name(), self.what.name()))
         };
         let note = value.as_ref().err().and_then(said);
         let bare = |reading: Result<f64, (Blind, Option<String>)>| reading.map_err(|(why, _)| why);
@@ -149,8 +149,9 @@ fn mean<'a>(values: impl Iterator<Item = (&'a String, &'a f64)>) -> Result<f64, 
         n += 1.0;
     }
     match sum / n {
-        mean if mean.is_finite() && mean > 0.0 => Ok(mean),
+        mean if mean.is_finite() => Ok(mean),
         _ if n == 0.0 => Err((Blind::NoSeries, None)),
+        // a sum beyond what a number holds
         _ => Err((Blind::NotANumber, Some("every process".to_owned()))),
     }
 }
@@ -228,11 +229,11 @@ mod tests {
             seen(&mut levels, &[("a", 25, 100.0), ("b", 25, odd)]);
             let given = levels.finish(s(30), all).canary;
             assert_eq!((given.value, given.pods), (Err(Blind::NotANumber), 2), "{odd}");
-            assert_eq!(given.note.as_deref(), Some("canary: memory of b is no number above 0"));
+            assert_eq!(given.note.as_deref(), Some("canary: memory of b is no number from 0 up"));
         }
         let mut levels = levels();
         seen(&mut levels, &[("a", 25, 0.0)]);
-        assert_eq!(levels.finish(s(30), all).canary.value, Err(Blind::NotANumber));
+        assert_eq!(levels.finish(s(30), all).canary.value, Ok(0.0), "an idle arm: what a ratio cannot be made of, a limit can be held to");
         seen(&mut levels, &[("a", 40, 0.0), ("b", 40, 5.0)]);
         assert_eq!(levels.finish(s(45), all).canary.value, Ok(2.5), "an idle pod beside a busy one");
     }

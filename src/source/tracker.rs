@@ -109,8 +109,18 @@ impl Tracker {
         self.entries.iter().map(|e| &e.asked).collect()
     }
 
-    /// One row: the cumulative value of one class of one process.
+    /// One row: the cumulative value of one class of one process. Another row of the same class is another series of it.
     pub(super) fn row(&mut self, place: Place, process: &str, kept: &[&str], value: f64) {
+        self.take(place, process, kept, value, |before| before + value);
+    }
+
+    /// The same of an answer whose rows are sums already: another row of the same class is the same series under another
+    /// spelling, such as `le="1"` beside `le="1.0"` for five minutes after a change of the server.
+    pub(super) fn sum(&mut self, place: Place, process: &str, kept: &[&str], value: f64) {
+        self.take(place, process, kept, value, |before| before.max(value));
+    }
+
+    fn take(&mut self, place: Place, process: &str, kept: &[&str], value: f64, again: impl Fn(f64) -> f64) {
         let Some(entry) = self.entries.get_mut(place.entry) else { return };
         let (Some(question), Some(tracked)) = (entry.asked.questions.get(place.question), entry.tracked.get_mut(place.question)) else {
             return;
@@ -118,7 +128,9 @@ impl Tracker {
         let Some(class) = tracked.class(question, place.select, kept) else { return };
         let processes = &mut tracked.intake[place.arm];
         match processes.get_mut(process) {
-            Some(classes) => *classes.entry(class).or_insert(0.0) += value,
+            Some(classes) => {
+                classes.entry(class).and_modify(|before| *before = again(*before)).or_insert(value);
+            }
             None => {
                 processes.insert(process.to_owned(), BTreeMap::from([(class, value)]));
             }
@@ -848,6 +860,47 @@ mod tests {
             assert!(sample.detail.contains("baseline: the buckets of p are not cumulative"), "{}", sample.detail);
             if tick == 30 {
                 assert_eq!(sample.arms.baseline.buckets.unwrap().as_slice(), [50.0, 50.0, 60.0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bound_that_is_spelled_anew_makes_no_jump() {
+        let (_, mut tracker) = envoy();
+        let mut seen = Vec::new();
+        for (tick, n) in (1u64..).zip([1.0, 2.0, 3.0, 4.0]) {
+            for (arm, process) in [(Arm::Baseline, "p"), (Arm::Canary, "q")] {
+                let place = Place { entry: 0, question: 2, select: 0, arm };
+                // the old spelling keeps its last value beside the new one for a while
+                let spelled: &[(&str, f64)] = match tick {
+                    1 => &[("5", 1.0), ("10", 1.0)],
+                    2 => &[("5", 2.0), ("10", 2.0)],
+                    3 => &[("5", 2.0), ("10", 2.0), ("5.0", 3.0), ("10.0", 3.0)],
+                    _ => &[("5.0", 4.0), ("10.0", 4.0)],
+                };
+                spelled.iter().for_each(|(le, n)| tracker.sum(place, process, &[le], 40.0 * n));
+                tracker.sum(place, process, &["+Inf"], 50.0 * n);
+                tracker.sampled(0, arm, process, s(15 * tick));
+            }
+            seen.push(tracker.finish(s(15 * tick), PerArm::default()).arms.canary.buckets.map(|b| b.to_vec()));
+        }
+        assert_eq!(seen[1..], [Ok(vec![40.0, 40.0, 50.0]), Ok(vec![40.0, 40.0, 50.0]), Ok(vec![40.0, 40.0, 50.0])]);
+    }
+
+    #[test]
+    fn a_histogram_one_flush_behind_its_counter_counts_its_own() {
+        let (_, mut tracker) = envoy();
+        for (at, n, merged) in [(15, 100.0, 100.0), (30, 200.0, 160.0)] {
+            rows(&mut tracker, Arm::Baseline, "p", at, n, 0.0);
+            rows(&mut tracker, Arm::Canary, "q", at, n, 0.0);
+            for (le, share) in [("5", 0.5), ("10", 1.0), ("+Inf", 1.0)] {
+                let behind = merged * share - if le == "5" { n / 2.0 } else { n };
+                tracker.row(Place { entry: 0, question: 2, select: 0, arm: Arm::Canary }, "q", &[le], behind);
+            }
+            let sample = tracker.finish(s(at), PerArm::default());
+            if at == 30 {
+                assert_eq!(sample.arms.canary.requests.map(|c| c.total), Ok(100.0));
+                assert_eq!(sample.arms.canary.buckets.map(|b| b.to_vec()), Ok(vec![30.0, 60.0, 60.0]));
             }
         }
     }

@@ -152,7 +152,7 @@ fn gauges_that_are_no_number_and_negative_ones_blind_themselves_alone() {
             assert_eq!(sample.arms[arm].memory, Err(Blind::NotANumber), "{sample:?}");
             assert!(sample.arms[arm].cpu.is_ok() && sample.arms[arm].requests.is_ok(), "{sample:?}");
         }
-        assert!(sample.detail.contains(&format!("canary: memory of prod @ {C1} is no number above 0")), "{}", sample.detail);
+        assert!(sample.detail.contains(&format!("canary: memory of prod @ {C1} is no number from 0 up")), "{}", sample.detail);
         assert!(sample.detail.contains(&format!("baseline: memory of prod @ {B2}")), "{}", sample.detail);
         assert!(near(source.tick(scrape(8)).await.remove(0).arms.canary.memory, 650e6));
     });

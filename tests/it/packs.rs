@@ -386,3 +386,142 @@ fn a_watch_knows_whose_a_pod_is_and_when_it_was_made() {
         assert_eq!((counts(&sample, Arm::Canary), sample.arms.canary.pods), (Some((10.0 + 30.0, 0.0)), Some(3)), "{sample:?}");
     });
 }
+
+/// PACKS 7's pack for an ingress-nginx: labels that move, and a baseline that is an absent label.
+const NGINX: &str = "
+pack: nginx-ingress
+params: { ns: [exported_namespace, namespace] }
+needs: nginx_ingress_controller_requests
+identity: [controller_namespace, controller_pod]
+start: { epoch: nginx_ingress_controller_nginx_process_oldest_start_time_seconds }
+vanishes: on-delete
+blind-to: [no-endpoint]
+arm: { '{ns}': '{namespace}', ingress: '{ingress}', canary: { baseline: '', canary: '{namespace}-{service}-{port}' } }
+counts:
+  requests: { from: nginx_ingress_controller_requests, keep: [status], class: [ { status: '499', is: skip }, { status: '5..|5xx', is: bad } ] }
+latency: none
+";
+
+/// What an ingress controller shows of one arm: the label of the namespace differs with `honor_labels`.
+fn nginx(samples: &mut Samples, at: Timestamp, ns: &str, more: &str, canary: &str, (good, bad, left): (f64, f64, f64)) {
+    let canary = if canary.is_empty() { String::new() } else { format!(",canary=\"{canary}\"") };
+    for (status, value) in [("200", good), ("503", bad), ("499", left)] {
+        let labels = format!("controller_namespace=\"ingress\",controller_pod=\"c-0\",ingress=\"shop\",status=\"{status}\"");
+        samples.add(&format!("nginx_ingress_controller_requests{{{labels},{ns}{canary}{more}}}"), at, value);
+    }
+}
+
+fn with_file(name: &str, text: &str) -> (tempfile::TempDir, Packs) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(name), text).expect("written");
+    let packs = Packs::with_folder(folder.path()).expect("packs");
+    (folder, packs)
+}
+
+#[test]
+fn labels_that_move_an_absent_one_and_two_clusters_namesakes() {
+    on_both(async |server| {
+        let mut samples = Samples::default();
+        for n in 0..5u32 {
+            let (at, i) = (tick(n) - Duration::from_secs(3), f64::from(n));
+            let moved = "exported_namespace=\"team.a\",namespace=\"ingress\",job=\"nginx\",instance=\"c-0:10254\"";
+            for (cluster, times) in [("eu1", 1.0), ("us1", 50.0)] {
+                let more = format!(",cluster=\"{cluster}\"");
+                nginx(&mut samples, at, moved, &more, "", (90.0 * i * times, 0.0, 0.0));
+                nginx(&mut samples, at, moved, &more, "team.a-shop-80", (8.0 * i * times, 2.0 * i * times, i * times));
+                // another canary of the same Ingress' name, in another namespace
+                nginx(&mut samples, at, &moved.replace("team.a", "b"), &more, "b-shop-80", (0.0, 700.0 * i, 0.0));
+            }
+        }
+        samples.write(server);
+        let (_folder, packs) = with_file("nginx.yaml", NGINX);
+        let side = || target(&[("namespace", "team.a"), ("ingress", "shop"), ("service", "shop"), ("port", "80")]);
+        let wanted = |key: u64, cluster: &str, params: &[(&str, &str)]| Subscription {
+            arms: PerArm { baseline: side(), canary: side() },
+            wants: Wants { requests: true, ..Wants::default() },
+            telemetry: vec![rule::Telemetry { extra: Some(format!("cluster=\"{cluster}\"")), ..telemetry("nginx-ingress", params) }],
+            ..rollout(key, telemetry("nginx-ingress", &[]), "team.a", "shop")
+        };
+        let mut source = source_with(server, packs, None);
+        source.subscribe(wanted(1, "eu1", &[]), Vec::new());
+        source.subscribe(wanted(2, "us1", &[]), Vec::new());
+        source.subscribe(wanted(3, "eu1", &[("ns", "namespace")]), Vec::new());
+        source.tick(tick(2)).await;
+        let samples = source.tick(tick(3)).await;
+        for (sample, times) in samples.iter().zip([1.0, 50.0]) {
+            let read = (counts(sample, Arm::Baseline), counts(sample, Arm::Canary), sample.arms.canary.abandoned);
+            assert_eq!(read, (Some((90.0 * times, 0.0)), Some((10.0 * times, 2.0 * times)), Ok(times)), "{sample:?}");
+        }
+        assert_eq!(samples[2].missing.canary, Some(Blind::NoSeries), "the rule's parameter wins: there namespace is the controller's");
+    });
+}
+
+#[test]
+fn ticks_shorter_than_a_scrape_see_the_same_as_ticks_as_long() {
+    on_both(async |server| {
+        let mut samples = Samples::default();
+        for n in 0..42u32 {
+            let i = f64::from(n);
+            // the arms are scraped at different times of the same fifteen seconds
+            samples.envoy("phases", "p", "v1", tick(n) + Duration::from_secs(4), 950.0 * i, 9.0 * i);
+            samples.envoy("phases", "q", "v2", tick(n) + Duration::from_secs(11), 50.0 * i, 2.0 * i);
+        }
+        samples.write(server);
+        let mut seen = Vec::new();
+        for every in [5, 15] {
+            let every = Duration::from_secs(every);
+            let mut source = source_with(server, Packs::builtin(), None);
+            source.subscribe(crate::prometheus::envoy(1, "phases", "v1", "v2"), vec![5.0, 10.0]);
+            let (mut at, mut both) = (tick(1), [(0.0, 0.0); 2]);
+            while at <= tick(41) {
+                let sample = source.tick(at).await.remove(0);
+                if let (Some(b), Some(c)) = (counts(&sample, Arm::Baseline), counts(&sample, Arm::Canary)) {
+                    // both arms in one tick, or neither: increments that do not meet are evidence lost
+                    assert_eq!(b.0 > 0.0, c.0 > 0.0, "{sample:?}");
+                    both = [(both[0].0 + b.0, both[0].1 + b.1), (both[1].0 + c.0, both[1].1 + c.1)];
+                }
+                at = at + every;
+            }
+            seen.push(both);
+        }
+        for (short, long) in seen[0].iter().zip(&seen[1]) {
+            let share = short.0 / long.0;
+            assert!((0.94..=1.06).contains(&share) && long.0 > 30.0 * 52.0, "{seen:?}");
+        }
+    });
+}
+
+#[test]
+fn names_with_dots_are_quoted() {
+    let Some(server) = Server::empty(crate::rig::prometheus::Version::Three) else { return };
+    let pack = "pack: dotted\nidentity: [job, instance]\narm: { service.name: '{service}' }\n\
+        counts: { requests: { from: 'count(http.server.request.duration)', keep: [http.response.status_code],\n\
+        class: [ { http.response.status_code: '5..', is: bad } ] } }\nlatency: { from: http.server.request.duration, unit: s }\n";
+    let (_folder, packs) = with_file("dotted.yaml", pack);
+    let mut samples = Samples::default();
+    for n in 0..5u32 {
+        for (name, rate) in [("shop.v1", 100.0), ("shop.v2", 10.0)] {
+            for (code, share) in [("200", 0.9), ("500", 0.1)] {
+                let labels = format!("service.name=\"{name}\",http.response.status_code=\"{code}\",job=\"otel\",instance=\"{name}\"");
+                let (at, value) = (tick(n) - Duration::from_secs(2), rate * share * f64::from(n));
+                samples.add(&format!("http.server.request.duration_count{{{labels}}}"), at, value);
+                for le in ["0.25", "+Inf"] {
+                    samples.add(&format!("http.server.request.duration_bucket{{le=\"{le}\",{labels}}}"), at, value);
+                }
+            }
+        }
+    }
+    samples.write(&server);
+    let mut source = source_with(&server, packs, None);
+    let wanted = Subscription {
+        arms: PerArm { baseline: target(&[("service", "shop.v1")]), canary: target(&[("service", "shop.v2")]) },
+        wants: Wants { requests: true, buckets: true, ..Wants::default() },
+        ..rollout(1, telemetry("dotted", &[]), "", "shop")
+    };
+    let set_up = runtime().block_on(source.set_up(&wanted, tick(3))).expect("set-up");
+    assert_eq!(set_up.bounds_ms, [250.0]);
+    source.subscribe(wanted, set_up.bounds_ms);
+    runtime().block_on(source.tick(tick(3)));
+    let sample = runtime().block_on(source.tick(tick(4))).remove(0);
+    assert_eq!((counts(&sample, Arm::Baseline), counts(&sample, Arm::Canary)), (Some((100.0, 10.0)), Some((10.0, 1.0))), "{sample:?}");
+}

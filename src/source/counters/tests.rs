@@ -68,6 +68,60 @@ fn an_implausible_value_after_a_reset_is_only_noted() {
 }
 
 #[test]
+fn an_address_that_went_to_another_process_does_not_bring_its_lifetime() {
+    let mut counters = Counters::new(behaviour());
+    for (i, value) in [100.0, 110.0, 120.0].into_iter().enumerate() {
+        step(&mut counters, 15 * (i as u64 + 1), &[("10.0.0.1:80", &[(0, value)], 15 * (i as u64 + 1), None)]);
+    }
+    let other = BTreeMap::from([(0, 9000.0)]);
+    assert!(counters.wants_start("10.0.0.1:80", &other) && !counters.wants_start("10.0.0.1:80", &BTreeMap::from([(0, 300.0)])));
+    // it started after the sample before
+    assert_eq!(step(&mut counters, 60, &[("10.0.0.1:80", &[(0, 9000.0)], 60, Some(50))]), 0.0);
+    assert_eq!(step(&mut counters, 75, &[("10.0.0.1:80", &[(0, 9010.0)], 75, None)]), 10.0);
+    // an old process that is suddenly busy is believed
+    let mut busy = Counters::new(behaviour());
+    step(&mut busy, 15, &[("p", &[(0, 100.0)], 15, None)]);
+    step(&mut busy, 30, &[("p", &[(0, 110.0)], 30, None)]);
+    assert_eq!(step(&mut busy, 45, &[("p", &[(0, 9000.0)], 45, Some(0))]), 8890.0);
+}
+
+#[test]
+fn a_scrape_interval_that_changes_loses_nothing_and_invents_no_silence() {
+    for (first, then) in [(15, 30), (30, 15), (15, 25)] {
+        let mut counters = Counters::new(Behaviour { scrape: SECOND * first, ..behaviour() });
+        let (mut sum, mut last, mut gap) = (0.0, 0, u64::from(first));
+        for at in (15..=600).step_by(15) {
+            if at >= 300 {
+                gap = then;
+            }
+            while last + gap <= at {
+                last += gap;
+            }
+            match observe(&mut counters, at, &[("p", &[(0, last as f64)], last, None)]) {
+                Condition::Ready => sum += counters.take().values().sum::<f64>(),
+                Condition::Waiting(_) => {}
+                Condition::Blind(why, words) => panic!("{first} to {then} at {at}: {why:?} {words}"),
+            }
+        }
+        assert!(sum >= 600.0 - 2.0 * 30.0 - 15.0 && sum <= 600.0, "{first} to {then}: {sum}");
+    }
+}
+
+#[test]
+fn a_gap_of_two_minutes_is_counted_once_when_it_ends() {
+    let mut counters = Counters::new(behaviour());
+    let mut sum = 0.0;
+    for at in (15..=600).step_by(15) {
+        // the server was down from 200 to 320: it answers with what it had, then nothing, then goes on
+        let seen: &[Line<'_>] = if (200..320).contains(&at) { &[] } else { &[("p", &[(0, at as f64)], at, None)] };
+        if observe(&mut counters, at, seen) == Condition::Ready {
+            sum += counters.take().values().sum::<f64>();
+        }
+    }
+    assert_eq!(sum, 585.0, "from the first sample to the last, once");
+}
+
+#[test]
 fn an_evicted_series_is_no_restart() {
     // its start did not move: half of the counts vanished, and come back smaller
     assert_eq!(total_of(behaviour(), &[100.0, 110.0, 20.0, 23.0], |_| Some(0)), 10.0 + 3.0);

@@ -164,7 +164,7 @@ impl Series {
         }
         if let Some((_, value)) = self.points.get(self.next).filter(|(t, _)| *t <= now + half) {
             let kept: Vec<&str> = self.kept.iter().map(String::as_str).collect();
-            tracker.row(self.place, &self.process, &kept, *value);
+            tracker.sum(self.place, &self.process, &kept, *value);
         }
     }
 }

@@ -355,7 +355,7 @@ fn route(batch: &Batch, purpose: Purpose, rows: &Lease<'_>, subscribed: &mut BTr
             let (key, place) = batch.place(*member, question, select, *arm);
             let Some(tracker) = subscribed.get_mut(&key).and_then(|s| s.tracker.as_mut()) else { continue };
             match purpose {
-                Purpose::Rows(..) => tracker.row(place, &process, &batch.kept(question, &row), value),
+                Purpose::Rows(..) => tracker.sum(place, &process, &batch.kept(question, &row), value),
                 Purpose::Sampled => {
                     if let Some(sampled) = Timestamp::from_secs_f64(value) {
                         tracker.sampled(place.entry, *arm, &process, sampled);
