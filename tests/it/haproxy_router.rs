@@ -346,6 +346,23 @@ fn an_answer_that_is_none_is_told() {
     }
 }
 
+/// Every command is answered as if it were obeyed, and the weights stay: as when another hand writes at the same moment.
+#[test]
+fn weights_that_do_not_read_back_are_told_with_all_four() {
+    let row = |name: &str, weight: u32| format!("3 shop {name} 2 0 {weight} 100\n");
+    let table = format!(
+        "1\n# be_id be_name srv_name srv_op_state srv_admin_state srv_uweight srv_iweight\n{}{}\n# pxname,svname,bck,algo\nshop,v1,0,\n\
+         shop,v2,0,\nshop,BACKEND,0,roundrobin\n\n",
+        row("v1", 100),
+        row("v2", 0),
+    );
+    let router = router_of(&format!("127.0.0.1:{}", double(table, true)), haproxy::SERVERS);
+    assert_eq!(router.read(Side::Second).unwrap().weight, Weight::ZERO);
+    let error = router.write(wish(100, 1)).unwrap_err();
+    let words = "backend shop does not show the weight: weights 100 and 0 stand there and not 180 and 20: another hand writes too";
+    assert!(matches!(error, RouterError::NotVerified { .. }) && error.to_string().ends_with(words), "{error}");
+}
+
 /// Answers every line so; or goes on listening, until the other end gives up.
 fn double(says: String, closes: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
