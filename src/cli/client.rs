@@ -153,7 +153,7 @@ async fn checked(response: Response) -> Result<Response, Failure> {
     let url = response.url().clone();
     let refused = whole(response).await.ok().and_then(|body| serde_json::from_slice::<wire::Problem>(&body).ok());
     match refused {
-        Some(problem) => Err(Failure::Refused(format!("{} ({})", problem.detail, problem.code))),
+        Some(problem) => Err(Failure::Problem(Box::new(problem))),
         None => Err(Failure::Unreachable(format!("{url} answers {status}, and not as canaryd would: is it another server?"))),
     }
 }

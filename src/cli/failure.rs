@@ -1,12 +1,16 @@
 //! How a command fails, and with which exit code.
 
+use crate::api::wire;
 use crate::telemetry::words;
+use serde_json::{Value, json};
 use std::io;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server (or the daemon's own check) says no.
+    /// The server says no, in its own words.
+    Problem(Box<wire::Problem>),
+    /// The daemon's own check, or its start, says no.
     Refused(String),
     /// The arguments make no sense.
     Usage(String),
@@ -20,18 +24,37 @@ impl Failure {
     /// What is told on standard error, if anything. A report may have several lines; no text from afar can move a
     /// terminal's cursor.
     pub(super) fn text(&self) -> Option<String> {
-        match self {
-            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => {
-                Some(text.lines().map(words::printable).collect::<Vec<_>>().join("\n"))
+        let text = match self {
+            Self::Problem(problem) => format!("{} ({})", problem.detail, problem.code),
+            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => text.clone(),
+            Self::PipeClosed => return None,
+        };
+        Some(text.lines().map(words::printable).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// The same for programs: a problem as the API gives it, with the exit code.
+    pub(super) fn document(&self) -> Option<Value> {
+        let (code, title) = match self {
+            Self::Problem(problem) => {
+                let mut document = json!(problem);
+                document["exit-code"] = json!(self.exit_code());
+                return Some(document);
             }
-            Self::PipeClosed => None,
-        }
+            Self::Refused(_) => ("refused", "Refused"),
+            Self::Usage(_) => ("usage", "Wrong Usage"),
+            Self::Unreachable(_) => ("unreachable", "Not Reached"),
+            Self::PipeClosed => return None,
+        };
+        let detail = self.text().unwrap_or_default();
+        Some(
+            json!({ "type": format!("urn:canaryd:problem:{code}"), "title": title, "code": code, "detail": detail, "exit-code": self.exit_code() }),
+        )
     }
 
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
             Self::PipeClosed => 0,
-            Self::Refused(_) => 1,
+            Self::Problem(_) | Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
         }

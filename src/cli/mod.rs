@@ -1,6 +1,9 @@
 //! The command line. `run` and `demo` start the daemon by `app`, `check`, `plan` and `replay` use its parts; every other command is a client of the HTTP API and
 //! shows what it answers. Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused,
 //! 2 wrong usage, 3 the server cannot be reached.
+//!
+//! With `-o json` every command writes one JSON document, or one a line where it follows something, and its error is a problem
+//! document on standard error.
 
 mod check;
 mod client;
@@ -76,8 +79,14 @@ enum Command {
 
 /// Runs one command; `args` begin with the program's name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let json = output::json_wished(&args);
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
+        Err(error) if json && error.use_stderr() => {
+            let text = error.render().to_string();
+            return tell(&Failure::Usage(text.trim().trim_start_matches("error: ").to_owned()), json);
+        }
         Err(error) => {
             // help and version are no errors: clap knows which stream and which code
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -87,7 +96,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::tls::install();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => tell(&failure),
+        Err(failure) => tell(&failure, json),
     }
 }
 
@@ -125,10 +134,11 @@ fn wait_for(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     runtime.block_on(work)
 }
 
-fn tell(failure: &Failure) -> ExitCode {
-    if let Some(text) = failure.text() {
+fn tell(failure: &Failure, json: bool) -> ExitCode {
+    let told = if json { failure.document().map(|d| d.to_string()) } else { failure.text().map(|text| format!("canaryd: {text}")) };
+    if let Some(text) = told {
         // if standard error is gone too there is nobody left to tell
-        let _ = writeln!(std::io::stderr(), "canaryd: {text}");
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
     ExitCode::from(failure.exit_code())
 }

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::render::Style;
 use serde_json::Value;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 /// For people or for programs.
@@ -27,6 +28,18 @@ impl OutputArgs {
     pub(super) fn json(self) -> bool {
         self.output == Format::Json
     }
+}
+
+/// Do these arguments ask for JSON? Looked at before they are understood: an argument that is wrong is told as JSON too.
+pub(super) fn json_wished(args: &[OsString]) -> bool {
+    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
+    let apart = words.windows(2).any(|two| matches!(two, ["-o" | "--output", "json"]));
+    apart || words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
+}
+
+/// Writes one line of JSON about what goes on.
+pub(super) fn write_event(event: &str, data: &Value) -> Result<(), Failure> {
+    write(&format!("{}\n", serde_json::json!({ "event": event, "data": data })))
 }
 
 /// Is standard output a terminal that can be redrawn?

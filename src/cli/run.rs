@@ -1,6 +1,7 @@
 //! `canaryd run`.
 
 use super::failure::Failure;
+use super::output::OutputArgs;
 use crate::app;
 use crate::config::settings::LogFormat;
 use crate::config::{Flags, Settings};
@@ -32,6 +33,8 @@ pub(super) struct Args {
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Log levels, such as info,canaryd::router=debug
     #[arg(long, value_name = "LEVELS")]
     log_level: Option<String>,
@@ -61,7 +64,7 @@ fn flags(args: &Args) -> Flags {
         ("data", path(&args.data)),
         ("listen", args.listen.clone()),
         ("tokens", path(&args.tokens)),
-        ("log.format", args.log_format.clone()),
+        ("log.format", args.log_format.clone().or_else(|| args.output.json().then(|| "json".to_owned()))),
         ("log.level", args.log_level.clone()),
     ]
     .into_iter()

@@ -54,9 +54,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let heard = screen.heard;
         match follow(&client, args.rollout.as_deref(), &mut screen).await {
             Ok(End::Over) => return Ok(()),
-            Ok(End::Lost(why)) => note(&why),
+            Ok(End::Lost(why)) => note(&why, args.output.json()),
             // the first try tells what is wrong; later ones wait for the server to come back
-            Err(Failure::Unreachable(why)) if !first => note(&why),
+            Err(Failure::Unreachable(why)) if !first => note(&why, args.output.json()),
             Err(failure) => return Err(failure),
         }
         first = false;
@@ -66,8 +66,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// On standard error, so that lines and JSON stay what they are.
-fn note(why: &str) {
-    let _ = writeln!(std::io::stderr(), "canaryd: {}; trying again", words::printable(why));
+fn note(why: &str, json: bool) {
+    let why = words::printable(why);
+    let _ = match json {
+        true => writeln!(std::io::stderr(), "{}", serde_json::json!({ "code": "interrupted", "detail": why })),
+        false => writeln!(std::io::stderr(), "canaryd: {why}; trying again"),
+    };
 }
 
 /// How one connection ended.

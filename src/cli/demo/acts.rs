@@ -44,20 +44,15 @@ const ACTS: [Act; 2] = [
 ];
 
 /// Plays both; was each as it should be?
-pub(super) async fn play(stage: &Stage) -> Result<bool, Failure> {
+pub(super) async fn play(stage: &Stage, json: bool) -> Result<bool, Failure> {
     for act in &ACTS {
-        output::write(&format!("\n{}\n\n", act.title))?;
+        match json {
+            true => output::write_event("act", &json!({ "title": act.title, "version": act.version, "errors": act.errors }))?,
+            false => output::write(&format!("\n{}\n\n", act.title))?,
+        }
         stage.set_canary_errors(act.errors).await?;
-        let last = play_one(stage, act).await?;
-        let users = stage.users();
-        output::write(&format!(
-            "{}\n  {}\n  users so far: {} requests, {} failed, {} given up\n",
-            render::page(&last, output::style()),
-            if last.state == act.ends { act.moral } else { "this is not how the act should end" },
-            users.sent,
-            users.failed,
-            users.given_up
-        ))?;
+        let last = play_one(stage, act, json).await?;
+        close(stage, act, &last, json)?;
         if last.state != act.ends {
             return Ok(false);
         }
@@ -65,11 +60,29 @@ pub(super) async fn play(stage: &Stage) -> Result<bool, Failure> {
     Ok(true)
 }
 
-async fn play_one(stage: &Stage, act: &Act) -> Result<wire::Rollout, Failure> {
+/// What became of an act, and of its users.
+fn close(stage: &Stage, act: &Act, last: &wire::Rollout, json: bool) -> Result<(), Failure> {
+    let users = stage.users();
+    if json {
+        let counts = json!({ "requests": users.sent, "failed": users.failed, "given-up": users.given_up });
+        let data = json!({ "title": act.title, "as-expected": last.state == act.ends, "users": counts, "rollout": last });
+        return output::write_event("act-over", &data);
+    }
+    output::write(&format!(
+        "{}\n  {}\n  users so far: {} requests, {} failed, {} given up\n",
+        render::page(last, output::style()),
+        if last.state == act.ends { act.moral } else { "this is not how the act should end" },
+        users.sent,
+        users.failed,
+        users.given_up
+    ))
+}
+
+async fn play_one(stage: &Stage, act: &Act, json: bool) -> Result<wire::Rollout, Failure> {
     let client = stage.client();
     let started = client.post(&["rules", super::stage::RULE, "start"], &json!({ "version": act.version })).await?;
     let id = client::typed::<wire::Started>(started)?.rollout;
-    let mut screen = Screen::default();
+    let mut screen = Screen { json, ..Screen::default() };
     let began = Instant::now();
     loop {
         let view: wire::Rollout = client::typed(client.get(&["rollouts", &id]).await?)?;
@@ -85,12 +98,17 @@ async fn play_one(stage: &Stage, act: &Act) -> Result<wire::Rollout, Failure> {
 /// On a terminal the page of the rollout, redrawn in place; elsewhere a line whenever something changed.
 #[derive(Default)]
 struct Screen {
+    json: bool,
     lines: usize,
     said: String,
 }
 
 impl Screen {
     fn show(&mut self, view: &wire::Rollout) -> Result<(), Failure> {
+        if self.json {
+            let line = render::line(view);
+            return if line == self.said { Ok(()) } else { self.event(view, line) };
+        }
         if output::terminal() {
             let page = render::page(view, output::style());
             let redraw = format!("{}{}", self.up(), page.lines().map(|l| format!("{l}\x1b[K\n")).collect::<String>());
@@ -105,10 +123,15 @@ impl Screen {
         Ok(())
     }
 
+    fn event(&mut self, view: &wire::Rollout, line: String) -> Result<(), Failure> {
+        self.said = line;
+        output::write_event("rollout", &json!(view))
+    }
+
     fn clear(&mut self) -> Result<(), Failure> {
         let up = self.up();
         self.lines = 0;
-        output::write(&up)
+        if up.is_empty() { Ok(()) } else { output::write(&up) }
     }
 
     /// Back to where the last page began, with everything below it gone.

@@ -13,7 +13,8 @@ pub use load::{Load, LoadCounts, LoadSpec};
 pub use service::{Faults, Service};
 
 use super::failure::Failure;
-use super::output;
+use super::output::{self, OutputArgs};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -29,6 +30,8 @@ pub(super) struct Args {
     /// Keep the journal and the report in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Scrape the healthy service for this many seconds and write the recording that the demo takes for its past
     #[arg(long, value_name = "FILE", hide = true)]
     record_past: Option<PathBuf>,
@@ -40,9 +43,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return stage::record_past(&file).await.map_err(Failure::from);
     }
     let stage = stage::Stage::stand_up(&args).await?;
-    let played = acts::play(&stage).await;
+    let json = args.output.json();
+    let played = acts::play(&stage, json).await;
     let report = stage.strike().await?;
     let all_well = played?;
-    output::write(&format!("\nThe journal of both rollouts and a report are in {}\n", report.display()))?;
+    if json {
+        output::write_event("end", &json!({ "report": report.display().to_string(), "as-expected": all_well }))?;
+    } else {
+        output::write(&format!("\nThe journal of both rollouts and a report are in {}\n", report.display()))?;
+    }
     if all_well { Ok(()) } else { Err(Failure::Refused("an act of the demo did not end as it should".to_owned())) }
 }
