@@ -237,9 +237,11 @@ async fn a_restart_writes_no_weight_that_is_in_force_and_writes_one_that_is_not(
     endpoint.lock().down = false;
     let running = Running::up(&folder, &rule).await;
     running.until("rolled back", |v| v.state == State::RolledBack).await;
-    let endpoint = endpoint.lock();
-    assert!(endpoint.posts.len() > tried && endpoint.kept["weight-permille"] == 0, "{:?}", endpoint.posts);
-    drop(endpoint);
+    let (posts, kept) = {
+        let endpoint = endpoint.lock();
+        (endpoint.posts.clone(), endpoint.kept["weight-permille"].clone())
+    };
+    assert!(posts.len() > tried && kept == 0, "{posts:?}");
     running.down().await;
 }
 
