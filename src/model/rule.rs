@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Rule {
     /// Its name, unique in the daemon: `[a-z0-9]([-a-z0-9.]*[a-z0-9])?`, at most 63 characters.
     pub name: String,
-    /// FNV-1a 64 of the file's text, hexadecimal: which version of the rule a rollout ran under.
+    /// FNV-1a 64 of the file's text and of those attached, hexadecimal: which version of the rule a rollout ran under.
     pub digest: String,
     /// The file it was read from.
     pub file: PathBuf,

@@ -1,7 +1,8 @@
 //! `start`: what begins a rollout, who must agree, and what the first one does.
 
-use super::{Fields, Out, keys, name, word};
+use super::{Fields, Out, keys, word};
 use crate::config::walk::At;
+use crate::model::role;
 use crate::model::rule::{First, Start};
 
 /// Most roles that must approve; each needs a person of its own.
@@ -25,7 +26,7 @@ pub(super) fn start(fields: &Fields<'_>, out: &mut Out<'_>) -> (Start, First) {
 fn approvals(at: &At<'_>, out: &mut Out<'_>) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     for at in at.items(&mut out.report) {
-        let Some(role) = name(&at, 63, out) else { continue };
+        let Some(role) = role(&at, out) else { continue };
         if roles.contains(&role) {
             at.wrong(&mut out.report, format_args!("role {role:?} stands here twice"), "one person approves for a role: name another one");
         }
@@ -35,4 +36,15 @@ fn approvals(at: &At<'_>, out: &mut Out<'_>) -> Vec<String> {
         at.wrong(&mut out.report, format_args!("{} approvals exceed {APPROVALS_MAX}", roles.len()), "name fewer roles");
     }
     roles
+}
+
+/// As in the token file, where `approver(<role>)` gives it.
+fn role(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
+    let text = at.text(&mut out.report)?;
+    if role::is_name(text) {
+        return Some(text.to_owned());
+    }
+    let way_out = format!("write letters, digits, . _ - and @, at most {}", role::NAME_MAX);
+    at.wrong(&mut out.report, format_args!("{text:?} is no role"), way_out);
+    None
 }

@@ -104,6 +104,7 @@ pub(super) fn policies() -> Value {
 }
 
 pub(super) fn start() -> Value {
+    let role = json!({ "type": ["string", "number"], "pattern": "^[A-Za-z0-9._@-]{1,64}$" });
     let all = mapping(keys::START, &[], |key| match key {
         "when" => {
             says("manual (CLI, API, webhook; the default), or a new pod template of the workload without traffic.", words(start::WHEN))
@@ -111,7 +112,7 @@ pub(super) fn start() -> Value {
         "first" => says("The first rollout, without a baseline: give it all the traffic (default), or refuse.", words(start::FIRST)),
         "approvals" => says(
             "Roles that must approve, each by another person.",
-            json!({ "type": "array", "items": name(), "uniqueItems": true, "maxItems": 10 }),
+            json!({ "type": "array", "items": role.clone(), "uniqueItems": true, "maxItems": 10 }),
         ),
         _ => Value::Null,
     });

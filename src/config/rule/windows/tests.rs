@@ -157,3 +157,24 @@ fn a_window_in_which_no_moment_is_free_has_no_room() {
     fits(&["Fri 18:00-20:00"], &["Fri 18:00-19:00"], 60, Ok(()));
     fits(&["Thu-Fri"], &["Fri"], 60, Ok(()));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_words_panic_and_every_refusal_says_what_and_what_else(words in "[ a-zA-Z0-9:,.\\-]{0,40}", deny in proptest::bool::ANY) {
+        if let Err(wrong) = when(&words, deny) {
+            proptest::prop_assert!(!wrong.what.is_empty() && !wrong.way_out.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_range_of_times_is_read_as_written(from in 0..1440usize, to in 0..1440usize) {
+        let clock = |minute: usize| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let read = when(&format!("Thu {}-{}", clock(from), clock(to)), false);
+        if from == to {
+            proptest::prop_assert!(read.is_err(), "no length");
+        } else {
+            let at = |minute: usize| time((minute / 60) as i8, (minute % 60) as i8, 0, 0);
+            proptest::prop_assert_eq!(read, Ok(weekly("---T---", (at(from), at(to)))));
+        }
+    }
+}
