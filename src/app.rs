@@ -74,7 +74,16 @@ impl Daemon {
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
         let hooks = Hooks::new(&link(&settings), metrics.clone()).map_err(anyhow::Error::msg)?;
         let (notices, told) = Notices::channel(metrics.clone());
-        let setting = Setting { makers, store, metrics: metrics.clone(), scale: settings.time_scale, shards: shards(), notices, hooks };
+        let setting = Setting {
+            makers,
+            store,
+            metrics: metrics.clone(),
+            scale: settings.time_scale,
+            shards: shards(),
+            notices,
+            hooks,
+            alerts_expire: settings.alerts_expire,
+        };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;

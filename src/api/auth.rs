@@ -43,6 +43,18 @@ fn which_role(name: &str, roles: &str) -> Problem {
     Problem::bad_request("role-ambiguous", format!("{name} may approve in several roles ({roles}): name one as `role`"))
 }
 
+/// The name under which alerts are taken.
+///
+/// # Errors
+/// No token, a wrong one, or one whose role may not deliver alerts.
+pub(super) fn webhook(state: &ApiState, headers: &HeaderMap) -> Result<String, Problem> {
+    if state.open {
+        return same_origin(headers).map(|()| "demo".to_owned());
+    }
+    let bearer = bearer(state, headers)?;
+    if bearer.may_deliver() { Ok(bearer.name.clone()) } else { Err(forbidden(bearer, "webhook")) }
+}
+
 /// May this request read what is not open to all?
 ///
 /// # Errors

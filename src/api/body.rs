@@ -17,10 +17,18 @@ pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Too large, too slow, not JSON, not of this shape.
 pub(super) async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX).collect()).await {
+    read_up_to(BODY_MAX, headers, body).await
+}
+
+/// The same, of at most so many bytes.
+///
+/// # Errors
+/// As above.
+pub(super) async fn read_up_to<T: DeserializeOwned>(most: usize, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", format!("no whole body within {BODY_TIMEOUT:?}"))),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let text = format!("the body exceeds {BODY_MAX} bytes");
+            let text = format!("the body exceeds {most} bytes");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", text));
         }
         Ok(Err(error)) => return Err(Problem::bad_request("body-unreadable", format!("the body cannot be read: {error}"))),

@@ -1,7 +1,8 @@
-//! The HTTP API under `/api/v1`, and `/metrics`, `/healthz`, `/readyz`. It reads views and hands people's words to the runtime;
+//! The HTTP API under `/api/v1`, the webhook of Alertmanagers, and `/metrics`, `/healthz`, `/readyz`. It reads views and hands people's words to the runtime;
 //! it decides nothing. Read [`routes()`] first for what there is, then [`wire`] for what is said; `problem.rs` holds every
 //! refusal, `listen.rs` the accept loop with its bounds.
 
+mod alerts;
 mod auth;
 mod body;
 mod convert;
@@ -17,6 +18,7 @@ mod tokens;
 mod verdict;
 pub mod wire;
 
+pub use alerts::{ALERTS_BODY_MAX, ALERTS_MAX};
 pub use events::FEEDS_MAX;
 pub use listen::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 pub use routes::routes;

@@ -1,7 +1,7 @@
 //! What there is to ask. One place lists every route; the rest of the module answers them.
 
 use super::problem::Problem;
-use super::{ApiState, events, mutations, reads};
+use super::{ApiState, alerts, events, mutations, reads};
 use crate::telemetry::events::RequestServed;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -30,8 +30,10 @@ pub fn routes(state: ApiState, shutdown: CancellationToken) -> Router {
         .route("/api/v1/verdict/{rule}", get(reads::verdict_of).post(reads::verdict_of).put(reads::verdict_of))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/reload", post(mutations::reload))
+        .route("/webhooks/alertmanager", post(alerts::alertmanager))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(alerts::Places::default()))
         .layer(Extension(events::Feeds::new(shutdown)))
         .layer(middleware::from_fn_with_state(state.clone(), counted))
         .with_state(state)

@@ -30,6 +30,11 @@ impl Bearer {
         self.roles.iter().any(Role::may_operate)
     }
 
+    /// May it deliver alerts?
+    pub fn may_deliver(&self) -> bool {
+        self.roles.iter().any(Role::may_deliver)
+    }
+
     /// In which roles it approves.
     pub fn approves(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().filter_map(Role::approves)

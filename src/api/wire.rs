@@ -115,6 +115,14 @@ wire! {
         pub counts_time: bool,
     }
 
+    /// What became of a message of an Alertmanager.
+    pub struct AlertsTaken {
+        /// Alerts in it.
+        pub alerts: u64,
+        /// How many of them concern a running rollout.
+        pub taken: u64,
+    }
+
     /// A step of the rule.
     pub struct PlannedStep {
         /// The canary's share, `0..=1000`.

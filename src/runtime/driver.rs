@@ -2,6 +2,7 @@
 //! then let the effects be applied. A decision is a value; nothing is applied that was not stored, with one exception
 //! (DESIGN 9): a lower weight may go out while the store is down, and is recorded afterwards.
 
+use super::alerts::{Arrived, Desk};
 use super::changes;
 use super::clock;
 use super::conductor::Live;
@@ -14,7 +15,7 @@ use super::supervisor::needed;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
-    Action, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Notice, Outcome, PerArm, Poll, Retry,
+    Action, Alert, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Notice, Outcome, PerArm, Poll, Retry,
     RolloutId, Rule, State, Tick, Timestamp, TrafficReading, Weight, WorkloadAction,
 };
 use crate::notify::{Notices, Told};
@@ -41,6 +42,8 @@ pub(super) enum Mail {
     Command { command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>> },
     /// A newer version is out.
     Supersede { version: String },
+    /// Alerts of one message that concern this rollout; told when they are dealt with and stored, `false` if they are not stored.
+    Alerts { alerts: Vec<Arrived>, answer: oneshot::Sender<bool> },
     /// The writer tried.
     Written { generation: u64, outcome: Outcome },
     /// A hook was called once.
@@ -77,6 +80,8 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
     pub(super) notices: Notices,
     pub(super) hooks: Hooks,
+    /// What it has heard from Alertmanagers.
+    pub(super) desk: Desk,
     pub(super) back: Back,
     pub(super) mailbox: mpsc::Receiver<Mail>,
     /// Told when the rollout is over.
@@ -91,6 +96,8 @@ pub(super) struct Left {
     pub(super) unanswered: Vec<Effect>,
     /// What it had told and not resolved, with the times.
     pub(super) firing: Vec<(Timestamp, Notice)>,
+    /// The alerts it had heard of, as they were told last.
+    pub(super) heard: Vec<Alert>,
     /// Its evidence begins anew.
     pub(super) lost: Option<Lost>,
     /// What moves the traffic has forgotten the weight.
@@ -129,7 +136,8 @@ impl Driver {
     /// called and did not answer is called again, as the same attempt. Notices that still fire are told again,
     /// because some receivers remember only what this process told them.
     pub(super) async fn resume(&mut self, left: Left) {
-        let Left { decision: last, unanswered, firing, lost, forgotten } = left;
+        let Left { decision: last, unanswered, firing, heard, lost, forgotten } = left;
+        self.parts.desk.take_up(clock::now(), heard);
         if let Some(Lost { incarnation, why }) = lost {
             self.parts.memory.push(last.at, Event::Restarted { incarnation, why });
             self.parts.memory.push(last.at, Event::Decided(Box::new(last.clone())));
@@ -154,6 +162,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         while !self.last.as_ref().is_some_and(|d| d.state.is_over() && self.parts.memory.is_saved()) {
             let wake = self.last.as_ref().and_then(|d| d.wake_at);
+            let expiry = self.parts.desk.expires_at();
             tokio::select! {
                 biased;
                 mail = self.parts.mailbox.recv() => match mail {
@@ -161,6 +170,7 @@ impl Driver {
                     None => return self.save().await,
                 },
                 () = clock::sleep_until(wake.unwrap_or_default()), if wake.is_some() => self.handle(Input::Wake).await,
+                () = clock::sleep_until(expiry.unwrap_or_default()), if expiry.is_some() => self.on_expiry().await,
                 () = self.parts.memory.retry_due(), if self.parts.memory.is_down() => self.save().await,
             }
         }
@@ -173,6 +183,7 @@ impl Driver {
             Mail::Judged(judged) => self.on_judged(*judged).await,
             Mail::Command { command, answer } => self.on_command(command, answer).await,
             Mail::Supersede { version } => self.handle(Input::Supersede { version }).await,
+            Mail::Alerts { alerts, answer } => self.on_alerts(alerts, answer).await,
             Mail::Written { generation, outcome } => self.on_written(generation, outcome).await,
             Mail::Hooked { hook, attempt, answer } => self.handle(Input::Hook { hook, attempt, answer }).await,
             Mail::Worked { number, outcome } => self.handle(Input::Workload { number, outcome }).await,
@@ -212,6 +223,24 @@ impl Driver {
         };
         // the asker may have gone: then nobody needs the answer
         let _ = answer.send(refused);
+    }
+
+    /// All of one message at once. Not stored is not taken: the sender tells it again, and what was handled is no news then.
+    async fn on_alerts(&mut self, alerts: Vec<Arrived>, answer: oneshot::Sender<bool>) {
+        let news = self.parts.desk.take(clock::now(), alerts);
+        if !news.is_empty() {
+            self.handle(Input::Alerts(news)).await;
+        }
+        // the asker may have gone
+        let _ = answer.send(!self.parts.memory.is_down());
+    }
+
+    async fn on_expiry(&mut self) {
+        let over = self.parts.desk.expired(clock::now());
+        if !over.is_empty() {
+            events::AlertsExpired { rule: &self.parts.rule.name, rollout: &self.parts.id, alerts: &over }.emit();
+            self.handle(Input::Alerts(over)).await;
+        }
     }
 
     async fn on_written(&mut self, generation: u64, outcome: Outcome) {

@@ -1,5 +1,6 @@
 //! What the rest of the shell may know of the runtime and ask of it.
 
+use super::alerts::Heard;
 use super::registry::Registry;
 use crate::model::journal::Entry;
 use crate::model::{Command, Decision, Judgement, Mode, RolloutId, Side, State, Timestamp, Weight};
@@ -183,6 +184,8 @@ pub enum Request {
     Start { rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>> },
     /// A person's word to a rollout (by its name, or by its rule's: then the running one, else the last).
     Command { rollout: String, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>> },
+    /// What an Alertmanager says, one message.
+    Alerts { heard: Vec<Heard>, answer: oneshot::Sender<Result<usize, Refusal>> },
     /// Read the rules again.
     Reload { answer: oneshot::Sender<Result<(), Refusal>> },
     /// What became of past rollouts.
@@ -235,6 +238,16 @@ impl Handle {
     pub async fn command(&self, rollout: &str, command: Command) -> Result<Arc<RolloutView>, Refusal> {
         let (answer, got) = oneshot::channel();
         self.ask(Request::Command { rollout: rollout.to_owned(), command, answer }, got).await
+    }
+
+    /// Hands the alerts of one message to the running rollouts they concern; how many concerned one. Each has dealt with them,
+    /// and stored them, when this answers.
+    ///
+    /// # Errors
+    /// If one of them could not: then the whole message should be sent again.
+    pub async fn alerts(&self, heard: Vec<Heard>) -> Result<usize, Refusal> {
+        let (answer, got) = oneshot::channel();
+        self.ask(Request::Alerts { heard, answer }, got).await
     }
 
     /// Reads the rules again; all of them are valid and in force, or the old ones stay.

@@ -9,6 +9,7 @@
 //! ```
 //! Read `driver.rs` first: its `decide` is the one path of every input.
 
+mod alerts;
 mod changes;
 mod clock;
 mod conductor;
@@ -29,6 +30,7 @@ mod supervisor;
 mod writer;
 
 pub use crate::rollout::Approved;
+pub use alerts::Heard;
 pub use clock::now;
 pub use handle::{
     Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs, Views,

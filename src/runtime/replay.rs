@@ -9,10 +9,11 @@ use crate::config::{Known, parse_rule_with};
 use crate::model::journal::{Entry, Event, Opened};
 use crate::model::rule::Start;
 use crate::model::{
-    Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp, TrafficReading,
-    Weight,
+    Alert, Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp,
+    TrafficReading, Weight,
 };
 use crate::rollout::Machine;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Rebuilt {
     pub unanswered: Vec<Effect>,
     /// What it told and has not resolved, with the times, oldest first.
     pub firing: Vec<(Timestamp, Notice)>,
+    /// The alerts it heard of, as they were told last.
+    pub heard: Vec<Alert>,
     /// Its evidence could not be derived: the journal has a gap, and the judge begins anew. To be recorded as
     /// `Event::Restarted` before anything else is.
     pub lost: Option<Lost>,
@@ -74,7 +77,8 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     if let Some(lost) = &lost {
         rebuilding.restart(now, lost.incarnation, &lost.why)?;
     }
-    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, changes, unanswered, firing, differing, .. } = rebuilding;
+    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, changes, unanswered, firing, heard, differing, .. } =
+        rebuilding;
     let decision = decision.ok_or("its journal holds no decision")?;
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
@@ -90,6 +94,7 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
         changes,
         unanswered,
         firing,
+        heard: heard.into_values().collect(),
         lost,
         differing,
     })
@@ -97,7 +102,7 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
 
 /// The rule a rollout began with, from the texts kept with it. It was valid then: a source or a receiver that the settings no
 /// longer have is met where it is used, and is no reason to lose the rollout.
-fn rule_of(opened: &Opened, known: &Known) -> Result<Rule, String> {
+pub(super) fn rule_of(opened: &Opened, known: &Known) -> Result<Rule, String> {
     let known = Known { without_settings: true, ..known.clone() };
     let attached = |name: &str| opened.attached.get(name).cloned().ok_or_else(|| "the journal does not hold it".to_owned());
     parse_rule_with(&opened.rule_text, Path::new(&opened.file), &known, &attached).map_err(|report| format!("its rule: {report}"))
@@ -121,6 +126,8 @@ struct Rebuilding<'a> {
     changes: Vec<LimitChange>,
     unanswered: Vec<Effect>,
     firing: Vec<(Timestamp, Notice)>,
+    /// By fingerprint.
+    heard: BTreeMap<String, Alert>,
     differing: Vec<u64>,
 }
 
@@ -142,6 +149,7 @@ impl<'a> Rebuilding<'a> {
             changes: Vec::new(),
             unanswered: Vec::new(),
             firing: Vec::new(),
+            heard: BTreeMap::new(),
             differing: Vec::new(),
         })
     }
@@ -158,6 +166,9 @@ impl<'a> Rebuilding<'a> {
                 self.decision = Some(self.machine.handle(entry.at, &Input::Tick(Box::new(tick))));
             }
             Event::Input(input) => {
+                if let Input::Alerts(alerts) = &**input {
+                    self.heard.extend(alerts.iter().map(|alert| (alert.fingerprint.clone(), alert.clone())));
+                }
                 self.note_answered(input);
                 self.decision = Some(self.machine.handle(entry.at, input));
             }

@@ -2,14 +2,14 @@
 //! memory is ours have forgotten it.
 
 use super::clock;
-use crate::config::{Known, parse_rule};
+use super::replay::rule_of;
+use crate::config::Known;
 use crate::model::journal::{Entry, Event, Opened};
 use crate::model::{Decision, Effect, Notice, Phase, RolloutId, State, Topic};
 use crate::notify::alertmanager::ROLLED_BACK_LASTS;
 use crate::notify::{Notices, Told};
 use crate::store::{Listed, Store};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Rollouts looked at, newest first: the last of each of a thousand rules is among them.
@@ -46,7 +46,7 @@ fn fired(entry: &Entry) -> Option<(&Decision, &Notice)> {
 }
 
 fn told(id: &RolloutId, opened: &Opened, decision: &Decision, notice: &Notice, known: &Known) -> Option<Told> {
-    let rule = parse_rule(&opened.rule_text, Path::new(&opened.file), known).ok()?;
+    let rule = rule_of(opened, known).ok()?;
     Some(Told {
         rule: Arc::new(rule),
         rollout: id.clone(),

@@ -10,7 +10,7 @@ pub use daemon::{
     DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed,
     TicksSkipped,
 };
-pub use notify::{AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
+pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,

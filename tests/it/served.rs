@@ -257,6 +257,11 @@ async fn supervise(mut inbox: mpsc::Receiver<Request>, asked: Arc<Mutex<Vec<Stri
                 note(format!("{} {rollout}{role} by={} why={}", command.verb.name(), command.by, command.why));
                 let _ = answer.send(follow(&rollout, command));
             }
+            Request::Alerts { heard, answer } => {
+                note(format!("alerts {}", heard.iter().map(|h| h.fingerprint.as_str()).collect::<Vec<_>>().join(" ")));
+                let down = heard.iter().any(|h| h.fingerprint == "storeisdown");
+                let _ = answer.send(if down { Err(Refusal::new("unavailable", "not stored")) } else { Ok(heard.len()) });
+            }
             Request::Reload { answer } => {
                 note("reload".to_owned());
                 let _ = answer.send(Err(Refusal::new("invalid-rules", "rules/shop.yaml:3: steps: empty")));

@@ -23,6 +23,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("log.level", "info"),
     ("time_scale", "1"),
     ("retention_days", "90"),
+    ("alerts_expire", "5h"),
 ];
 
 /// Variables with our prefix that are not settings of the daemon: where its clients find it, and which file it reads.

@@ -48,6 +48,9 @@ pub struct Settings {
     pub receivers: BTreeMap<String, ReceiverSettings>,
     /// The cluster whose objects rules may name. Default: the one this process is a pod of.
     pub cluster: ClusterSettings,
+    /// An alert that was received, and that its Alertmanager has not repeated for so long, is taken as over: the end of one that
+    /// was silenced is never told. Default 5 h; it must exceed the Alertmanager's `repeat_interval` (4 h unless changed).
+    pub alerts_expire: Duration,
     /// What is not wrong but should be known, such as a token file others can read.
     pub warnings: Vec<String>,
 }

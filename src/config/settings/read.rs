@@ -25,6 +25,7 @@ const KEYS: &[&str] = &[
     "retention_days",
     "receivers",
     "cluster",
+    "alerts_expire",
 ];
 const SOURCE: &[&str] = &["prometheus", "scrape"];
 const PROMETHEUS: &[&str] = &[
@@ -53,6 +54,9 @@ const QUERIES_PER_MINUTE: u32 = 1200;
 const ANSWER_MAX_MB: u32 = 32;
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Shorter than any Alertmanager repeats itself, to longer than one sensibly does.
+const ALERTS_EXPIRE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
 /// What a walk over settings needs besides the tree.
 pub(super) struct Out<'a> {
     pub(super) report: &'a mut Report,
@@ -78,6 +82,7 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
     let time_scale = fields.get("time_scale").and_then(|at| at.real(1.0..=1000.0, out.report));
     let retention_days = fields.get("retention_days").and_then(|at| at.whole(1..=3650, out.report));
     let external_url = fields.get("external_url").and_then(|at| base_url(&at, &mut out));
+    let alerts_expire = fields.get("alerts_expire").and_then(|at| at.duration(ALERTS_EXPIRE, out.report));
     let receivers = receivers::receivers(&fields, &mut out);
     let cluster = fields.get("cluster").map(|at| cluster(&at, &mut out));
     Some(Settings {
@@ -93,6 +98,7 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
         retention_days: retention_days?,
         receivers,
         cluster: cluster.unwrap_or_default(),
+        alerts_expire: alerts_expire?,
         warnings: out.warnings,
     })
 }

@@ -7,6 +7,7 @@ mod starts;
 use seats::with_first_ticks;
 pub(super) use seats::{first_view, needed};
 
+use super::alerts::{Arrived, Heard};
 use super::conductor::{ConductorHandle, Live};
 use super::driver::{Mail, Post};
 use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs};
@@ -20,7 +21,7 @@ use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
 use crate::model::journal::Entry;
 use crate::model::rule::{Rule, Traffic};
-use crate::model::{Command, RolloutId, State};
+use crate::model::{Begin, Command, RolloutId, State};
 use crate::notify::Notices;
 use crate::router::Router;
 use crate::source::Source;
@@ -76,13 +77,15 @@ pub struct Setting {
     pub notices: Notices,
     /// Calls hooks.
     pub hooks: Hooks,
+    /// An alert that its Alertmanager has not repeated for so long is taken as over.
+    pub alerts_expire: Duration,
 }
 
 struct Running {
     id: RolloutId,
     rule: Arc<Rule>,
     born: Born,
-    version: String,
+    begin: Begin,
     key: u64,
     slot: Slot,
     live: Arc<Live>,
@@ -103,6 +106,7 @@ pub struct Supervisor {
     metrics: Metrics,
     notices: Notices,
     hooks: Hooks,
+    alerts_expire: Duration,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
     registry: Registry,
@@ -136,6 +140,7 @@ impl Supervisor {
             metrics: setting.metrics,
             notices: setting.notices,
             hooks: setting.hooks,
+            alerts_expire: setting.alerts_expire,
             rules: RuleSet::default(),
             engine: Arc::new(Engine::start(setting.shards)?),
             registry: registry.clone(),
@@ -223,6 +228,7 @@ impl Supervisor {
         match request {
             Request::Start { rule, args, answer } => self.start(rule, args, answer).await,
             Request::Command { rollout, command, answer } => self.command(&rollout, command, answer).await,
+            Request::Alerts { heard, answer } => self.hear_alerts(&heard, answer),
             Request::Reload { answer } => drop(answer.send(self.reload())),
             Request::Past { args, answer } => self.past(args, answer),
             Request::Journal { rollout, answer } => self.journal(&rollout, answer),
@@ -317,6 +323,32 @@ impl Supervisor {
     fn past(&self, args: PastArgs, answer: oneshot::Sender<Result<PastRollouts, Refusal>>) {
         let (store, known) = (Arc::clone(&self.store), self.setting.known.clone());
         tokio::spawn(async move { drop(answer.send(history::past(store, args, known).await)) });
+    }
+
+    /// Hands each running rollout what concerns it, and answers when all of them have stored it. What one of them has no room for
+    /// is not taken: its sender tells it again.
+    fn hear_alerts(&self, heard: &[Heard], answer: oneshot::Sender<Result<usize, Refusal>>) {
+        let mut taken = vec![false; heard.len()];
+        let mut waiting = Vec::new();
+        let mut full = false;
+        for run in self.running.values() {
+            let of_run = heard.iter().map(|one| one.for_rollout(&run.rule, &run.begin));
+            let alerts: Vec<Arrived> = of_run.zip(&mut taken).filter_map(|(one, taken)| one.inspect(|_| *taken = true)).collect();
+            if !alerts.is_empty() {
+                let (told, stored) = oneshot::channel();
+                full |= run.post.try_send(Mail::Alerts { alerts, answer: told }).is_err();
+                waiting.push(stored);
+            }
+        }
+        let taken = taken.into_iter().filter(|taken| *taken).count();
+        tokio::spawn(async move {
+            let mut all = !full;
+            for stored in waiting {
+                all &= stored.await.unwrap_or(false);
+            }
+            let again = || Refusal::new("unavailable", "a rollout could not take or store these alerts: send them again");
+            drop(answer.send(if all { Ok(taken) } else { Err(again()) }));
+        });
     }
 
     async fn bury(&mut self, id: &RolloutId) {

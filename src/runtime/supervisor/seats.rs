@@ -8,6 +8,7 @@ use crate::model::rule::{Rule, Traffic};
 use crate::model::{Decision, Judgement, Mode, RolloutId, State, Timestamp};
 use crate::rollout::{Approved, Machine};
 use crate::router::Router;
+use crate::runtime::alerts::Desk;
 use crate::runtime::changes;
 use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
 use crate::runtime::driver::{Driver, Left, MAIL_MAX, Parts};
@@ -48,6 +49,7 @@ impl Supervisor {
             changes,
             unanswered,
             firing,
+            heard,
             lost,
             differing,
         } = rebuilt;
@@ -68,7 +70,7 @@ impl Supervisor {
         view.decision = Arc::new(decision.clone());
         view.approvals = needed(&rule, &machine);
         let id = opened.id.clone();
-        let left = Left { decision, unanswered, firing, lost, forgotten: forgets(&rule) };
+        let left = Left { decision, unanswered, firing, heard, lost, forgotten: forgets(&rule) };
         let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
         if let Err(refusal) = self.seat(seat).await {
             events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
@@ -100,6 +102,7 @@ impl Supervisor {
             metrics: self.metrics.clone(),
             notices: self.notices.clone(),
             hooks: self.hooks.clone(),
+            desk: Desk::new(self.alerts_expire),
             back: post.downgrade(),
             mailbox,
             over: self.over.0.clone(),
@@ -124,8 +127,7 @@ impl Supervisor {
         conductor
             .join(Port { id: opened.id.clone(), key, slot, live: Arc::clone(&live), post: post.clone(), from }, wanted, opened.bounds_ms)
             .await;
-        let running =
-            Running { id: opened.id, rule: Arc::clone(&rule), born, version: opened.begin.version, key, slot, live, post, conductor };
+        let running = Running { id: opened.id, rule: Arc::clone(&rule), born, begin: opened.begin, key, slot, live, post, conductor };
         self.running.insert(rule.name.clone(), running);
         Ok(())
     }

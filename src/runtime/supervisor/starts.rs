@@ -36,7 +36,7 @@ impl Supervisor {
         }
         match self.running.get(rule) {
             None => Ok(true),
-            Some(run) if args.version.is_empty() || args.version == run.version => Err(Refusal::new(
+            Some(run) if args.version.is_empty() || args.version == run.begin.version => Err(Refusal::new(
                 "already-running",
                 format!("{} is running: roll it back or let it finish, or start another version with --version to supersede it", run.id),
             )),

@@ -1,6 +1,6 @@
 //! What is told to others, and what others tell.
 
-use crate::model::RolloutId;
+use crate::model::{Alert, RolloutId};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{AlertsEnd, ReceiverEnd};
 
@@ -106,5 +106,26 @@ impl AlertsReceived<'_> {
         }
         metrics.families().alerts_received.get_or_create(&AlertsEnd { outcome }).inc_by(alerts.max(1) as u64);
         metrics.families().alerts_truncated.inc_by(truncated);
+    }
+}
+
+/// Alerts that their sender has not repeated are taken as over.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertsExpired<'a> {
+    /// Of which rule.
+    pub rule: &'a str,
+    /// Of which rollout.
+    pub rollout: &'a RolloutId,
+    /// Which.
+    pub alerts: &'a [Alert],
+}
+
+impl AlertsExpired<'_> {
+    /// A log line for each.
+    pub fn emit(self) {
+        let Self { rule, rollout, alerts } = self;
+        for Alert { name, text, .. } in alerts {
+            tracing::warn!(rule, %rollout, alert = name, "alert released: {text}");
+        }
     }
 }
