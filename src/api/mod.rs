@@ -3,6 +3,7 @@
 //! refusal, `listen.rs` the accept loop with its bounds.
 
 mod alerts;
+mod annotations;
 mod auth;
 mod body;
 mod convert;

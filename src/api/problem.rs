@@ -36,6 +36,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.code {
             "unknown-rule" | "unknown-rollout" => StatusCode::NOT_FOUND,
+            "range-too-wide" => StatusCode::BAD_REQUEST,
             "invalid-rules" => StatusCode::UNPROCESSABLE_ENTITY,
             "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,

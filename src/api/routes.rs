@@ -1,7 +1,7 @@
 //! What there is to ask. One place lists every route; the rest of the module answers them.
 
 use super::problem::Problem;
-use super::{ApiState, alerts, events, mutations, reads};
+use super::{ApiState, alerts, annotations, events, mutations, reads};
 use crate::telemetry::events::RequestServed;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -30,6 +30,7 @@ pub fn routes(state: ApiState, shutdown: CancellationToken) -> Router {
         .route("/api/v1/verdict/{rule}", get(reads::verdict_of).post(reads::verdict_of).put(reads::verdict_of))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/reload", post(mutations::reload))
+        .route("/api/v1/annotations", get(annotations::annotations))
         .route("/webhooks/alertmanager", post(alerts::alertmanager))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

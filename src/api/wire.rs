@@ -43,6 +43,22 @@ impl TryFrom<String> for Time {
     }
 }
 
+/// A stretch of a rollout, as Grafana's Infinity data source reads annotations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Begin, ms since the epoch.
+    pub time: i64,
+    /// End, ms since the epoch; null while it goes on.
+    #[serde(rename = "timeEnd")]
+    pub time_end: Option<i64>,
+    /// Rollout, version and step.
+    pub title: String,
+    /// What was told when it began.
+    pub text: String,
+    /// Joined by commas: `canaryd`, `rule:...`, `rollout:...`, the state.
+    pub tags: String,
+}
+
 wire! {
     /// One rollout, whole.
     pub struct Rollout {

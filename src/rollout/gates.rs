@@ -38,7 +38,7 @@ enum Closed {
 
 impl Machine {
     /// When it began; an alert from before says nothing about it.
-    pub(super) fn begun(&self) -> Option<Timestamp> {
+    pub fn begun(&self) -> Option<Timestamp> {
         self.gates.begun.as_ref().map(|(at, _)| *at)
     }
 

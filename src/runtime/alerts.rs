@@ -98,14 +98,18 @@ impl Desk {
         arrived.into_iter().filter_map(|one| self.take_one(now, one)).collect()
     }
 
-    fn take_one(&mut self, now: Timestamp, Arrived { alert, ended }: Arrived) -> Option<Alert> {
+    fn take_one(&mut self, now: Timestamp, Arrived { mut alert, ended }: Arrived) -> Option<Alert> {
         let known = match self.seen.get_mut(&alert.fingerprint) {
             Some(seen) if alert.firing => {
                 let overtaken = !seen.alert.firing && alert.since <= seen.alert.since && now.since(seen.at) < OVERTAKEN;
                 if overtaken || (!seen.alert.firing && alert.since < seen.alert.since) {
                     return None;
                 }
-                // two replicas may disagree on when it began; what they say of it now counts
+                // what is said of it now counts
+                if !seen.alert.firing {
+                    // it begins again, whatever the sender says: with the old beginning it would be a late word about the end
+                    alert.since = alert.since.max(seen.at);
+                }
                 let repeated = seen.alert.firing && seen.alert.severity == alert.severity && seen.alert.names == alert.names;
                 seen.at = now;
                 if repeated { Known::Repeated } else { Known::News }
@@ -113,7 +117,11 @@ impl Desk {
             Some(seen) if !seen.alert.firing => Known::Repeated,
             // the end of an earlier time it fired says nothing about this one
             Some(seen) if ended.is_some_and(|ended| ended < seen.alert.since) => Known::Repeated,
-            Some(_) => Known::News,
+            Some(seen) => {
+                // replicas may disagree on when it began: it is this beginning that ends
+                alert.since = seen.alert.since;
+                Known::News
+            }
             None if alert.firing => Known::News,
             // the end before the beginning: to be remembered, and there is nothing to release
             None => Known::Unheard,
@@ -222,6 +230,18 @@ mod tests {
         // the sender merged two beginnings: its end counts all the same
         check(&[(20, 19, None, true), (25, 9, Some(25), true)]);
         check(&[(20, 19, None, true), (22, 19, Some(22), true), (40, 9, None, false)]);
+    }
+
+    /// The machine passes over what is not newer than what it knows: it is told a beginning that is, and the end of the one it
+    /// knows.
+    #[test]
+    fn beginnings_rise_and_ends_are_of_the_beginning_that_was_told() {
+        let mut desk = Desk::new(Duration::from_secs(5 * 3600));
+        let mut since = |now, began, ended| desk.take(at(now), vec![arrived("a", began, ended)]).first().map(|a| a.since);
+        assert_eq!(since(20, 19, None), Some(at(19)));
+        assert_eq!(since(25, 9, Some(25)), Some(at(19)), "merged by the sender");
+        assert_eq!(since(40, 19, None), Some(at(25)), "fires again with its old beginning");
+        assert_eq!(since(41, 19, Some(41)), Some(at(25)));
     }
 
     #[test]

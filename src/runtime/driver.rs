@@ -226,7 +226,10 @@ impl Driver {
     }
 
     /// All of one message at once. Not stored is not taken: the sender tells it again, and what was handled is no news then.
-    async fn on_alerts(&mut self, alerts: Vec<Arrived>, answer: oneshot::Sender<bool>) {
+    async fn on_alerts(&mut self, mut alerts: Vec<Arrived>, answer: oneshot::Sender<bool>) {
+        // what began before the rollout says nothing about it, however often it is repeated
+        let begun = self.parts.machine.begun();
+        alerts.retain(|arrived| begun.is_some_and(|begun| arrived.alert.since > begun));
         let news = self.parts.desk.take(clock::now(), alerts);
         if !news.is_empty() {
             self.handle(Input::Alerts(news)).await;
@@ -338,7 +341,7 @@ impl Driver {
     fn notify(&self, decision: &Decision, notice: Notice, again: bool) {
         let Parts { rule, id, begin, .. } = &self.parts;
         if !again {
-            events::Notice { rule: &rule.name, rollout: id, level: notice.level, text: &notice.text }.emit();
+            events::Notice { rule: &rule.name, rollout: id, notice: &notice }.emit();
         }
         self.parts.notices.tell(Told {
             rule: Arc::clone(rule),

@@ -1,6 +1,7 @@
 //! What the rest of the shell may know of the runtime and ask of it.
 
 use super::alerts::Heard;
+use super::annotations::{Range, Stretch};
 use super::registry::Registry;
 use crate::model::journal::Entry;
 use crate::model::{Command, Decision, Judgement, Mode, RolloutId, Side, State, Timestamp, Weight};
@@ -190,6 +191,8 @@ pub enum Request {
     Reload { answer: oneshot::Sender<Result<(), Refusal>> },
     /// What became of past rollouts.
     Past { args: PastArgs, answer: oneshot::Sender<Result<PastRollouts, Refusal>> },
+    /// What the journal says about a stretch of time.
+    Annotations { range: Range, answer: oneshot::Sender<Result<Vec<Stretch>, Refusal>> },
     /// The journal of a rollout.
     Journal { rollout: String, answer: oneshot::Sender<Result<Vec<Entry>, Refusal>> },
 }
@@ -257,6 +260,15 @@ impl Handle {
     pub async fn reload(&self) -> Result<(), Refusal> {
         let (answer, got) = oneshot::channel();
         self.ask(Request::Reload { answer }, got).await
+    }
+
+    /// Steps and ends of rollouts within a stretch of time, oldest first.
+    ///
+    /// # Errors
+    /// More rollouts than are read for one question, or the store cannot be read.
+    pub async fn annotations(&self, range: Range) -> Result<Vec<Stretch>, Refusal> {
+        let (answer, got) = oneshot::channel();
+        self.ask(Request::Annotations { range, answer }, got).await
     }
 
     /// Every line of a rollout's journal.

@@ -10,6 +10,7 @@
 //! Read `driver.rs` first: its `decide` is the one path of every input.
 
 mod alerts;
+mod annotations;
 mod changes;
 mod clock;
 mod conductor;
@@ -31,6 +32,7 @@ mod writer;
 
 pub use crate::rollout::Approved;
 pub use alerts::Heard;
+pub use annotations::{ROLLOUTS_MAX, Range, Stretch};
 pub use clock::now;
 pub use handle::{
     Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs, Views,

@@ -21,7 +21,7 @@ pub(super) async fn rollbacks(store: Arc<dyn Store>, known: Known, notices: Noti
     let Ok(listed) = store.list(None, LOOKED_AT_MAX).await else { return };
     let mut met = BTreeSet::new();
     for last in listed.into_iter().filter(|l| met.insert(l.rule.clone())).filter(|l| l.state == State::RolledBack) {
-        let Ok(entries) = store.salvage(&last.id).await else { continue };
+        let Ok(entries) = store.outline(&last.id).await else { continue };
         if let Some(told) = rollback(&last, &entries, &known) {
             notices.tell(told);
         }

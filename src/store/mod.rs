@@ -28,6 +28,8 @@ pub struct Listed {
     pub rule: String,
     /// When it was opened.
     pub opened: Timestamp,
+    /// When it ended; `None` while it is not over.
+    pub ended: Option<Timestamp>,
     /// The state of its last decision.
     pub state: State,
     /// The version on trial.

@@ -195,7 +195,7 @@ pub(super) fn list(connection: &Connection, of: &Of, most: usize) -> Result<Vec<
         Of::Unfinished => ("WHERE over = 0", None),
     };
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let sql = format!("SELECT id, rule, opened_ms, version, state, last_seq FROM rollout {which} ORDER BY key DESC LIMIT {most}");
+    let sql = format!("SELECT id, rule, opened_ms, version, state, last_seq, ended_ms FROM rollout {which} ORDER BY key DESC LIMIT {most}");
     let mut select = connection.prepare(&sql)?;
     let mut rows = select.query(rusqlite::params_from_iter(rule))?;
     let mut listed = Vec::new();
@@ -215,7 +215,7 @@ pub(super) fn past(connection: &Connection, wanted: &Past) -> Result<Vec<Listed>
         }
     };
     let mut select = connection.prepare_cached(
-        "SELECT id, rule, opened_ms, version, state, last_seq FROM rollout
+        "SELECT id, rule, opened_ms, version, state, last_seq, ended_ms FROM rollout
          WHERE (:rule IS NULL OR rule = :rule) AND (:since IS NULL OR opened_ms >= :since) AND (:before IS NULL OR key < :before)
          ORDER BY key DESC LIMIT :most",
     )?;
@@ -235,6 +235,7 @@ fn listed_row(row: &Row<'_>) -> Result<Listed, StoreError> {
     Ok(Listed {
         rule: row.get(1)?,
         opened: Timestamp::from_millis(row.get(2)?),
+        ended: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
         state: wire::decode_state(&state).map_err(|why| line_error(&id, seq, format!("state of the rollout: {why}")))?,
         version: row.get(3)?,
         seq: seq.unsigned_abs(),

@@ -7,7 +7,7 @@ use canaryd::model::{
     MetricKind, Mode, Outlook, Paused, PerArm, Poll, Role, RolloutId, Side, State, StepClock, Timestamp, Verb, Verdict, Weight,
 };
 use canaryd::runtime::{
-    Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Registry, Request, RolloutView, RuleView, Views,
+    Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Registry, Request, RolloutView, RuleView, Stretch, Views,
 };
 use canaryd::telemetry::Metrics;
 use std::net::SocketAddr;
@@ -270,6 +270,22 @@ async fn supervise(mut inbox: mpsc::Receiver<Request>, asked: Arc<Mutex<Vec<Stri
                 let (rule, since) = (args.rule.as_deref().unwrap_or("-"), args.since.map_or(0, Timestamp::as_millis));
                 note(format!("past {rule} since={since} before={} most={}", args.before.as_ref().map_or("-", |id| &id.0), args.most));
                 let _ = answer.send(past(&args));
+            }
+            Request::Annotations { range, answer } => {
+                let rule = range.rule.unwrap_or_default();
+                note(format!("annotations {}..{} {rule}", range.from.as_millis(), range.until.as_millis()));
+                let stretch = Stretch {
+                    rule: "chat".to_owned(),
+                    rollout: RolloutId("chat-1".to_owned()),
+                    version: "1.4.2".to_owned(),
+                    from: range.from,
+                    until: None,
+                    state: "progressing",
+                    weight: permille(250),
+                    text: "advance, 5 % to 25 %".to_owned(),
+                };
+                let wide = Err(Refusal::new("range-too-wide", "501 rollouts"));
+                let _ = answer.send(if rule == "wide" { wide } else { Ok(vec![stretch]) });
             }
             Request::Journal { rollout, answer } => {
                 note(format!("journal {rollout}"));

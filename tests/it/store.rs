@@ -110,8 +110,8 @@ async fn each_rule_counts_its_own_rollouts_and_the_list_follows_the_last_decisio
     assert_eq!(names(store.unfinished().await.unwrap()), ["a-1-1", "a-2", "b-1"]);
     let of_a = store.list(Some("a"), 10).await.unwrap();
     assert_eq!(
-        of_a.iter().map(|l| (l.state.clone(), l.seq)).collect::<Vec<_>>(),
-        [(State::Progressing { step: 1 }, 3), (State::RolledBack, 3)]
+        of_a.iter().map(|l| (l.state.clone(), l.ended, l.seq)).collect::<Vec<_>>(),
+        [(State::Progressing { step: 1 }, None, 3), (State::RolledBack, Some(AT), 3)]
     );
     assert_eq!((of_a[0].opened, of_a[0].version.as_str()), (AT, "v2"));
 

@@ -292,7 +292,6 @@ fn nothing_the_build_cannot_do_is_passed_over() {
         ("promotion: { swap: { keep: 1h } }", "promotion.swap.keep"),
         ("promotion: { swap: { idle-replicas: 1 } }", "promotion.swap.idle-replicas"),
         ("replicas: follow", "replicas"),
-        ("alerts: { match: { service: shop } }", "alerts.match"),
         ("start: { when: new-template }", "start.when"),
     ] {
         let shop = with(more);

@@ -15,7 +15,7 @@ use super::hooks::Hooks;
 use super::kept::Born;
 use super::registry::Registry;
 use super::start::Prepared;
-use super::{changes, clock, history, kept, replay, retell};
+use super::{annotations, changes, clock, history, kept, replay, retell};
 use crate::analysis::Judge;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
@@ -107,6 +107,7 @@ pub struct Supervisor {
     notices: Notices,
     hooks: Hooks,
     alerts_expire: Duration,
+    annotations: annotations::Kept,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
     registry: Registry,
@@ -141,6 +142,7 @@ impl Supervisor {
             notices: setting.notices,
             hooks: setting.hooks,
             alerts_expire: setting.alerts_expire,
+            annotations: annotations::Kept::default(),
             rules: RuleSet::default(),
             engine: Arc::new(Engine::start(setting.shards)?),
             registry: registry.clone(),
@@ -231,6 +233,10 @@ impl Supervisor {
             Request::Alerts { heard, answer } => self.hear_alerts(&heard, answer),
             Request::Reload { answer } => drop(answer.send(self.reload())),
             Request::Past { args, answer } => self.past(args, answer),
+            Request::Annotations { range, answer } => {
+                let (store, kept) = (Arc::clone(&self.store), self.annotations.clone());
+                tokio::spawn(async move { drop(answer.send(kept.find(&*store, &range).await)) });
+            }
             Request::Journal { rollout, answer } => self.journal(&rollout, answer),
         }
     }

@@ -1,6 +1,6 @@
 //! What happens to rollouts.
 
-use crate::model::{Action, Decision, Judgement, Level, Mode, RolloutId, Timestamp, Weight};
+use crate::model::{self, Action, Decision, Judgement, Level, Mode, RolloutId, Timestamp, Weight};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{HookEnd, RolloutInfo, Rule, RuleAction, RuleState, RuleWhy};
 use crate::telemetry::words;
@@ -118,20 +118,19 @@ pub struct Notice<'a> {
     pub rule: &'a str,
     /// Its rollout.
     pub rollout: &'a RolloutId,
-    /// How loud.
-    pub level: Level,
     /// What.
-    pub text: &'a str,
+    pub notice: &'a model::Notice,
 }
 
 impl Notice<'_> {
     /// Log line.
     pub fn emit(self) {
-        let Self { rule, rollout, level, text } = self;
-        match level {
-            Level::Info => tracing::info!(rule, %rollout, "{text}"),
-            Level::Warning => tracing::warn!(rule, %rollout, "{text}"),
-            Level::Page => tracing::error!(rule, %rollout, page = true, "{text}"),
+        let Self { rule, rollout, notice } = self;
+        let (topic, phase, text) = (notice.topic.name(), notice.phase.name(), words::printable(&notice.text));
+        match notice.level {
+            Level::Info => tracing::info!(rule, %rollout, topic, phase, "{text}"),
+            Level::Warning => tracing::warn!(rule, %rollout, topic, phase, "{text}"),
+            Level::Page => tracing::error!(rule, %rollout, topic, phase, page = true, "{text}"),
         }
     }
 }
