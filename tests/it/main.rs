@@ -1,5 +1,6 @@
 //! Integration tests, one binary.
 
+mod alerts;
 mod api;
 mod badinput;
 mod cli;

@@ -45,6 +45,8 @@ fn metrics_page() -> String {
     events::WeightSeen { rule, weight: Some(Weight::ZERO), at }.emit(&metrics);
     events::TickBlind { source: "main", rollout, why: Blind::SourceDown, detail: "" }.emit(&metrics);
     events::EffectEnded { rollout, router: "envoy", effect: "weight 5%", generation: 1, failed: None }.emit(&metrics);
+    events::ReceiverTold { receiver: "ops", target: "http://am", failed: None }.emit(&metrics);
+    events::AlertsReceived { by: "am", alerts: 1, taken: 1, truncated: 0, refused: None }.emit(&metrics);
     metrics.text()
 }
 

@@ -66,6 +66,24 @@ impl Alertmanager {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
+    /// Silences every alert of this name for an hour.
+    ///
+    /// # Panics
+    /// If it refuses to.
+    pub(crate) fn silence(&self, alertname: &str) {
+        let now = jiff::Timestamp::now();
+        let matcher = json!({ "name": "alertname", "value": alertname, "isRegex": false });
+        let body = json!({
+            "matchers": [matcher], "startsAt": now.to_string(), "endsAt": (now + Duration::from_secs(3600)).to_string(),
+            "createdBy": "tests", "comment": "tests",
+        });
+        let body = body.to_string();
+        let headers = [("content-type", "application/json")];
+        let request = Request { method: "POST", path: "/api/v2/silences", headers: &headers, body: body.as_bytes() };
+        let answer = http::send(self.port, &request, ANSWER_MAX).expect("Alertmanager answers");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// The alerts it knows, ours or not, that fire.
     pub(crate) fn alerts(&self) -> Vec<Value> {
         let answer = http::get(self.port, "/api/v2/alerts", ANSWER_MAX).expect("Alertmanager answers");

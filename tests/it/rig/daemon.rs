@@ -13,6 +13,8 @@ use std::time::Duration;
 
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const OPERATOR: &str = "operator-token-of-the-tests-0001";
+/// The token of an Alertmanager that delivers alerts.
+pub(crate) const WEBHOOK: &str = "webhook-token-of-the-tests-00001";
 
 /// What the daemon is told.
 #[derive(Clone, Debug)]
@@ -36,13 +38,17 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one that keeps everything in `folder`, and waits until it is ready.
     pub(crate) fn start(folder: &Path, settings: &Settings) -> Self {
+        Self::start_with(folder, ports::free(), settings, &Value::Null)
+    }
+
+    /// The same on this port, with further settings.
+    pub(crate) fn start_with(folder: &Path, port: u16, settings: &Settings, more: &Value) -> Self {
         fs::create_dir_all(folder).expect("the folder can be made");
-        let port = ports::free();
         fs::write(folder.join("rule.yaml"), &settings.rule).expect("the rule can be written");
         let tokens = folder.join("tokens");
-        fs::write(&tokens, format!("tests:operator:{OPERATOR}\n")).expect("the tokens can be written");
+        fs::write(&tokens, format!("tests:operator:{OPERATOR}\nam:webhook:{WEBHOOK}\n")).expect("the tokens can be written");
         fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).expect("and kept to ourselves");
-        fs::write(folder.join("canaryd.yaml"), file(folder, port, settings)).expect("the settings can be written");
+        fs::write(folder.join("canaryd.yaml"), file(folder, port, settings, more)).expect("the settings can be written");
         Self { process: launch(folder, port), folder: folder.to_owned(), port }
     }
 
@@ -134,14 +140,17 @@ fn launch(folder: &Path, port: u16) -> Process {
 }
 
 /// JSON is YAML too, and quotes itself.
-fn file(folder: &Path, port: u16, settings: &Settings) -> String {
-    serde_json::json!({
+fn file(folder: &Path, port: u16, settings: &Settings, more: &Value) -> String {
+    let mut file = serde_json::json!({
         "listen": format!("127.0.0.1:{port}"),
         "data": folder.join("data"),
         "rules": [folder.join("rule.yaml")],
         "tokens": folder.join("tokens"),
         "time_scale": settings.time_scale,
         "sources": { "main": { "prometheus": { "url": settings.source } } },
-    })
-    .to_string()
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        file[key] = value.clone();
+    }
+    file.to_string()
 }
