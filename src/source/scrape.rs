@@ -358,6 +358,14 @@ fn resolve(settings: &ScrapeSettings, wanted: &Subscription, scraped: &Scraped) 
     }
     let asked = resolver.finish()?;
     resolver.warnings.extend(resolver.shares());
+    let joined = asked.iter().filter_map(|a| {
+        Some(format!(
+            "pack {}: the pages' series lack {}, and are joined with nothing here: give the telemetry entry an `arm:` of labels they have",
+            a.pack,
+            a.join.as_ref()?.take.join(", ")
+        ))
+    });
+    resolver.warnings.extend(joined);
     resolver.warnings.extend(blind_spots(&settings.packs, &wanted.telemetry, settings.pods.is_some()));
     Ok((asked, resolver.guessed, resolver.warnings))
 }
