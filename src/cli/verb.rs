@@ -35,21 +35,48 @@ pub(super) struct BreakGlass {
 /// What `approve` was asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Approve {
-    #[command(flatten)]
-    args: Args,
+    /// Name of the rollout, or of its rule; the only one that waits for an approval if left out
+    #[arg(value_parser = client::name)]
+    rollout: Option<String>,
     /// In which role, if your token has several
     #[arg(long, default_value = "", hide_default_value = true)]
     role: String,
+    /// Why, for the record
+    #[arg(long, default_value = "", hide_default_value = true)]
+    why: String,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// An approval.
-pub(super) async fn approve(Approve { args, role }: Approve) -> Result<(), Failure> {
-    let body = wire::ApproveBody { role, why: args.why };
-    let answer = Client::new(&args.server)?.post(&["rollouts", &args.rollout, "approve"], &body).await?;
+pub(super) async fn approve(args: Approve) -> Result<(), Failure> {
+    let client = Client::new(&args.server)?;
+    let rollout = match args.rollout {
+        Some(rollout) => rollout,
+        None => waiting(&client).await?,
+    };
+    let body = wire::ApproveBody { role: args.role, why: args.why };
+    let answer = client.post(&["rollouts", &rollout, "approve"], &body).await?;
     if args.output.json() {
         return output::write_json(&answer);
     }
     output::write(&render::line(&client::typed::<wire::Rollout>(answer)?))
+}
+
+/// The one rollout that waits for an approval.
+async fn waiting(client: &Client) -> Result<String, Failure> {
+    let all: wire::Rollouts = client::typed(client.get(&["rollouts"]).await?)?;
+    let waits = |r: &wire::Rollout| r.state == "waiting" && r.approvals.iter().any(|needed| needed.by.is_none());
+    let mut names: Vec<String> = all.rollouts.into_iter().filter(waits).map(|r| r.id).collect();
+    match (names.pop(), names.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(Failure::Refused("no rollout waits for an approval".to_owned())),
+        (Some(last), false) => {
+            Err(Failure::Usage(format!("several rollouts wait for an approval: name one of {}, {last}", names.join(", "))))
+        }
+    }
 }
 
 /// A verb, or its forced form.

@@ -2,8 +2,8 @@
 
 use crate::served::{APPROVER, BOTH, How, OPERATOR, Served, VIEWER, decided, view};
 use canaryd::api::wire;
-use canaryd::model::{Action, State, Timestamp};
-use canaryd::runtime::Approved;
+use canaryd::model::{Action, State, Timestamp, Waiting};
+use canaryd::runtime::{Approved, RolloutView};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
@@ -184,6 +184,19 @@ async fn approve_speaks_for_the_role_of_the_token() {
     let (code, _, errors) = run(&served, &["approve", "chat"]).await;
     assert_eq!((code, errors.as_str()), (1, "canaryd: ann is operator, this needs the role approver(<role>) (role-insufficient)\n"));
     assert_eq!(served.asked(), ["approve chat as=product-manager by=pam why=tested", "approve chat-1 as=engineering-manager by=tom why="]);
+    // without a name: the only one that waits
+    let waiting = |id: &str| {
+        let state = State::Waiting(Waiting::Approval { roles: vec!["product-manager".to_owned()] });
+        RolloutView { approvals: vec![("product-manager".to_owned(), None)], ..view(id, state) }
+    };
+    let (code, _, errors) = run_with(&served, APPROVER, &["approve"]).await;
+    assert_eq!((code, errors.as_str()), (1, "canaryd: no rollout waits for an approval\n"));
+    served.set(vec![view("chat-1", State::Progressing { step: 1 }), waiting("chat-2")]);
+    assert_eq!(run_with(&served, APPROVER, &["approve"]).await.0, 0);
+    assert_eq!(served.asked().last().unwrap(), "approve chat-2 as=product-manager by=pam why=");
+    served.set(vec![waiting("chat-2"), waiting("chat-3")]);
+    let (code, _, errors) = run_with(&served, APPROVER, &["approve"]).await;
+    assert!(code == 2 && errors.contains("name one of chat-") && errors.contains("chat-2") && errors.contains("chat-3"), "{errors}");
     served.stop().await;
 }
 
@@ -318,4 +331,70 @@ async fn a_reader_that_stops_reading_is_no_error() {
     let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(parts(&output), (0, String::new(), String::new()));
     served.stop().await;
+}
+
+/// A rule file of the repository.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/example-envoy.yaml");
+
+/// Every command: arguments that are followed with the keys a program may rely on (none: not followed here), and arguments that
+/// are refused, with exit code and problem code.
+type Row = (&'static str, &'static [&'static str], &'static [&'static str], &'static [&'static str], i32, &'static str);
+const COMMANDS: &[Row] = &[
+    ("run", &[], &[], &["--config", "/nonexistent.yaml"], 2, "usage"),
+    ("demo", &[], &[], &["--listen", "nonsense"], 2, "usage"),
+    ("check", &[EXAMPLE], &["rules", "problems"], &["/nonexistent.yaml"], 1, "refused"),
+    ("plan", &[EXAMPLE, "--rate", "200"], &["rules"], &["/nonexistent.yaml", "--rate", "200"], 1, "refused"),
+    ("replay", &[], &[], &["shop-1", "--data", "/nonexistent/journal", "--rule", "/nonexistent.yaml"], 2, "usage"),
+    ("start", &["chat"], &["rollout"], &["shop"], 1, "unknown-rule"),
+    ("status", &[], &["rollouts"], &["shop"], 1, "unknown-rollout"),
+    ("history", &["chat"], &["rollouts", "next"], &["--since", "yesterday"], 2, "usage"),
+    ("watch", &["chat-1"], &["event", "data"], &["shop"], 1, "unknown-rollout"),
+    ("approve", &["chat", "--role", "product-manager"], &["id", "approvals"], &["chat", "--role", "nobody"], 1, "role-insufficient"),
+    ("pause", &["chat"], &["id", "state", "holds"], &["shop"], 1, "unknown-rollout"),
+    ("resume", &["chat"], &["id", "state", "holds"], &["shop"], 1, "unknown-rollout"),
+    ("advance", &[], &[], &["chat"], 1, "refused"),
+    ("promote", &["chat", "--break-glass", "--why", "x"], &["id", "state"], &["chat"], 1, "refused"),
+    ("rollback", &["chat"], &["id", "state", "reasons"], &["../x"], 2, "usage"),
+    ("retry", &["chat"], &["rollout"], &["shop"], 1, "unknown-rollout"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_speaks_json_also_when_it_fails() {
+    let help = parts(&canaryd(&["--help"]).output().unwrap()).1;
+    let listed: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(listed.len() > 10, "{help}");
+    for name in listed {
+        assert!(COMMANDS.iter().any(|(known, ..)| *known == name), "{name} has no row: what does it write with -o json?");
+    }
+    let served = Served::new().await;
+    for (name, good, keys, bad, code, problem) in COMMANDS {
+        // over: a retry may begin, and a watch ends
+        served.set(vec![view("chat-1", State::RolledBack)]);
+        if !keys.is_empty() {
+            let args: Vec<&str> = [*name].iter().chain(*good).chain(&["-o", "json"]).copied().collect();
+            let (ended, text, errors) = run_with(&served, BOTH, &args).await;
+            assert_eq!((ended, errors.as_str()), (0, ""), "{args:?}");
+            let document: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"));
+            for key in *keys {
+                assert!(document.get(key).is_some(), "{args:?}: no {key} in {document:#}");
+            }
+        }
+        let args: Vec<&str> = [*name].iter().chain(*bad).chain(&["--output=json"]).copied().collect();
+        let (ended, _, errors) = run_with(&served, BOTH, &args).await;
+        let told: Value = serde_json::from_str(&errors).unwrap_or_else(|e| panic!("{args:?}: {e}: {errors}"));
+        assert_eq!((ended, told["code"].as_str(), told["exit-code"].as_i64()), (*code, Some(*problem), Some(i64::from(*code))), "{told:#}");
+        assert!(told["detail"].as_str().is_some_and(|detail| detail.len() > 5), "{told:#}");
+    }
+    let address = served.url("");
+    served.stop().await;
+    let (code, text, errors) = parts(&canaryd(&["status", "-ojson", "--server", &address]).output().unwrap());
+    let told: Value = serde_json::from_str(&errors).unwrap();
+    assert_eq!((code, text.as_str(), told["code"].as_str()), (3, "", Some("unreachable")), "{errors}");
 }

@@ -5,9 +5,9 @@ use crate::scripted::answer;
 use axum::body::Bytes;
 use axum::routing::get;
 use canaryd::model::journal::{Entry, Event};
-use canaryd::model::{Arm, Decision, Effect, HoldWhy, Level, Notice, Phase, State, Topic};
+use canaryd::model::{Arm, Decision, Effect, HoldWhy, Level, Notice, Phase, RolloutId, State, Topic, Verb};
 use canaryd::notify::{NOTICES_MAX, Notices};
-use canaryd::runtime::replay;
+use canaryd::runtime::{PastArgs, PastRollouts, replay};
 use canaryd::store::{Sqlite, Store};
 use canaryd::telemetry::Metrics;
 use parking_lot::Mutex;
@@ -289,5 +289,41 @@ async fn each_shard_has_its_own_queue_in_the_metrics() {
     for shard in [0, 1] {
         assert!(page.contains(&format!("canaryd_engine_queue_length{{shard=\"{shard}\"}} ")), "{page}");
     }
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_tells_of_past_rollouts_page_by_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = format!("{}start: {{ approvals: [ boss ] }}\n", RULE.replace("FOR", "300ms"));
+    let running = Running::up(&folder, &rule).await;
+    let approve = || Verb::Approve { role: "boss".to_owned() };
+    for (version, ends) in [("1", State::Succeeded), ("2", State::RolledBack), ("3", State::Succeeded)] {
+        running.start(version).await;
+        running.until("gated", |v| v.version == version && !v.approvals.is_empty()).await;
+        assert!(running.say(approve(), "test").await.unwrap_err().text.contains("cannot approve"), "the starter may not");
+        let view = running.say(approve(), "ann").await.unwrap();
+        let given = view.approvals[0].1.clone().expect("given");
+        assert_eq!((given.by.as_str(), given.until.since(given.at)), ("ann", Duration::from_secs(86_400)));
+        if ends == State::RolledBack {
+            running.roll_back().await;
+        }
+        running.until("over", |v| v.version == version && v.state == ends).await;
+    }
+    let args =
+        |before: Option<&str>, most| PastArgs { rule: Some("shop".into()), since: None, before: before.map(|b| RolloutId(b.into())), most };
+    let first = running.handle.past(args(None, 2)).await.unwrap();
+    let names = |page: &PastRollouts| page.rollouts.iter().map(|p| p.id.0.clone()).collect::<Vec<_>>();
+    assert_eq!((names(&first), first.more), (vec!["shop-3".to_owned(), "shop-2".to_owned()], true));
+    let back = &first.rollouts[1];
+    assert_eq!((back.version.as_str(), back.by.as_str(), &back.state), ("2", "test", &State::RolledBack));
+    assert_eq!(back.reasons, [("person", "test said so".to_owned())]);
+    assert_eq!(back.approvals.iter().map(|a| a.by.as_str()).collect::<Vec<_>>(), ["ann"], "what was refused is none");
+    assert!(back.ended.is_some_and(|ended| ended > back.opened));
+    let last = running.handle.past(args(Some("shop-2"), 2)).await.unwrap();
+    assert_eq!((names(&last), last.more), (vec!["shop-1".to_owned()], false));
+    assert_eq!(running.handle.past(args(Some("shop-9"), 2)).await.unwrap_err().code, "unknown-rollout");
+    let none = PastArgs { since: Some(canaryd::runtime::now()), most: 5, ..PastArgs::default() };
+    assert_eq!(running.handle.past(none).await.unwrap().rollouts, []);
     running.down().await;
 }

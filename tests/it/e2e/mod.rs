@@ -6,6 +6,7 @@
 
 mod edge;
 mod faults;
+mod gates;
 mod haproxy;
 mod metrics;
 mod operation;

@@ -12,6 +12,8 @@ use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// May approve as product manager, and is called pam.
+pub(crate) const APPROVER: &str = "approver-token-of-the-tests-0001";
 const OPERATOR: &str = "operator-token-of-the-tests-0001";
 /// The token of an Alertmanager that delivers alerts.
 pub(crate) const WEBHOOK: &str = "webhook-token-of-the-tests-00001";
@@ -46,7 +48,13 @@ impl Daemon {
         fs::create_dir_all(folder).expect("the folder can be made");
         fs::write(folder.join("rule.yaml"), &settings.rule).expect("the rule can be written");
         let tokens = folder.join("tokens");
-        fs::write(&tokens, format!("tests:operator:{OPERATOR}\nam:webhook:{WEBHOOK}\n")).expect("the tokens can be written");
+        let lines = format!(
+            "tests:operator:{OPERATOR}
+am:webhook:{WEBHOOK}
+pam:approver(product-manager):{APPROVER}
+"
+        );
+        fs::write(&tokens, lines).expect("the tokens can be written");
         fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).expect("and kept to ourselves");
         fs::write(folder.join("canaryd.yaml"), file(folder, port, settings, more)).expect("the settings can be written");
         Self { process: launch(folder, port), folder: folder.to_owned(), port }
@@ -87,8 +95,13 @@ impl Daemon {
 
     /// The real binary as the operator's client: what it is asked, with address and token.
     pub(crate) fn client(&self, arguments: &[&str]) -> Output {
+        self.client_as(OPERATOR, arguments)
+    }
+
+    /// The same as the bearer of this token.
+    pub(crate) fn client_as(&self, bearer: &str, arguments: &[&str]) -> Output {
         let token = self.folder.join("token");
-        fs::write(&token, OPERATOR).expect("the token can be written");
+        fs::write(&token, bearer).expect("the token can be written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_canaryd"));
         command.args(arguments).env("CANARYD_SERVER", format!("http://127.0.0.1:{}", self.port)).env("CANARYD_TOKEN_FILE", token);
         command.output().expect("the client runs")
