@@ -89,7 +89,7 @@ fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
     assert_eq!(rule.policies.undecided.then, Then::Ask);
     assert_eq!(rule.first, First::Promote);
     let not_run: Vec<String> = rule.not_run.iter().map(|n| format!("{}: {}", n.line, n.path)).collect();
-    assert_eq!(not_run, ["19: metrics.cpu.of", "20: metrics.memory.of", "21: metrics.pod-health", "31: start.when", "42: alerts.match"]);
+    assert_eq!(not_run, ["19: metrics.cpu.of", "20: metrics.memory.of", "21: metrics.pod-health", "31: start.when"]);
     for part in &rule.not_run {
         assert!(part.why.len() > 20 && !part.why.ends_with('.'), "{}", part.why);
     }
@@ -109,7 +109,7 @@ fn limits(rule: &Rule, metric: &str) -> [Option<f64>; 4] {
 fn every_rule_in_the_rules_folder_loads() {
     let rules = load_rules(&[root().join("rules")], &known()).unwrap_or_else(|report| panic!("{report}"));
     let names: BTreeSet<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
-    let shipped = ["chatbot", "chatbot-blue-green", "example-envoy", "example-http", "multi-tenant-monitor", "plexichat"];
+    let shipped = ["chatbot", "chatbot-blue-green", "example-envoy", "example-haproxy", "example-http", "multi-tenant-monitor", "plexichat"];
     assert_eq!(names, shipped.into_iter().collect());
     for rule in &rules {
         let text = fs::read_to_string(&rule.file).expect("readable");
@@ -134,7 +134,7 @@ fn the_shipped_chatbot_is_the_document_it_comes_from() {
     assert_eq!(windows.deny[1].when, When::Dates { first: date(2026, 11, 23), last: date(2026, 11, 30) });
     assert_eq!(windows.deny[2].when, When::EndOf { period: Period::Quarter, days: 7 });
     assert!(windows.deny.len() > 8, "and the holidays: {}", windows.deny.len());
-    let cluster = ["traffic.istio", "metrics.cpu.of", "metrics.memory.of", "metrics.pod-health", "start.when"];
+    let cluster = ["metrics.cpu.of", "metrics.memory.of", "metrics.pod-health", "start.when"];
     assert_eq!(not_run(&rule), cluster, "what a cluster is needed for");
 }
 
@@ -158,7 +158,7 @@ fn the_shipped_blue_green_verifies_switches_and_watches() {
     assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400) });
     let hooks: Vec<_> = rule.hooks.iter().map(|hook| (hook.at, hook.on_fail)).collect();
     assert_eq!(hooks, [(HookPoint::BeforeStep, OnHookFail::RollBack), (HookPoint::AfterRollback, OnHookFail::Ask)]);
-    assert_eq!(not_run(&rule), ["traffic.service", "metrics.pod-health"], "what a cluster is needed for");
+    assert_eq!(not_run(&rule), ["metrics.pod-health"], "what a cluster is needed for");
 }
 
 #[test]
@@ -337,14 +337,14 @@ fn check_says_of_every_shipped_rule_what_run_would_refuse() {
     let all: Vec<(String, Vec<String>)> =
         page["rules"].as_array().expect("rules").iter().map(|rule| (rule["rule"].to_string(), refused(rule))).collect();
     let runs: Vec<&str> = all.iter().filter(|(_, refused)| refused.is_empty()).map(|(rule, _)| rule.trim_matches('"')).collect();
-    assert_eq!(runs, ["example-envoy", "example-http", "multi-tenant-monitor", "plexichat"]);
+    assert_eq!(runs, ["example-envoy", "example-haproxy", "example-http", "multi-tenant-monitor", "plexichat"]);
     let waits: Vec<String> =
         all.iter().filter(|(_, refused)| !refused.is_empty()).map(|(rule, why)| format!("{rule} {}", why.join(" "))).collect();
     assert_eq!(
         waits,
         [
-            r#""chatbot-blue-green" "traffic.service" "metrics.pod-health""#,
-            r#""chatbot" "traffic.istio" "metrics.cpu.of" "metrics.memory.of" "metrics.pod-health" "start.when""#,
+            r#""chatbot-blue-green" "metrics.pod-health""#,
+            r#""chatbot" "metrics.cpu.of" "metrics.memory.of" "metrics.pod-health" "start.when""#,
         ]
     );
 }

@@ -1,8 +1,8 @@
 //! `traffic`: a word, or one router and its object.
 
-use super::super::keys;
 use super::super::traffic::{BARE, MOVED};
-use super::{duration, list, mapping, name, one_of, says, text, texts, two, url};
+use super::super::{keys, kubernetes};
+use super::{duration, list, mapping, name, one_of, says, text, two, url};
 use serde_json::{Map, Value, json};
 
 pub(super) fn traffic() -> Value {
@@ -13,6 +13,10 @@ pub(super) fn traffic() -> Value {
         _ => Value::Null,
     };
     let mut routers: Map<String, Value> = MOVED.iter().map(|router| ((*router).to_owned(), moved(router))).collect();
+    for kind in kubernetes::KINDS {
+        let what = format!("{}: weights kept in a Kubernetes object.", kind.word);
+        routers.insert(kind.word.to_owned(), says(&what, other(kind.keys, &kind.keys[..1])));
+    }
     for (router, known, needed) in keys::OTHER_ROUTERS {
         routers.insert(
             (*router).to_owned(),
@@ -74,10 +78,13 @@ fn webhook() -> Value {
     })
 }
 
-/// Objects of routers that this build only checks: texts, lists of them, or mappings to them.
+/// Objects in a cluster, and of routers that this build only checks: texts, lists of them, or mappings to them.
 fn other(known: &[&str], needed: &[&str]) -> Value {
+    let plain = || vec![text(), list(text(), 0)];
+    let nested = json!({ "type": "object", "additionalProperties": { "anyOf": plain() } });
+    let any: Vec<Value> = plain().into_iter().chain([nested]).collect();
     mapping(known, needed, |key| match key {
         "namespace" => says("Namespace of the object; that of the workloads where it is left out.", name()),
-        _ => says(&format!("The router's {}.", key.replace('-', " ")), json!({ "anyOf": [text(), list(text(), 0), texts(0)] })),
+        _ => says(&format!("The router's {}.", key.replace('-', " ")), json!({ "anyOf": any })),
     })
 }
