@@ -48,7 +48,7 @@ enum Command {
     /// Check rules with the daemon's own loader
     Check(check::Args),
     /// Print the JSON Schema of rules, for editors
-    Schema,
+    Schema(schema::Args),
     /// Tell how long each step of a rule would need to see a fault, before it runs
     Plan(plan::Args),
     /// Tell what would have happened: a recording under a rule, or a rollout of the journal decided again
@@ -105,7 +105,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => on_all_cores(run::run(args)),
         Command::Demo(args) => on_all_cores(demo::run(args)),
         Command::Check(args) => wait_for(check::run(args)),
-        Command::Schema => schema::run(),
+        Command::Schema(args) => schema::run(args),
         Command::Plan(args) => wait_for(plan::run(args)),
         Command::Replay(args) => wait_for(replay::run(args)),
         Command::Start(args) => wait_for(start::run(args)),
