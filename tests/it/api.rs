@@ -244,6 +244,8 @@ enum Needs {
     Read,
     Operate,
     Approve,
+    /// Alerts.
+    Deliver,
 }
 
 /// Every route of `src/api/routes.rs`, with a path that it serves.
@@ -264,6 +266,8 @@ const ROUTES: &[(&str, &str, &str, Needs)] = &[
     ("POST", "/api/v1/rollouts/{id}/{verb}", "/api/v1/rollouts/chat/retry", Needs::Operate),
     ("POST", "/api/v1/rules/{rule}/start", "/api/v1/rules/chat/start", Needs::Operate),
     ("POST", "/api/v1/reload", "/api/v1/reload", Needs::Operate),
+    ("GET", "/api/v1/annotations", "/api/v1/annotations", Needs::Read),
+    ("POST", "/webhooks/alertmanager", "/webhooks/alertmanager", Needs::Deliver),
 ];
 
 #[test]
@@ -284,6 +288,7 @@ fn expected(needs: Needs, token: Option<&str>, reads_need_token: bool) -> u16 {
         Some(token) => match needs {
             Needs::Operate => token == OPERATOR || token == BOTH,
             Needs::Approve => token == APPROVER || token == BOTH,
+            Needs::Deliver => token == WEBHOOK,
             Needs::Read | Needs::Nothing => token != WEBHOOK,
         },
     };
