@@ -5,6 +5,7 @@ use canaryd::config::{Known, RuleSet, parse_rule};
 use canaryd::model::journal::Kept;
 use canaryd::model::{ArmSample, Command, History, PerArm, RolloutId, Rule, Timestamp, Verb};
 use canaryd::notify::{Notices, Told};
+use canaryd::router::Means;
 use canaryd::runtime::{Handle, Hooks, Makers, Refusal, RolloutView, Setting, StartArgs, Supervisor};
 use canaryd::source::{Answer, SetUp, Source, SourceError, SourceSample, Subscription};
 use canaryd::store::{Sqlite, Store};
@@ -96,11 +97,16 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn up(folder: &TempDir, rule: &str) -> Self {
+        Self::up_with(folder, rule, Means::default()).await
+    }
+
+    /// The same with what its routers reach the outside by.
+    pub(crate) async fn up_with(folder: &TempDir, rule: &str, means: Means) -> Self {
         let store = Arc::new(Sqlite::open(folder.path()).expect("a journal"));
         let text = rule.to_owned();
         let makers = Makers {
             source: Box::new(|_, _| Ok(Box::<Bursts>::default())),
-            router: Box::new(|rule| canaryd::router::open(&rule.traffic, &canaryd::router::Means::default()).map_err(|e| e.to_string())),
+            router: Box::new(move |rule| canaryd::router::open(&rule.traffic, &means).map_err(|e| e.to_string())),
             rules: Box::new(move |_| Ok(rules(&text))),
             known: known(),
         };

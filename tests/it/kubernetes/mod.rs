@@ -4,5 +4,6 @@ mod deploy;
 mod faults;
 mod proxy;
 mod rights;
+mod rollout;
 mod scene;
 mod walk;

@@ -11,6 +11,7 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -36,6 +37,7 @@ pub(super) struct Proxy {
 
 struct Shared {
     behind: Client,
+    down: AtomicBool,
     faults: Mutex<VecDeque<Fault>>,
     passed: Mutex<Vec<u16>>,
 }
@@ -44,7 +46,7 @@ impl Proxy {
     /// Before the API server of a control plane.
     pub(super) async fn start(plane: &'static ControlPlane) -> Self {
         let behind = plane.client("admin").await;
-        let state = Arc::new(Shared { behind, faults: Mutex::default(), passed: Mutex::default() });
+        let state = Arc::new(Shared { behind, down: AtomicBool::new(false), faults: Mutex::default(), passed: Mutex::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let app = Router::new().fallback(pass).with_state(Arc::clone(&state));
@@ -55,6 +57,11 @@ impl Proxy {
     /// The next writes fare so, in this order; reads are passed on.
     pub(super) fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.faults.lock().extend(faults);
+    }
+
+    /// From now on nothing is passed on, or everything again.
+    pub(super) fn set_down(&self, down: bool) {
+        self.state.down.store(down, Ordering::Release);
     }
 
     /// Codes of the answers to the writes that were passed on, and forgets them.
@@ -69,6 +76,9 @@ impl Proxy {
 }
 
 async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
+    if state.down.load(Ordering::Acquire) {
+        return answer(503, &[]);
+    }
     let is_write = request.method() == http::Method::PATCH;
     let fault = if is_write { state.faults.lock().pop_front() } else { None };
     match fault {
