@@ -109,7 +109,8 @@ fn limits(rule: &Rule, metric: &str) -> [Option<f64>; 4] {
 fn every_rule_in_the_rules_folder_loads() {
     let rules = load_rules(&[root().join("rules")], &known()).unwrap_or_else(|report| panic!("{report}"));
     let names: BTreeSet<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
-    let shipped = ["chatbot", "chatbot-blue-green", "example-envoy", "example-haproxy", "example-http", "multi-tenant-monitor", "plexichat"];
+    let shipped =
+        ["chatbot", "chatbot-blue-green", "example-envoy", "example-haproxy", "example-http", "multi-tenant-monitor", "plexichat"];
     assert_eq!(names, shipped.into_iter().collect());
     for rule in &rules {
         let text = fs::read_to_string(&rule.file).expect("readable");
