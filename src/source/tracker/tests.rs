@@ -1,5 +1,8 @@
+//! One subscription over ticks, as a source feeds it.
+
 use super::*;
 use crate::model::rule;
+use crate::model::{CUSTOM_MAX, Counts};
 use crate::source::packs::Packs;
 use crate::source::packs::resolve::Resolver;
 
