@@ -57,6 +57,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.output.json() {
         true => output::write_json(&json!({ "rules": checked.iter().map(wire).collect::<Vec<_>>(), "problems": [] })),
         false => output::write(&checked.iter().map(page).collect::<String>()),
+    }?;
+    refused_by_sources(&checked)
+}
+
+/// A rule the loader takes is of no use if its source does not: whoever runs this in CI reads the exit code.
+fn refused_by_sources(checked: &[Checked]) -> Result<(), Failure> {
+    let names: Vec<&str> = checked.iter().filter(|c| c.live.as_ref().is_some_and(|l| l.refused)).map(|c| c.rule.name.as_str()).collect();
+    match names.as_slice() {
+        [] => Ok(()),
+        names => Err(Failure::Refused(format!("{}: the source does not take what it asks, see above", names.join(", ")))),
     }
 }
 
@@ -150,6 +160,7 @@ fn wire(checked: &Checked) -> Value {
             "settle-ms": l.settle.as_millis() as u64,
             "requests-per-minute": { "baseline": l.per_minute.baseline, "canary": l.per_minute.canary },
             "notes": l.notes,
+            "refused": l.refused,
             "queries": l.queries,
         })),
         "plan": planned.as_ref().map(Planned::wire),

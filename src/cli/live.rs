@@ -5,7 +5,7 @@ use crate::config::Settings;
 use crate::model::{Arm, History, PerArm, Rule, Side};
 use crate::router::Means;
 use crate::runtime::{self, parts};
-use crate::source::{Packs, SetUp, Source, Subscription};
+use crate::source::{Packs, SetUp, Source, SourceError, Subscription};
 use std::time::Duration;
 
 /// Ticks that are looked at to count requests, after the first, which only notes raw values.
@@ -24,6 +24,8 @@ pub(super) struct Live {
     pub(super) per_minute: PerArm<Option<f64>>,
     /// Sentences for the operator.
     pub(super) notes: Vec<String>,
+    /// The source answers, and does not take what the rule asks: no rollout could begin.
+    pub(super) refused: bool,
     /// Bounds of the latency buckets, ms.
     pub(super) bounds_ms: Vec<f64>,
     /// The baseline's past, if it could be read.
@@ -95,7 +97,10 @@ async fn numbers(mut source: Box<dyn Source>, scale: f64, (rule, canary): (&Rule
     let wanted = parts::subscription(rule, canary, 1, scale);
     let set_up = match source.set_up(&wanted, runtime::now()).await {
         Ok(set_up) => set_up,
-        Err(e) => return live.notes.push(format!("source: {e}")),
+        Err(e) => {
+            live.refused = !matches!(e, SourceError::Down { .. });
+            return live.notes.push(format!("source: {e}"));
+        }
     };
     live.interval = parts::interval(rule, set_up.scrape_interval);
     live.scrape_interval = set_up.scrape_interval;

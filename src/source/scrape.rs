@@ -7,6 +7,7 @@
 mod levels;
 mod text;
 
+use super::packs::grammar::Form;
 use super::packs::grammar::{OneOrMany, Start};
 use super::packs::level::metric;
 use super::packs::resolve::{Asked, Group, Probe, Resolver};
@@ -356,7 +357,9 @@ fn resolve(settings: &ScrapeSettings, wanted: &Subscription, scraped: &Scraped) 
     while let Some(probe) = resolver.next()? {
         resolver.answer(&look_up(scraped, &probe));
     }
-    let asked = resolver.finish()?;
+    let mut asked = resolver.finish()?;
+    // a page shows counters, whatever a pack would rather ask a server
+    asked.iter_mut().flat_map(|a| &mut a.questions).for_each(|question| question.form = Form::Process);
     resolver.warnings.extend(resolver.shares());
     let joined = asked.iter().filter_map(|a| {
         Some(format!(

@@ -4,6 +4,7 @@
 //! different phases would never meet in one tick (PACKS 1.2). `tracked.rs`: one question; `assembled.rs`: the sample.
 
 mod assembled;
+mod increments;
 mod tracked;
 
 use super::counters::Condition;
@@ -15,6 +16,7 @@ use super::pods::ArmPods;
 use super::{SourceSample, Subscription, Wants};
 use crate::model::{Arm, Blind, PerArm, Reading, Timestamp};
 use assembled::{with_levels, with_orphans};
+use increments::{Increments, Risen, TOGETHER};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracked::{Given, Tracked};
@@ -38,6 +40,9 @@ type Classes = BTreeMap<u64, f64>;
 struct Entry {
     asked: Asked,
     tracked: Vec<Tracked>,
+    /// Of questions that are asked for increments; one per question.
+    risen: Vec<Risen>,
+    increments: Increments,
     levels: Vec<Levels>,
     sampled: PerArm<BTreeMap<String, Timestamp>>,
     starts: BTreeMap<String, Timestamp>,
@@ -68,7 +73,9 @@ impl Tracker {
             let tracked =
                 asked.questions.iter().map(|q| Tracked::new(q, asked.falls_prove_restart, asked.every.unwrap_or(scrape))).collect();
             let levels = asked.levels.iter().map(|level| Levels::new(level, scrape)).collect();
-            Entry { asked, tracked, levels, sampled: PerArm::default(), starts: BTreeMap::new() }
+            let risen = asked.questions.iter().map(|_| Risen::default()).collect();
+            let (increments, sampled) = (Increments::default(), PerArm::default());
+            Entry { asked, tracked, risen, increments, levels, sampled, starts: BTreeMap::new() }
         };
         Self {
             key: wanted.key,
@@ -116,6 +123,44 @@ impl Tracker {
             None => {
                 processes.insert(process.to_owned(), BTreeMap::from([(class, value)]));
             }
+        }
+    }
+
+    /// One row of increments since the tick [`Tracker::since`] names.
+    pub(super) fn delta(&mut self, place: Place, kept: &[&str], value: f64) {
+        let Some(entry) = self.entries.get_mut(place.entry) else { return };
+        let Some((question, tracked)) = entry.asked.questions.get(place.question).zip(entry.tracked.get_mut(place.question)) else {
+            return;
+        };
+        entry.increments.answered();
+        if let (Some(class), Some(risen)) = (tracked.class(question, place.select, kept), entry.risen.get_mut(place.question)) {
+            risen.add(place.arm, class, value);
+        }
+    }
+
+    /// From which tick on an entry's increments are to be asked for; `None` at its first tick.
+    pub(super) fn since(&self, entry: usize) -> Option<Timestamp> {
+        self.entries.get(entry)?.increments.since()
+    }
+
+    /// When the process of an arm was scraped that was scraped longest ago.
+    pub(super) fn oldest(&mut self, entry: usize, arm: Arm, at: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.increments.oldest(arm, at);
+        }
+    }
+
+    /// The server has told of the processes behind an entry's increments, were it that there are none.
+    pub(super) fn told(&mut self, entry: usize) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.increments.told();
+        }
+    }
+
+    /// What came in of this entry's increments is void: they will be asked again.
+    pub(super) fn forget_deltas(&mut self, entry: usize) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.forget_deltas();
         }
     }
 
@@ -237,7 +282,32 @@ impl Entry {
         levels.iter_mut().map(|l| (l.what, l.finish(at, ready))).collect()
     }
 
+    fn forget_deltas(&mut self) {
+        self.increments.forget();
+        self.risen.iter_mut().for_each(Risen::forget);
+    }
+
+    /// Increments as the counters they belong to.
+    fn take_increments(&mut self, at: Timestamp) -> BTreeMap<String, Timestamp> {
+        let Self { asked, tracked, risen, increments, sampled, .. } = self;
+        let mut of_deltas: Vec<(usize, &mut Risen)> =
+            risen.iter_mut().enumerate().filter(|(question, _)| asked.questions[*question].is_delta()).collect();
+        let mut born = BTreeMap::new();
+        let PerArm { baseline, canary } = increments.show(at, &mut of_deltas);
+        for (arm, shown) in [(Arm::Baseline, baseline), (Arm::Canary, canary)] {
+            let Some(shown) = shown else { continue };
+            sampled[arm].insert(TOGETHER.to_owned(), shown.sampled);
+            born.extend(shown.began.map(|began| (TOGETHER.to_owned(), began)));
+            for (question, counter) in shown.counters {
+                tracked[question].intake[arm].insert(TOGETHER.to_owned(), counter);
+            }
+        }
+        self.forget_deltas();
+        born
+    }
+
     fn forget_tick(&mut self) {
+        self.forget_deltas();
         self.forget_counts();
         self.levels.iter_mut().for_each(Levels::forget);
     }
@@ -265,7 +335,8 @@ impl Entry {
     }
 
     fn finish(&mut self, at: Timestamp, bounds_ms: &[f64]) -> Vec<Given> {
-        let born = self.born();
+        let mut born = self.born();
+        born.extend(self.take_increments(at));
         let abandoned = self.asked.questions.iter().any(|q| q.group == Group::Abandoned);
         let (alike, pushed) = (self.asked.arms.baseline.values == self.asked.arms.canary.values, self.asked.pushed);
         let given = self
@@ -273,7 +344,8 @@ impl Entry {
             .iter_mut()
             .zip(&self.asked.questions)
             .map(|(tracked, question)| {
-                let buckets = question.group == Group::Buckets;
+                // increments of buckets say nothing of single processes
+                let buckets = question.group == Group::Buckets && !question.is_delta();
                 let odd = if buckets { Arm::BOTH.into_iter().filter_map(|arm| tracked.not_cumulative(arm)).collect() } else { Vec::new() };
                 let incomplete = PerArm::from_fn(|arm| if buckets { tracked.leave_out_incomplete(arm, bounds_ms) } else { None });
                 let mut conditions = tracked.observe(at, &self.sampled, &self.starts, &born);
@@ -289,8 +361,12 @@ impl Entry {
                 given.alike = alike;
                 given
             })
-            .collect();
+            .collect::<Vec<Given>>();
         self.forget_counts();
+        let mut of_deltas = self.asked.questions.iter().zip(&given).filter(|(question, _)| question.is_delta());
+        if of_deltas.any(|(_, given)| given.arms.baseline.is_ok() || given.arms.canary.is_ok()) {
+            self.increments.used(at);
+        }
         given
     }
 }

@@ -217,7 +217,12 @@ fn the_servers_own_words_about_a_bad_query_reach_the_operator() {
     let rule = with_query("avg(queue_depth{{{workload}}) by by");
     let checked = Folder::new(&rule, &json!({ "sources": { "main": { "prometheus": { "url": prometheus.url() } } } }));
     let (code, page, errors) = canaryd(&["check", "--live", "--config", &checked.path("canaryd.yaml"), &checked.path("rule.yaml")]);
-    assert!(code == 0 && page.contains("refused the query") && page.contains("parse error"), "{code}: {page} {errors}");
+    assert!(code == 1 && page.contains("refused the query") && page.contains("parse error"), "{code}: {page} {errors}");
+    assert!(errors.contains("shop: the source does not take what it asks"), "{errors}");
+    // the same rule without the slip is taken
+    let good = Folder::new(RULE, &json!({ "sources": { "main": { "prometheus": { "url": prometheus.url() } } } }));
+    let (code, page, errors) = canaryd(&["check", "--live", "--config", &good.path("canaryd.yaml"), &good.path("rule.yaml")]);
+    assert_eq!(code, 0, "{page} {errors}");
     let daemon = running(&folder.path().join("canaryd"), &prometheus.url(), &rule);
     let refused = daemon.ask("POST", "/api/v1/rules/shop/start", &json!({ "version": "2" }));
     assert!(refused.status >= 400 && refused.text().contains("parse error"), "{}: {}", refused.status, refused.text());

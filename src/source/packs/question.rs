@@ -2,7 +2,7 @@
 
 use super::arms::{Tells, Whose};
 use super::classes::ClassMatch;
-use super::grammar::{Join, Outcome, Start};
+use super::grammar::{Form, Join, Outcome, Start};
 use super::level::LevelAsked;
 use super::select::{Matcher, Select, label_name};
 use crate::model::{Arm, PerArm, Pod};
@@ -52,12 +52,19 @@ pub struct Question {
     pub classes: Vec<ClassMatch>,
     /// Milliseconds in the unit of `le`.
     pub unit_ms: f64,
+    /// In which form it is asked; a source that has a choice makes it, and leaves no [`Form::Auto`].
+    pub form: Form,
 }
 
 impl Question {
     /// Does it leave out classes of requests? Those are the ones whose client left (PACKS 1.6).
     pub fn skips(&self) -> bool {
         self.classes.iter().any(|rule| rule.is == Outcome::Skip)
+    }
+
+    /// Are its increments asked for, and not the counters of each process?
+    pub fn is_delta(&self) -> bool {
+        self.form == Form::Delta
     }
 
     /// What requests with these values of `keep` are.
@@ -104,7 +111,15 @@ impl Asked {
         let questions: Vec<String> = self
             .questions
             .iter()
-            .map(|q| format!("{:?}|{:?}|{}", q.group, q.keep, q.selects.iter().map(|(s, m)| format!("{s}{m:?};")).collect::<String>()))
+            .map(|q| {
+                format!(
+                    "{:?}|{:?}|{:?}|{}",
+                    q.group,
+                    q.form,
+                    q.keep,
+                    q.selects.iter().map(|(s, m)| format!("{s}{m:?};")).collect::<String>()
+                )
+            })
             .collect();
         let extra: Vec<String> = self.extra.iter().map(ToString::to_string).collect();
         let arms = format!("{:?}|{:?}|{:?}", self.arm_labels, self.tells, self.join);
@@ -141,6 +156,11 @@ impl Asked {
         let info = Select { name: metric.clone(), matchers: matchers.to_vec() };
         let by = names(&on.iter().chain(take).cloned().collect::<Vec<_>>());
         format!("{} * on ({}) group_left ({}) max by ({by}) ({info})", of(select), names(on), names(take))
+    }
+
+    /// May its questions be asked for increments? Of what is pushed nothing but a start tells a new process from an old one.
+    pub fn may_be_delta(&self) -> bool {
+        !self.pushed || self.start.is_some()
     }
 
     /// Are pods told apart, so that a watch of them is to be asked?

@@ -54,6 +54,8 @@ struct Series {
     kept: Vec<String>,
     points: Vec<(f64, f64)>,
     next: usize,
+    /// Its points are increments.
+    delta: bool,
 }
 
 /// Reads it.
@@ -102,7 +104,8 @@ fn tracker(wanted: &Subscription, asked: Vec<Asked>, bounds_ms: &[f64], span: Sp
 /// Which processes of the first entry were there at which step.
 fn processes(series: &[Series], span: Span) -> PastLevels {
     let mut past = PastLevels::new(span.steps() as usize);
-    for one in series.iter().filter(|s| s.place.entry == 0 && s.place.question == 0) {
+    // increments are not told by process
+    for one in series.iter().filter(|s| s.place.entry == 0 && s.place.question == 0 && !s.delta) {
         for step in one.points.iter().filter_map(|(t, _)| span.step_of(*t)) {
             past.set(&one.process, step, 1.0);
         }
@@ -111,7 +114,12 @@ fn processes(series: &[Series], span: Span) -> PastLevels {
 }
 
 async fn read_one(client: &Client, asked: &Asked, question: &Question, place: Place, span: Span) -> Result<Vec<Series>, SourceError> {
-    let text = planner::sum(asked, question, &question.selects[place.select].0, &asked.matchers_of_arm(Arm::Baseline));
+    let (select, matchers) = (&question.selects[place.select].0, asked.matchers_of_arm(Arm::Baseline));
+    let text = match question.is_delta() {
+        // of each step the increments since the one before
+        true => planner::delta(asked, question, select, &matchers, span.interval),
+        false => planner::sum(asked, question, select, &matchers),
+    };
     let rows = span.ask(client, text).await?;
     let one = |row: super::decoder::RowRef<'_>| Series {
         place,
@@ -119,6 +127,7 @@ async fn read_one(client: &Client, asked: &Asked, question: &Question, place: Pl
         kept: question.keep.iter().map(|label| row.label(label).to_owned()).collect(),
         points: row.points().to_vec(),
         next: 0,
+        delta: question.is_delta(),
     };
     Ok(rows.rows().map(one).collect())
 }
@@ -164,7 +173,10 @@ impl Series {
         }
         if let Some((_, value)) = self.points.get(self.next).filter(|(t, _)| *t <= now + half) {
             let kept: Vec<&str> = self.kept.iter().map(String::as_str).collect();
-            tracker.sum(self.place, &self.process, &kept, *value);
+            match self.delta {
+                true => tracker.delta(self.place, &kept, *value),
+                false => tracker.sum(self.place, &self.process, &kept, *value),
+            }
         }
     }
 }

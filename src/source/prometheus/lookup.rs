@@ -4,8 +4,9 @@
 use super::PrometheusSettings;
 use super::client::{Client, Lease, Query};
 use super::fault::Fault;
-use super::planner::{self, Batch};
+use super::planner::{self, Limits, Wanted};
 use crate::model::{Arm, BOUNDS_MAX, PerArm, Timestamp};
+use crate::source::packs::grammar::Form;
 use crate::source::packs::level::LevelAsked;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question, Resolver};
 use crate::source::packs::select::{Matcher, Select};
@@ -21,6 +22,8 @@ const SETTLE_EXTRA: Duration = Duration::from_millis(100);
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 /// The stretch in which the scrape interval is measured.
 const MEASURED: &str = "5m";
+/// Most series of one question and rollout that are asked per process (PACKS 1.1); of more the server tells increments.
+const SERIES_MAX: f64 = 100.0;
 /// Most names listed in one warning.
 const NAMED_MAX: usize = 5;
 
@@ -53,7 +56,10 @@ pub(super) async fn resolve(
         let found = look_up(client, &probe, at).await?;
         resolver.answer(&found);
     }
-    let asked = resolver.finish().map_err(SourceError::Unusable)?;
+    let mut asked = resolver.finish().map_err(SourceError::Unusable)?;
+    for one in &mut asked {
+        choose_forms(client, one, at).await?;
+    }
     resolver.warnings.extend(resolver.shares());
     resolver.warnings.extend(by_name(&asked));
     resolver.warnings.extend(blind_spots(&settings.packs, &wanted.telemetry, settings.pods.is_some()));
@@ -62,6 +68,36 @@ pub(super) async fn resolve(
         native_only |= native(client, one, at).await?;
     }
     Ok(Resolved { asked, native_only, guessed: resolver.guessed, warnings: resolver.warnings })
+}
+
+/// Settles in which form each question is asked that leaves the choice: increments where counters per process would be too many.
+async fn choose_forms(client: &Client, asked: &mut Asked, at: Timestamp) -> Result<(), SourceError> {
+    let matchers = asked.arm_matchers([&asked.arms]);
+    for which in 0..asked.questions.len() {
+        let question = &asked.questions[which];
+        if question.form != Form::Auto {
+            continue;
+        }
+        let per_process = question
+            .selects
+            .iter()
+            .map(|(select, _)| format!("(count({}) or vector(0))", planner::sum(asked, question, select, &matchers)));
+        let form = match asked.may_be_delta() {
+            false => Form::Process,
+            true => {
+                let query = Query::Instant(per_process.collect::<Vec<_>>().join(" + "), at);
+                match ask(client, &query).await.map(|rows| rows.rows().next().and_then(|row| row.value())) {
+                    Ok(Some(rows)) if rows > SERIES_MAX => Form::Delta,
+                    Ok(_) => Form::Process,
+                    // what is wrong with the question is said, and kept out, where it is asked
+                    Err(SourceError::Rejected { .. } | SourceError::Body { .. }) => Form::Process,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        asked.questions[which].form = form;
+    }
+    Ok(())
 }
 
 /// Packs that know pods by their names alone.
@@ -104,8 +140,10 @@ pub(super) async fn set_up(
     }
     let mut settle = None;
     for (entry, asked) in resolved.asked.iter().enumerate() {
-        let batch = planner::batches([(wanted.key, entry, asked)], |_| true);
-        set_up.queries.extend(batch.iter().flat_map(Batch::queries).map(|(_, text)| text));
+        // as they are at the second tick: increments since the one before
+        let since = Some(at - super::SCRAPE_ASSUMED);
+        let batch = planner::batches([Wanted { key: wanted.key, entry, asked, since }], Limits::default(), |_| true, |_| 0);
+        set_up.queries.extend(batch.iter().flat_map(|b| b.queries(at, super::SCRAPE_ASSUMED)).map(|(_, text)| text));
         for question in &asked.questions {
             look_at(client, asked, question, at, &mut set_up).await?;
         }

@@ -25,7 +25,7 @@ use client::{Client, Lease, Query};
 pub use credentials::{Auth, Tls};
 use fault::Fault;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use planner::{Batch, Member, Part, Purpose};
+use planner::{Batch, Limits, Member, Part, Purpose, Wanted};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -124,6 +124,8 @@ struct Subscribed {
     tracker: Option<Tracker>,
     /// Choices were made without series: make them again then, and the pause after that.
     again: Option<(Timestamp, Duration)>,
+    /// Why its choices could not be made, until they are.
+    unresolved: Option<Trouble>,
     /// Left out until then, and why.
     quarantine: Option<(Timestamp, Trouble)>,
     /// Levels of these entries are left out until then, and why; their counts are read.
@@ -147,6 +149,12 @@ pub struct Prometheus {
     scrape: Duration,
     settle: Duration,
     last_tick: Option<Timestamp>,
+    /// How much goes into one query now.
+    limits: Limits,
+    /// Since when the server has not given up a query because it took too long.
+    patient_since: Option<Timestamp>,
+    /// Rows each part of an entry brought at the last tick.
+    rows: BTreeMap<(u64, usize, Part), usize>,
 }
 
 impl Prometheus {
@@ -154,7 +162,17 @@ impl Prometheus {
     /// The URL is none, or a file named in the settings cannot be used.
     pub fn new(settings: PrometheusSettings) -> Result<Self, SourceError> {
         let client = Client::new(settings.clone())?;
-        Ok(Self { settings, client, subscribed: BTreeMap::new(), scrape: SCRAPE_ASSUMED, settle: SETTLE_ASSUMED, last_tick: None })
+        Ok(Self {
+            settings,
+            client,
+            subscribed: BTreeMap::new(),
+            scrape: SCRAPE_ASSUMED,
+            settle: SETTLE_ASSUMED,
+            last_tick: None,
+            limits: Limits::default(),
+            patient_since: None,
+            rows: BTreeMap::new(),
+        })
     }
 
     async fn read_tick(&mut self, at: Timestamp) -> Vec<SourceSample> {
@@ -198,35 +216,57 @@ impl Prometheus {
     async fn read_batches(&mut self, at: Timestamp) {
         let live = self.subscribed.iter().filter(|(_, s)| s.askable(at));
         let entries = live.flat_map(|(key, s)| {
+            let one = |t: &'_ Tracker| {
+                let asked = t.asked().into_iter().enumerate();
+                asked.map(|(entry, _)| (entry, t.since(entry))).collect::<Vec<_>>()
+            };
             let asked = s.tracker.as_ref().map_or_else(Vec::new, Tracker::asked);
-            asked.into_iter().enumerate().map(|(entry, asked)| (*key, entry, asked))
+            let since = s.tracker.as_ref().map_or_else(Vec::new, one);
+            asked.into_iter().zip(since).map(|(asked, (entry, since))| Wanted { key: *key, entry, asked, since })
         });
-        let mut todo: VecDeque<Batch> = planner::batches(entries, |member| !self.kept_out(member, at)).into();
+        let rows = |member: Member| self.rows.get(&(member.key, member.entry, member.part)).copied().unwrap_or(0);
+        let mut todo: VecDeque<Batch> = planner::batches(entries, self.limits, |member| !self.kept_out(member, at), rows).into();
+        self.rows.clear();
+        let mut slow = false;
         while !todo.is_empty() {
             let round: Vec<Batch> = todo.drain(..).collect();
             for (batch, fault) in self.ask_round(&round, at).await {
                 self.forget(&batch);
+                slow |= matches!(fault, Fault::Slow(_));
                 match (batch.split(), &fault) {
                     (Some(halves), fault) if fault.of_query() => todo.extend(halves),
                     _ => self.blame(&batch, &fault, at),
                 }
             }
         }
+        self.adapt(slow, at);
+    }
+
+    /// A server that gives queries up because they take too long is asked for less at once; after five quiet minutes for more
+    /// again. Not in the same tick: it would have to answer the same twice while it is at its end.
+    fn adapt(&mut self, slow: bool, at: Timestamp) {
+        if slow {
+            self.limits = self.limits.halved();
+            self.patient_since = Some(at);
+        } else if self.patient_since.is_some_and(|since| at.since(since) >= QUARANTINE) {
+            self.limits = self.limits.doubled();
+            self.patient_since = (self.limits != Limits::default()).then_some(at);
+        }
     }
 
     /// One round of queries, a bounded number in flight; the batches that failed come back.
     async fn ask_round(&mut self, round: &[Batch], at: Timestamp) -> Vec<(Batch, Fault)> {
-        let Self { client, subscribed, .. } = self;
+        let Self { client, subscribed, scrape, rows: seen, .. } = self;
         let mut answers = FuturesUnordered::new();
         for (which, batch) in round.iter().enumerate() {
-            for (purpose, text) in batch.queries() {
+            for (purpose, text) in batch.queries(at, *scrape) {
                 answers.push(asked(client, (which, purpose), Query::Instant(text, at)));
             }
         }
         let mut faults: BTreeMap<usize, Fault> = BTreeMap::new();
         while let Some(((which, purpose), answer)) = answers.next().await {
             match answer.and_then(whole) {
-                Ok(rows) => route(&round[which], purpose, &rows, subscribed),
+                Ok(rows) => route(&round[which], purpose, &rows, subscribed, seen),
                 Err(fault) => {
                     faults.entry(which).or_insert(fault);
                 }
@@ -234,8 +274,8 @@ impl Prometheus {
         }
         drop(answers);
         for (which, batch) in round.iter().enumerate() {
-            // levels need no starts
-            if faults.contains_key(&which) || batch.part() == Part::Levels {
+            // levels need no starts, and increments were told with them
+            if faults.contains_key(&which) || batch.part() != Part::Counts {
                 continue;
             }
             if let Err(fault) = read_starts(client, batch, subscribed, at).await {
@@ -256,6 +296,7 @@ impl Prometheus {
             if let Some(tracker) = self.subscribed.get_mut(&member.key).and_then(|s| s.tracker.as_mut()) {
                 match member.part {
                     Part::Counts => tracker.forget(member.entry),
+                    Part::Deltas => tracker.forget_deltas(member.entry),
                     Part::Levels => tracker.forget_levels(member.entry),
                 }
             }
@@ -265,13 +306,16 @@ impl Prometheus {
     fn blame(&mut self, batch: &Batch, fault: &Fault, at: Timestamp) {
         for member in &batch.members {
             let Some(subscribed) = self.subscribed.get_mut(&member.key) else { continue };
-            let trouble = Trouble::of(fault);
+            let mut trouble = Trouble::of(fault);
             let keep_out = fault.of_query().then_some(at + QUARANTINE);
+            if keep_out.is_some() {
+                trouble.words.push_str("; asked again after 5 minutes");
+            }
             if keep_out.is_some() {
                 tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query left out for {QUARANTINE:?}");
             }
             match member.part {
-                Part::Counts => {
+                Part::Counts | Part::Deltas => {
                     subscribed.quarantine = keep_out.map(|until| (until, trouble.clone())).or(subscribed.quarantine.take());
                     subscribed.trouble = Some(trouble);
                 }
@@ -340,7 +384,20 @@ fn level(rows: Result<Lease<'_>, Fault>) -> Reading<f64> {
 }
 
 /// Rows of an answer into the trackers they belong to.
-fn route(batch: &Batch, purpose: Purpose, rows: &Lease<'_>, subscribed: &mut BTreeMap<u64, Subscribed>) {
+fn route(
+    batch: &Batch,
+    purpose: Purpose,
+    rows: &Lease<'_>,
+    subscribed: &mut BTreeMap<u64, Subscribed>,
+    seen: &mut BTreeMap<(u64, usize, Part), usize>,
+) {
+    if purpose == Purpose::Oldest {
+        for Member { key, entry, .. } in &batch.members {
+            if let Some(tracker) = subscribed.get_mut(key).and_then(|s| s.tracker.as_mut()) {
+                tracker.told(*entry);
+            }
+        }
+    }
     let mut scratch = String::new();
     for row in rows.rows() {
         let owners = batch.owners(&row, &mut scratch);
@@ -351,11 +408,21 @@ fn route(batch: &Batch, purpose: Purpose, rows: &Lease<'_>, subscribed: &mut BTr
         // a row of native histograms alone has no number
         let Some(value) = row.value() else { continue };
         for (member, arm) in owners {
-            let (question, select) = if let Purpose::Rows(question, select) = purpose { (question, select) } else { (0, 0) };
+            let (question, select) = match purpose {
+                Purpose::Rows(question, select) | Purpose::Deltas(question, select) => (question, select),
+                _ => (0, 0),
+            };
             let (key, place) = batch.place(*member, question, select, *arm);
+            *seen.entry((key, place.entry, batch.part())).or_insert(0) += 1;
             let Some(tracker) = subscribed.get_mut(&key).and_then(|s| s.tracker.as_mut()) else { continue };
             match purpose {
                 Purpose::Rows(..) => tracker.sum(place, &process, &batch.kept(question, &row), value),
+                Purpose::Deltas(..) => tracker.delta(place, &batch.kept(question, &row), value),
+                Purpose::Oldest => {
+                    if let Some(oldest) = Timestamp::from_secs_f64(value) {
+                        tracker.oldest(place.entry, *arm, oldest);
+                    }
+                }
                 Purpose::Sampled => {
                     if let Some(sampled) = Timestamp::from_secs_f64(value) {
                         tracker.sampled(place.entry, *arm, &process, sampled);
@@ -429,7 +496,9 @@ impl Subscribed {
             Err(error) => {
                 // a server that is down is asked again at the next tick; a rule that does not fit, now and then
                 self.again = matches!(error, SourceError::Unusable(_) | SourceError::Rejected { .. }).then_some((at + pause, pause));
-                self.trouble = Some(Trouble { why: error.blind(), words: error.to_string() });
+                let trouble = Trouble { why: error.blind(), words: error.to_string() };
+                self.unresolved = Some(trouble.clone());
+                self.trouble = Some(trouble);
             }
         }
     }
@@ -450,6 +519,7 @@ impl Subscribed {
             }
             (Some(tracker), Some(trouble)) => tracker.blind(trouble.why, &trouble.words),
             (None, trouble) => {
+                let trouble = trouble.or_else(|| self.unresolved.clone());
                 let trouble = trouble.unwrap_or(Trouble { why: Blind::NoSeries, words: "not resolved yet".to_owned() });
                 Tracker::new(&self.wanted, Vec::new(), Vec::new(), SCRAPE_ASSUMED).blind(trouble.why, &trouble.words)
             }
@@ -490,6 +560,7 @@ impl Source for Prometheus {
             bounds_ms,
             tracker: None,
             again: None,
+            unresolved: None,
             quarantine: None,
             level_quarantine: BTreeMap::new(),
             trouble: None,

@@ -5,19 +5,26 @@
 //! with the number of questions, not of rollouts.
 
 use super::decoder::RowRef;
-use crate::model::{Arm, PerArm};
+use crate::model::{Arm, PerArm, Timestamp};
 use crate::source::packs::arms::{Tells, Whose};
 use crate::source::packs::grammar::Start;
 use crate::source::packs::resolve::{Asked, Group, Probe, Question};
 use crate::source::packs::select::{Matcher, Select, label_name};
 use crate::source::tracker::{BETWEEN, Place};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 /// Most rollouts in one query (PACKS 1.1: beyond it the server's time grows faster than what is saved).
 pub(super) const BATCH_MAX: usize = 50;
+/// Most rows expected of one query, for the same reason.
+pub(super) const ROWS_MAX: usize = 10_000;
+/// How far back the last sample before the last tick may lie: a missed scrape is bridged so long (PACKS 1.1).
+const BRIDGED: &str = "5m";
 
 /// Members of a batch and their arms, by joined label values.
 type Owners = HashMap<String, Vec<(usize, Arm)>>;
+/// What entries have in common that are asked together: their questions, which part of them, since when.
+type Alike = (String, Part, Option<Timestamp>);
 /// Between joined label values.
 const PARTS: &str = "\u{1f}";
 
@@ -35,8 +42,10 @@ pub(super) struct Member {
 /// Which half of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    /// Counters and histograms.
+    /// Counters and histograms, per process.
     Counts,
+    /// Increments of counters and histograms.
+    Deltas,
     /// CPU and memory.
     Levels,
 }
@@ -46,6 +55,10 @@ pub(super) enum Part {
 pub(super) enum Purpose {
     /// Counters: question, selector.
     Rows(usize, usize),
+    /// Increments: question, selector.
+    Deltas(usize, usize),
+    /// The time of the newest sample of the process whose newest sample is the oldest.
+    Oldest,
     /// Times of the newest samples.
     Sampled,
     /// A level.
@@ -62,6 +75,8 @@ pub(super) struct Batch {
     /// Whose.
     pub(super) members: Vec<Member>,
     part: Part,
+    /// The tick from which increments are asked for.
+    since: Option<Timestamp>,
     /// What they all ask; its own arms mean nothing.
     asked: Asked,
     arms: Vec<PerArm<Whose>>,
@@ -70,27 +85,93 @@ pub(super) struct Batch {
     watched: Owners,
 }
 
-/// Batches of all entries: alike together, at most [`BATCH_MAX`] in each. `all`: subscription, entry, what it asks.
-pub(super) fn batches<'a>(all: impl IntoIterator<Item = (u64, usize, &'a Asked)>, wanted: impl Fn(Member) -> bool) -> Vec<Batch> {
-    let mut groups: BTreeMap<(String, Part), Vec<(Member, &Asked)>> = BTreeMap::new();
-    for (key, entry, asked) in all {
-        let parts = [(Part::Counts, !asked.questions.is_empty()), (Part::Levels, !asked.levels.is_empty())];
+/// One telemetry entry of one subscription, as it is to be asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) key: u64,
+    pub(super) entry: usize,
+    pub(super) asked: &'a Asked,
+    /// The tick whose increments were last taken; of it only deltas depend.
+    pub(super) since: Option<Timestamp>,
+}
+
+/// How much goes into one query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Rollouts.
+    pub(super) members: usize,
+    /// Rows that are expected.
+    pub(super) rows: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { members: BATCH_MAX, rows: ROWS_MAX }
+    }
+}
+
+impl Limits {
+    /// Half of it, at least one rollout.
+    pub(super) fn halved(self) -> Self {
+        Self { members: (self.members / 2).max(1), rows: (self.rows / 2).max(1) }
+    }
+
+    /// Twice as much, at most what is usual.
+    pub(super) fn doubled(self) -> Self {
+        Self { members: (self.members * 2).min(BATCH_MAX), rows: (self.rows * 2).min(ROWS_MAX) }
+    }
+}
+
+/// Batches of all entries: alike together, within the limits; `rows`: how many each is expected to bring, by what it last did.
+pub(super) fn batches<'a>(
+    all: impl IntoIterator<Item = Wanted<'a>>,
+    limits: Limits,
+    wanted: impl Fn(Member) -> bool,
+    rows: impl Fn(Member) -> usize,
+) -> Vec<Batch> {
+    let mut groups: BTreeMap<Alike, Vec<(Member, &Asked)>> = BTreeMap::new();
+    for Wanted { key, entry, asked, since } in all {
+        let parts = [
+            (Part::Counts, asked.questions.iter().any(|q| !q.is_delta())),
+            (Part::Deltas, asked.questions.iter().any(Question::is_delta)),
+            (Part::Levels, !asked.levels.is_empty()),
+        ];
         let members = parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| Member { key, entry, part });
         for member in members.filter(|member| wanted(*member)) {
-            groups.entry((asked.key(), member.part)).or_default().push((member, asked));
+            let since = since.filter(|_| member.part == Part::Deltas);
+            groups.entry((asked.key(), member.part, since)).or_default().push((member, asked));
         }
     }
-    groups.values().flat_map(|group| group.chunks(BATCH_MAX)).map(Batch::new).collect()
+    let mut out = Vec::new();
+    for ((.., since), group) in &groups {
+        let mut rest = group.as_slice();
+        while !rest.is_empty() {
+            let (first, others) = rest.split_at(fitting(rest, limits, &rows));
+            out.push(Batch::new(first, *since));
+            rest = others;
+        }
+    }
+    out
+}
+
+/// How many of these fit into one query; at least one.
+fn fitting(members: &[(Member, &Asked)], limits: Limits, rows: impl Fn(Member) -> usize) -> usize {
+    let mut expected = 0;
+    let within = |(member, _): &&(Member, &Asked)| {
+        expected += rows(*member);
+        expected <= limits.rows
+    };
+    members.iter().take(limits.members).take_while(within).count().max(1)
 }
 
 impl Batch {
-    fn new(members: &[(Member, &Asked)]) -> Self {
+    fn new(members: &[(Member, &Asked)], since: Option<Timestamp>) -> Self {
         let asked = members[0].1.clone();
         let arms = members.iter().map(|(_, a)| a.arms.clone()).collect();
-        Self::build(members.iter().map(|(m, _)| *m).collect(), asked, arms)
+        Self::build(members.iter().map(|(m, _)| *m).collect(), since, asked, arms)
     }
 
-    fn build(members: Vec<Member>, asked: Asked, arms: Vec<PerArm<Whose>>) -> Self {
+    fn build(members: Vec<Member>, since: Option<Timestamp>, asked: Asked, arms: Vec<PerArm<Whose>>) -> Self {
         let (mut owners, mut watched): (Owners, Owners) = Default::default();
         for (at, values) in arms.iter().enumerate() {
             for arm in Arm::BOTH {
@@ -106,7 +187,7 @@ impl Batch {
             }
         }
         let part = members.first().map_or(Part::Counts, |m| m.part);
-        Self { members, part, asked, arms, owners, watched }
+        Self { members, part, since, asked, arms, owners, watched }
     }
 
     /// Which half of its entries it asks.
@@ -118,28 +199,45 @@ impl Batch {
     pub(super) fn split(&self) -> Option<[Batch; 2]> {
         let middle = self.members.len() / 2;
         (middle > 0).then(|| {
-            [(0, middle), (middle, self.members.len())]
-                .map(|(from, to)| Self::build(self.members[from..to].to_vec(), self.asked.clone(), self.arms[from..to].to_vec()))
+            [(0, middle), (middle, self.members.len())].map(|(from, to)| {
+                Self::build(self.members[from..to].to_vec(), self.since, self.asked.clone(), self.arms[from..to].to_vec())
+            })
         })
     }
 
-    /// The queries of a tick.
-    pub(super) fn queries(&self) -> Vec<(Purpose, String)> {
+    /// The queries of the tick `at`; of scrapes this far apart.
+    pub(super) fn queries(&self, at: Timestamp, scrape: Duration) -> Vec<(Purpose, String)> {
         let matchers = self.asked.arm_matchers(&self.arms);
         match self.part {
             Part::Counts => self.count_queries(&matchers),
+            Part::Deltas => self.delta_queries(&matchers, at, scrape),
             Part::Levels => self.level_queries(&matchers),
         }
     }
 
     fn count_queries(&self, matchers: &[Matcher]) -> Vec<(Purpose, String)> {
         let mut out = Vec::new();
-        for (at, question) in self.asked.questions.iter().enumerate() {
+        for (at, question) in self.asked.questions.iter().enumerate().filter(|(_, q)| !q.is_delta()) {
             for (select_at, (select, _)) in question.selects.iter().enumerate() {
                 out.push((Purpose::Rows(at, select_at), sum(&self.asked, question, select, matchers)));
             }
         }
         out.push((Purpose::Sampled, sampled(&self.asked, matchers)));
+        out
+    }
+
+    /// The first tick of these only looks which processes there are.
+    fn delta_queries(&self, matchers: &[Matcher], at: Timestamp, scrape: Duration) -> Vec<(Purpose, String)> {
+        let mut out = Vec::new();
+        if let Some(since) = self.since {
+            for (question_at, question) in self.asked.questions.iter().enumerate().filter(|(_, q)| q.is_delta()) {
+                for (select_at, (select, _)) in question.selects.iter().enumerate() {
+                    let text = delta(&self.asked, question, select, matchers, at.since(since));
+                    out.push((Purpose::Deltas(question_at, select_at), text));
+                }
+            }
+        }
+        out.push((Purpose::Oldest, oldest(&self.asked, matchers, at, scrape)));
         out
     }
 
@@ -231,15 +329,60 @@ pub(super) fn sum(asked: &Asked, question: &Question, select: &Select, matchers:
     format!("sum by ({by}) ({})", asked.expression(select, matchers, Select::to_string))
 }
 
+/// Form D: increments of an arm over the last `length`, differenced series by series inside the server as the daemon would
+/// (PACKS 1.1): a fall is a restart and counts the new value; a series first seen counts from 0 if its target was known then, or
+/// if its process has started since; what is first seen of an old process counts nothing.
+pub(super) fn delta(asked: &Asked, question: &Question, select: &Select, matchers: &[Matcher], length: Duration) -> String {
+    let by = labels(asked.arm_labels.iter().chain(&question.keep));
+    let increments = |series: &Select| {
+        let offset = promql(length);
+        let rose = format!("({series} - last_over_time({series}[{BRIDGED}] offset {offset})) >= 0");
+        let anew = anew(asked, length).into_iter().map(|known| format!("({series}{known})"));
+        std::iter::once(rose).chain(anew).collect::<Vec<_>>().join(" or ")
+    };
+    format!("sum by ({by}) ({})", asked.expression(select, matchers, |series| format!("({})", increments(series))))
+}
+
+/// What must be true of a series that fell or is new so that all of its value is an increment.
+fn anew(asked: &Asked, length: Duration) -> Vec<String> {
+    let (by, offset) = (labels(&asked.identity), promql(length));
+    let seconds = length.as_secs_f64();
+    let started = match &asked.start {
+        Some(Start::Uptime(gauge)) => Some(format!(" and on ({by}) ((timestamp({gauge}) - {gauge}) > (time() - {seconds}))")),
+        Some(Start::Epoch(gauge)) => Some(format!(" and on ({by}) ({gauge} > (time() - {seconds}))")),
+        Some(Start::NewIdentity(true)) => Some(String::new()),
+        Some(Start::NewIdentity(false)) | None => None,
+    };
+    // what is pushed has no `up` of its own
+    let target = (!asked.pushed).then(|| format!(" and on (job, instance) last_over_time(up[{BRIDGED}] offset {offset})"));
+    target.into_iter().chain(started).collect()
+}
+
+/// How long ago the process was scraped that was scraped longest ago, per arm; one that missed two scrapes is left out.
+fn oldest(asked: &Asked, matchers: &[Matcher], at: Timestamp, scrape: Duration) -> String {
+    let by = labels(&asked.arm_labels);
+    let newest = newest(asked, matchers, Question::is_delta);
+    format!("min by ({by}) (({newest}) > {})", (at - scrape * 9 / 4).as_secs_f64())
+}
+
 /// When each process was last scraped: of whatever question has series.
 fn sampled(asked: &Asked, matchers: &[Matcher]) -> String {
+    newest(asked, matchers, |question| !question.is_delta())
+}
+
+fn newest(asked: &Asked, matchers: &[Matcher], of: impl Fn(&Question) -> bool) -> String {
     let by = labels(asked.identity.iter().chain(&asked.arm_labels));
     let one = |question: &Question| {
         let selects = question.selects.iter().map(|(select, _)| counted(question, select));
         let one = |select: Select| asked.expression(&select, matchers, |series| format!("timestamp({series})"));
         selects.map(|select| format!("max by ({by}) ({})", one(select))).collect::<Vec<_>>()
     };
-    asked.questions.iter().flat_map(one).collect::<Vec<_>>().join(" or ")
+    asked.questions.iter().filter(|q| of(q)).flat_map(one).collect::<Vec<_>>().join(" or ")
+}
+
+/// A duration as PromQL writes it.
+fn promql(length: Duration) -> String {
+    format!("{}ms", length.as_millis())
 }
 
 /// The series to count by: a histogram's `_count` instead of its twenty `_bucket`s.
@@ -316,8 +459,8 @@ mod tests {
     }
 
     fn batch(all: &[Asked]) -> Batch {
-        let members = (1u64..).zip(all).map(|(key, asked)| (key, 0, asked));
-        let mut batches = batches(members, |_| true);
+        let members = (1u64..).zip(all).map(|(key, asked)| Wanted { key, entry: 0, asked, since: None });
+        let mut batches = batches(members, Limits::default(), |_| true, |_| 0);
         assert_eq!(batches.len(), 1);
         batches.remove(0)
     }
@@ -325,7 +468,7 @@ mod tests {
     #[test]
     fn rollouts_that_ask_alike_share_their_queries() {
         let batch = batch(&[asked(1, &[("ns", "team.a", "team.a"), ("w", "x", "y")]), asked(2, &[("ns", "b", "b"), ("w", "x", "z+")])]);
-        let queries = batch.queries();
+        let queries = batch.queries(Timestamp::from_millis(1_700_000_000_000), Duration::from_secs(15));
         assert_eq!(queries.len(), 4, "requests, abandoned, buckets, times");
         assert_eq!(
             queries[0].1,
@@ -358,14 +501,18 @@ mod tests {
     #[test]
     fn batches_are_bounded_and_split_in_halves() {
         let all: Vec<Asked> = (0..120).map(|i| asked(i, &[("w", &format!("b{i}"), &format!("c{i}"))])).collect();
-        let members = (0u64..).zip(&all).map(|(key, asked)| (key, 0, asked));
-        let batches = batches(members, |_| true);
+        let members = (0u64..).zip(&all).map(|(key, asked)| Wanted { key, entry: 0, asked, since: None });
+        let batches = super::batches(members.clone(), Limits::default(), |_| true, |_| 0);
         assert_eq!(batches.iter().map(|b| b.members.len()).collect::<Vec<_>>(), [50, 50, 20]);
         let halves = batches[2].split().unwrap();
         assert_eq!(halves.each_ref().map(|b| b.members.len()), [10, 10]);
         assert_eq!(halves[1].owners.get("c110").unwrap(), &[(0, Arm::Canary)]);
         let one = batches[0].members[..1].to_vec();
-        assert!(Batch::build(one, all[0].clone(), vec![all[0].arms.clone()]).split().is_none());
+        assert!(Batch::build(one, None, all[0].clone(), vec![all[0].arms.clone()]).split().is_none());
+        // some bring thousands of rows: the others need not wait for them in one query
+        let heavy = |member: Member| if member.key < 3 { 6_000 } else { 10 };
+        let sizes = super::batches(members, Limits::default(), |_| true, heavy);
+        assert_eq!(sizes.iter().map(|b| b.members.len()).collect::<Vec<_>>(), [1, 1, 50, 50, 18]);
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl Tracker {
         for (slot, gauge) in sample.custom_gauges.iter_mut().zip(gauges) {
             *slot = *gauge;
         }
-        sample.pods = self.entries.first().and_then(|e| e.tracked.first()).map(|t| t.counters[arm].alive(at) as u32);
+        // increments do not say of how many processes they are
+        let first = self.entries.first().filter(|e| e.asked.questions.first().is_some_and(|q| !q.is_delta()));
+        sample.pods = first.and_then(|e| e.tracked.first()).map(|t| t.counters[arm].alive(at) as u32);
         sample
     }
 

@@ -2,7 +2,10 @@
 
 mod answers;
 mod credentials;
+mod forms;
+mod load;
 mod odd_answers;
+mod replicas;
 
 use crate::rig::prometheus::{Prometheus as Server, Series, on_both, stale};
 use canaryd::model::{Arm, Blind, Counts, PerArm, Timestamp, rule};

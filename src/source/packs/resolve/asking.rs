@@ -176,7 +176,7 @@ impl Entry {
             selects.push((self.select(also.from())?, Meaning::Bad));
         }
         let classes = rule.class.iter().map(|c| self.class(c, &keep)).collect::<Result<_, _>>()?;
-        Ok(Question { group, selects, keep, classes, unit_ms: 1.0 })
+        Ok(Question { group, selects, keep, classes, unit_ms: 1.0, form: self.pack.form })
     }
 
     fn is_read(&self, also: &Also) -> bool {
@@ -205,7 +205,8 @@ impl Entry {
         };
         let select = self.select(metric)?.suffixed("_bucket");
         let selects = vec![(select, Meaning::Classes)];
-        Ok(Question { group: Group::Buckets, selects, keep: vec!["le".to_owned()], classes: Vec::new(), unit_ms: histogram.unit.in_ms() })
+        let (keep, unit_ms) = (vec!["le".to_owned()], histogram.unit.in_ms());
+        Ok(Question { group: Group::Buckets, selects, keep, classes: Vec::new(), unit_ms, form: self.pack.form })
     }
 
     fn custom(&self, at: usize, counts: &rule::CustomCounts) -> Result<Question, String> {
@@ -215,7 +216,7 @@ impl Entry {
         };
         let part = if counts.part_is_bad { Meaning::BadPart } else { Meaning::GoodPart };
         let selects = vec![(read(&counts.total)?, Meaning::Whole), (read(&counts.part)?, part)];
-        Ok(Question { group: Group::Custom(at), selects, keep: Vec::new(), classes: Vec::new(), unit_ms: 1.0 })
+        Ok(Question { group: Group::Custom(at), selects, keep: Vec::new(), classes: Vec::new(), unit_ms: 1.0, form: self.pack.form })
     }
 }
 

@@ -297,8 +297,13 @@ fn not_run(pack: &Pack) -> Result<(), String> {
             ));
         }
     }
-    if !matches!(pack.form, Form::Auto | Form::Process) {
-        return Err(format!("pack {name} asks in form {:?}, this build only in form process", pack.form));
+    if !matches!(pack.form, Form::Auto | Form::Process | Form::Delta) {
+        return Err(format!("pack {name} asks in form {:?}, this build only in the forms process and delta", pack.form));
+    }
+    if pack.form == Form::Delta && pack.push.is_some() && pack.start.is_none() {
+        return Err(format!(
+            "pack {name} asks in form delta for what is pushed: without `start` nothing tells a new process from an old one"
+        ));
     }
     if matches!(&pack.latency, Some(Latency::Histogram(h)) if h.kind == Kind::Native) {
         return Err(format!("pack {name} reads a native histogram, this build only classic buckets"));
