@@ -94,8 +94,10 @@ struct Process {
     odd: u8,
     /// Time of its newest sample.
     sampled: Timestamp,
-    /// Time between its last two samples.
+    /// The longer one of the times between its last three samples: two replicas in turn show a short and a long one.
     gap: Duration,
+    /// Time between its last two samples.
+    last_gap: Duration,
     /// When it started, if known.
     start: Option<Timestamp>,
     /// Has a sample newer than the last used one.
@@ -222,6 +224,7 @@ impl Counters {
             odd: 0,
             sampled: one.sampled,
             gap: self.behaviour.scrape,
+            last_gap: self.behaviour.scrape,
             start: one.start,
             fresh: true,
             ticks: [Some(at), None],
@@ -291,7 +294,8 @@ impl Process {
         self.last = increment;
         self.largest = self.largest.max(increment);
         // a longer pause may be an outage as well as a new scrape interval: believe it step by step
-        self.gap = one.sampled.since(self.sampled).min(self.gap * 2);
+        let gap = one.sampled.since(self.sampled).min(self.gap * 2);
+        self.gap = gap.max(std::mem::replace(&mut self.last_gap, gap));
         self.sampled = one.sampled;
         self.start = one.start.or(self.start);
         self.fresh = true;
