@@ -3,6 +3,7 @@
 mod answers;
 mod credentials;
 mod forms;
+mod interval;
 mod load;
 mod odd_answers;
 mod replicas;

@@ -5,6 +5,7 @@
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -152,7 +153,10 @@ impl Life {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.uri().path() == "/metrics" {
-            return reply(200, &self.version, self.metrics());
+            let mut page = reply(200, &self.version, self.metrics());
+            // Prometheus 3 reads no page that does not say what it is
+            page.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; version=0.0.4"));
+            return page;
         }
         let draw = Draw(self.arrived.fetch_add(1, Ordering::Relaxed));
         let behaviour = *self.behaviour.lock();
