@@ -57,8 +57,10 @@ impl<const K: usize> Mass<K> {
         let (mut grown, mut sum, mut within) = ([0.0; K], rest, true);
         for k in 0..K {
             grown[k] = (self.l[k] + fresh) * factors[k];
-            // the factor too: below e^-708 it is cut off
-            within &= grown[k] >= LEAST && grown[k] <= MOST && lf[k] > -PLAIN;
+            // the factor too: below e^-708 it is cut off. Where mass is added on the way, what is that small never shows again
+            // beside it: both are multiplied alike from then on
+            let large_enough = fresh > 0.0 || (grown[k] >= LEAST && lf[k] > -PLAIN);
+            within &= grown[k] <= MOST && large_enough;
             sum += self.pi[k] * grown[k];
         }
         if !within {
@@ -150,6 +152,18 @@ mod tests {
                 prop_assert!((mass.ln() - want).abs() <= 1e-9 + 1e-12 * want.abs());
             }
         }
+    }
+
+    /// A healthy service far below a limit: each poll says `e^-5000`, and an outage afterwards is seen as ever.
+    #[test]
+    fn what_is_added_afterwards_outweighs_what_was_too_small_to_be_kept() {
+        let (mut mass, mut slow) = (Mass::new(&UP, 0.0), Slow { l: [f64::NEG_INFINITY; K_UP] });
+        for i in 0..400 {
+            let lf = [if i % 7 == 6 || i > 300 { 11.0 } else { -5000.0 }; K_UP];
+            let (got, want) = (mass.step(1e-6, &lf, 0.5), slow.step(1e-6, &lf, 0.5));
+            assert!((got - want).abs() <= 1e-10 + 1e-12 * want.abs(), "poll {i}: {got} for {want}");
+        }
+        assert!(mass.ln() > 1000.0);
     }
 
     #[test]
