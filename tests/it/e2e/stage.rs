@@ -19,7 +19,7 @@ const STAGES_MAX: usize = 3;
 /// Name of the one rule.
 pub(super) const RULE: &str = "shop";
 /// Long enough for any next step of a scenario; what must be quick says so itself.
-pub(super) const PATIENT: Duration = Duration::from_secs(60);
+pub(super) const PATIENT: Duration = Duration::from_secs(90);
 
 /// What a scenario may choose.
 #[derive(Clone, Copy, Debug)]
