@@ -2,12 +2,13 @@
 
 use super::failure::Failure;
 use crate::api::wire;
+use crate::telemetry::words;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::error::Error;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,7 +104,7 @@ impl Client {
             Some(token) => request.header(AUTHORIZATION, token.clone()),
             None => request,
         };
-        request.send().await.map_err(|error| self.unreachable(&innermost(&error)))
+        request.send().await.map_err(|error| self.unreachable(&words::root_cause(&error)))
     }
 
     fn unreachable(&self, why: &str) -> Failure {
@@ -135,15 +136,6 @@ fn token(path: &PathBuf) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-/// The cause at the end of the chain: "connection refused" rather than "error sending request".
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
 /// A refusal as the server's own sentence.
 async fn checked(response: Response) -> Result<Response, Failure> {
     let status = response.status();
@@ -167,7 +159,7 @@ async fn document(response: Response) -> Result<Value, Failure> {
 
 async fn whole(mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    let cut = |error: reqwest::Error| Failure::Unreachable(format!("the answer ended early: {}", innermost(&error)));
+    let cut = |error: reqwest::Error| Failure::Unreachable(format!("the answer ended early: {}", words::root_cause(&error)));
     while let Some(chunk) = response.chunk().await.map_err(cut)? {
         if body.len() + chunk.len() > ANSWER_MAX {
             return Err(Failure::Unreachable(format!("the answer exceeds {ANSWER_MAX} bytes")));

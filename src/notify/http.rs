@@ -1,5 +1,8 @@
 //! Calls of receivers: bounded in time and size, with credentials read from their files at each call, never shown.
 
+use crate::telemetry::words;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Method, Response, StatusCode, Url, redirect};
 use std::fmt;
@@ -125,7 +128,7 @@ impl Client {
             None if url.scheme() != "https" => builder.tls_certs_only([]),
             None => builder,
         };
-        let http = builder.build().map_err(|e| root_cause(&e))?;
+        let http = builder.build().map_err(|e| words::root_cause(&e))?;
         Ok(Self { http, endpoint })
     }
 
@@ -160,7 +163,7 @@ impl Client {
             Auth::None => return Ok(None),
             Auth::BearerFile(file) => (format!("Bearer {}", read(file)?), file),
             Auth::Basic { user, password_file } => {
-                (format!("Basic {}", base64(format!("{user}:{}", read(password_file)?).as_bytes())), password_file)
+                (format!("Basic {}", BASE64.encode(format!("{user}:{}", read(password_file)?))), password_file)
             }
         };
         let mut value = HeaderValue::try_from(text)
@@ -191,42 +194,12 @@ async fn read(mut response: Response) -> Result<Answer, Fault> {
 
 fn unreachable(error: &reqwest::Error) -> Fault {
     let reason = if error.is_timeout() { "timeout" } else { "unreachable" };
-    Fault::new(reason, root_cause(error), true)
-}
-
-/// The innermost cause: "connection refused" instead of "error sending request".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for three in bytes.chunks(3) {
-        let word = (0..3).fold(0u32, |w, i| w << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize];
-            out.push(if i <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
+    Fault::new(reason, words::root_cause(error), true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_as_in_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     #[test]
     fn a_status_says_whether_a_later_call_may_do_better() {

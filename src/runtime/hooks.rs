@@ -90,7 +90,7 @@ impl Hooks {
         let request = self.0.http.post(&call.hook.url).header("idempotency-key", &call.key).json(&call.body);
         match tokio::time::timeout(within, request.send()).await {
             Ok(Ok(response)) => said(response).await,
-            Ok(Err(error)) => Said::again("unreachable", root_cause(&error)),
+            Ok(Err(error)) => Said::again("unreachable", words::root_cause(&error)),
             Err(_) => Said::again("timeout", format!("no answer within {}", words::duration(within))),
         }
     }
@@ -296,15 +296,6 @@ async fn first_words(mut response: Response) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
-}
-
-/// The innermost cause: "connection refused" instead of "error sending request for url (with its secrets)".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

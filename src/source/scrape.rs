@@ -16,6 +16,7 @@ use super::packs::sight::blind_spots;
 use super::tracker::{BETWEEN, Place, Tracker, bound_ms};
 use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};
 use crate::model::{Arm, BOUNDS_MAX, Blind, History, PerArm, Timestamp};
+use crate::telemetry::words::root_cause;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::{Url, redirect};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -233,14 +234,6 @@ fn parse_url(url: &str) -> Result<Url, String> {
     } else {
         Err(format!("url {url:?} is not http://host:port/path"))
     }
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// As Prometheus does: the target's labels win, a metric's own of the same name become `exported_*`.

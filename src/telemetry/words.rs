@@ -331,6 +331,15 @@ fn alert(alert: &Alert) -> String {
     sentence(&format!("alert {} {state}{whom}", alert.name), &alert.text)
 }
 
+/// The innermost cause of an error: "connection refused" instead of "error sending request".
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 /// The same text on one line and without control characters: words of servers and people reach logs and terminals, which
 /// obey what they are sent.
 pub fn printable(text: &str) -> String {

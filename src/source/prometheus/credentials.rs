@@ -7,6 +7,9 @@
 use super::PrometheusSettings;
 use super::fault::Fault;
 use super::validity;
+use crate::telemetry::words;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use parking_lot::Mutex;
 use prometheus_http_query as api;
 use reqwest::header::HeaderValue;
@@ -172,7 +175,7 @@ impl Credentials {
         }
         let secret = held.line()?;
         let text = match &self.auth {
-            Auth::Basic { user, .. } => format!("Basic {}", base64(format!("{user}:{secret}").as_bytes())),
+            Auth::Basic { user, .. } => format!("Basic {}", BASE64.encode(format!("{user}:{secret}"))),
             Auth::BearerTokenFile(_) | Auth::None => format!("Bearer {secret}"),
         };
         let mut value = HeaderValue::try_from(text).map_err(|_| format!("{held} holds characters no header may have"))?;
@@ -203,7 +206,7 @@ impl Credentials {
                 Fault::Certificate(format!("the server does not accept our certificate ({ours}): {alert:?}"))
             }
             Some(other) => Fault::Certificate(format!("no TLS connection: {other}")),
-            None => Fault::Down(root_cause(error)),
+            None => Fault::Down(words::root_cause(error)),
         }
     }
 }
@@ -232,7 +235,7 @@ fn connection(base: &str, https: bool, ca: Option<&Held>, identity: Option<&(Hel
     let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_MAX).redirect(redirect::Policy::none());
     builder = match ca {
         Some(held) => {
-            let certificates = Certificate::from_pem_bundle(&held.bytes).map_err(|e| format!("{held}: {}", root_cause(&e)))?;
+            let certificates = Certificate::from_pem_bundle(&held.bytes).map_err(|e| format!("{held}: {}", words::root_cause(&e)))?;
             if certificates.is_empty() {
                 return Err(format!("{held} holds no certificate in PEM form"));
             }
@@ -244,12 +247,12 @@ fn connection(base: &str, https: bool, ca: Option<&Held>, identity: Option<&(Hel
     };
     if let Some((cert, key)) = identity {
         let pem = [cert.bytes.as_slice(), b"\n", &key.bytes].concat();
-        let identity = Identity::from_pem(&pem).map_err(|e| format!("{cert} and {key}: {}", root_cause(&e)))?;
+        let identity = Identity::from_pem(&pem).map_err(|e| format!("{cert} and {key}: {}", words::root_cause(&e)))?;
         builder = builder.identity(identity);
     }
     let http = builder.build().map_err(|e| match identity {
-        Some((cert, key)) => format!("{cert} and {key}: {}", root_cause(&e)),
-        None => root_cause(&e),
+        Some((cert, key)) => format!("{cert} and {key}: {}", words::root_cause(&e)),
+        None => words::root_cause(&e),
     })?;
     api::Client::from(http, base).map_err(|e| e.to_string())
 }
@@ -281,39 +284,9 @@ fn plain(why: &rustls::CertificateError) -> String {
     }
 }
 
-/// The innermost cause: "connection refused" instead of "error sending request".
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-/// RFC 4648, with padding; twelve lines instead of a dependency for one header.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for three in bytes.chunks(3) {
-        let word = (0..3).fold(0u32, |w, i| w << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize];
-            out.push(if i <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_as_in_rfc_4648() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     #[test]
     fn a_file_is_read_when_it_is_another_one() {
