@@ -217,6 +217,12 @@ impl Tracker {
         }
     }
 
+    /// Has any count come in at this tick?
+    pub(super) fn has_rows(&self) -> bool {
+        let any = |t: &Tracked| Arm::BOTH.iter().any(|arm| !t.intake[*arm].is_empty());
+        self.entries.iter().any(|e| e.tracked.iter().any(any) || e.risen.iter().any(Risen::has_rows))
+    }
+
     /// Nothing of a tick has come in.
     pub(super) fn forget_all(&mut self) {
         self.entries.iter_mut().for_each(Entry::forget_tick);

@@ -124,6 +124,8 @@ struct Subscribed {
     tracker: Option<Tracker>,
     /// Choices were made without series: make them again then, and the pause after that.
     again: Option<(Timestamp, Duration)>,
+    /// No choice has been made yet with series to go by, or after some had come.
+    blindly: bool,
     /// Why its choices could not be made, until they are.
     unresolved: Option<Trouble>,
     /// Left out until then, and why.
@@ -484,6 +486,7 @@ impl Subscribed {
         match resolved {
             Ok(resolved) => {
                 self.again = resolved.guessed.then_some((at + pause, pause));
+                self.blindly &= resolved.guessed;
                 let keys = |asked: Vec<&super::packs::resolve::Asked>| asked.into_iter().map(|a| a.key()).collect::<Vec<_>>();
                 let same = self.tracker.as_ref().is_some_and(|t| keys(t.asked()) == keys(resolved.asked.iter().collect()));
                 if !same {
@@ -511,7 +514,14 @@ impl Subscribed {
         match (&mut self.tracker, trouble) {
             (Some(tracker), None) => {
                 self.level_quarantine.iter().for_each(|(entry, (_, trouble))| tracker.refuse_levels(*entry, trouble.why));
+                let has_rows = tracker.has_rows();
                 let mut sample = tracker.finish(at, gauges);
+                if self.blindly && has_rows {
+                    // read by a label nobody has seen, a failed request looks like a good one
+                    self.blindly = false;
+                    self.again = Some((at, RESOLVE_AGAIN[0]));
+                    return tracker.blind(Blind::NoSeries, "its first series came just now: their labels are looked up at the next tick");
+                }
                 let of_levels = self.level_quarantine.values().map(|(_, trouble)| trouble.words.clone());
                 let words = [std::mem::take(&mut sample.detail)].into_iter().chain(of_levels).chain(self.gauge_words.take());
                 sample.detail = words.filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
@@ -560,6 +570,7 @@ impl Source for Prometheus {
             bounds_ms,
             tracker: None,
             again: None,
+            blindly: true,
             unresolved: None,
             quarantine: None,
             level_quarantine: BTreeMap::new(),

@@ -32,6 +32,11 @@ pub(super) struct Risen {
 }
 
 impl Risen {
+    /// Has anything come in at this tick?
+    pub(super) fn has_rows(&self) -> bool {
+        Arm::BOTH.iter().any(|arm| !self.now[*arm].is_empty())
+    }
+
     /// One row.
     pub(super) fn add(&mut self, arm: Arm, class: u64, value: f64) {
         *self.now[arm].entry(class).or_insert(0.0) += value;

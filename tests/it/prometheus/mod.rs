@@ -376,6 +376,30 @@ fn http_samples(test: &str, jobs: &[&str]) -> Samples {
     samples
 }
 
+/// Which label is the status cannot be known before there is a series: guessed wrong, every failed request would look good.
+#[test]
+fn what_was_guessed_before_there_was_anything_is_no_evidence() {
+    on_both(async |rig| {
+        let mut source = source(&rig.url());
+        source.subscribe(http(1, "late"), Vec::new());
+        assert_eq!(source.tick(tick(0)).await.remove(0).missing.baseline, Some(Blind::NoSeries));
+        // the first of the names that were looked for, and not the first of the labels
+        let named = |(name, samples): (String, _)| (name.replace("http_requests_received_total", "http_requests_total"), samples);
+        Samples(http_samples("late", &["app"]).0.into_iter().map(named).collect()).write(rig);
+        let mut seen = Vec::new();
+        for n in 1..8 {
+            let sample = source.tick(tick(n)).await.remove(0);
+            let both = Arm::BOTH.map(|arm| counts(&sample, arm));
+            // blind, or only noted
+            if both.iter().flatten().any(|(total, _)| *total > 0.0) {
+                seen.push(both);
+            }
+        }
+        assert!(seen.len() >= 3, "{seen:?}");
+        assert!(seen.iter().all(|both| *both == [Some((81.0, 1.0)), Some((17.0, 1.0))]), "{seen:?}");
+    });
+}
+
 #[test]
 fn candidates_custom_counts_and_gauges_of_an_application() {
     on_both(async |rig| {
