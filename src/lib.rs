@@ -56,7 +56,8 @@ pub mod rollout;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod stats;
 
-// adapters: each talks to one kind of outside, none to another
+// adapters: each talks to one kind of outside, none to another (apiserver is below those that speak to Kubernetes)
+pub mod apiserver;
 pub mod cluster;
 pub mod config;
 pub mod notify;

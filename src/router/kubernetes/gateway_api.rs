@@ -2,7 +2,7 @@
 //! listened to: a backend they cannot resolve still gets its share, as errors.
 
 use super::layout::{Choice, Entry, Layout, Taken, WeightedList, items, places, text};
-use super::object::Resource;
+use crate::apiserver::Resource;
 use crate::model::Weight;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 //! meant matters; `tcp` and `tls` entries are not touched.
 
 use super::layout::{Choice, Entry, Layout, WeightedList, items, places, text};
-use super::object::Resource;
+use crate::apiserver::Resource;
 use crate::model::Weight;
 use crate::model::rule::IstioDestination;
 use serde_json::{Value, json};

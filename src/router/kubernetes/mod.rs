@@ -2,14 +2,13 @@
 //! JSON Patch that tests what was read and replaces only the numbers, a generation that keeps stale writers out, and a look at
 //! what came of it. Objects are plain JSON, so that no field of a newer cluster is lost.
 //!
-//! Reading order: this file, `object.rs` (one call), `layout.rs`, `istio.rs`.
+//! Reading order: this file, `layout.rs`, `istio.rs`.
 
 mod aws_alb;
 mod gateway_api;
 mod istio;
 mod layout;
 mod nginx_ingress;
-mod object;
 mod owner;
 mod service;
 #[cfg(test)]
@@ -17,17 +16,15 @@ mod tests;
 mod traefik;
 
 use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
+use crate::apiserver::{CallError, Object, Resource};
 use crate::model::rule::{KubernetesRoute, RouteKind};
 use crate::model::{Side, TrafficReading, Weight};
 use kube::Client;
 use layout::{Layout, Taken, pointer};
-use object::{Object, PatchError, Resource};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Our name as field manager: what `kubectl get --show-managed-fields` shows beside a weight we wrote.
-const MANAGER: &str = "canaryd";
 /// The number of the last wish that was written, on the routed object.
 const GENERATION: &str = "canaryd.io/generation";
 /// Times the object is read and patched again because another hand changed it in between.
@@ -63,9 +60,36 @@ impl Kubernetes {
         Self { name: route.kind.word(), granularity: route.kind.finest_permille(), object, layout, writing: tokio::sync::Mutex::new(()) }
     }
 
+    async fn get(&self) -> Result<Value, RouterError> {
+        self.object.get().await.map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: CallError) -> RouterError {
+        let what = self.object.what();
+        match error {
+            CallError::Unreachable(cause) => RouterError::Unreachable { what, cause },
+            CallError::Missing(why) => RouterError::Object { what, why },
+            CallError::Denied(why) => RouterError::Denied { what, why },
+            CallError::Refused(why) | CallError::Conflict(why) => RouterError::Refused { what, why },
+        }
+    }
+
+    /// It is not as the rule says.
+    fn wrong(&self, why: String) -> RouterError {
+        RouterError::Object { what: self.object.what(), why }
+    }
+
+    fn refused(&self, why: String) -> RouterError {
+        RouterError::Refused { what: self.object.what(), why }
+    }
+
+    fn not_verified(&self, why: String) -> RouterError {
+        RouterError::NotVerified { what: self.object.what(), why }
+    }
+
     async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
-        let found = self.object.get().await?;
-        let second = self.layout.share(&found).map_err(|why| self.object.wrong(why))?;
+        let found = self.get().await?;
+        let second = self.layout.share(&found).map_err(|why| self.wrong(why))?;
         Ok(TrafficReading { weight: canary_share(canary, second), generation: generation_of(&found), writer: self.writer(&found) })
     }
 
@@ -77,22 +101,22 @@ impl Kubernetes {
                 Attempt::Again(changed) => why = changed,
             }
         }
-        Err(self.object.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
+        Err(self.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
     }
 
     async fn attempt(&self, desired: Desired) -> Result<Attempt, RouterError> {
-        let found = self.object.get().await?;
+        let found = self.get().await?;
         no_newer(&self.object.what(), generation_of(&found), desired.generation)?;
         let second = canary_share(desired.canary, desired.weight);
         if !self.in_force(&found, second, desired.generation) {
             if desired.weight > Weight::ZERO {
-                self.layout.sound(&found).map_err(|why| self.object.refused(why))?;
+                self.layout.sound(&found).map_err(|why| self.refused(why))?;
             }
             let operations = self.operations(&found, second, desired.generation)?;
             match self.object.patch(&operations).await {
-                Ok(()) => {}
-                Err(PatchError::Conflict(answer)) => return self.after_conflict(&found, second, desired.generation, answer).await,
-                Err(PatchError::Failed(error)) => return Err(error),
+                Ok(_) => {}
+                Err(CallError::Conflict(answer)) => return self.after_conflict(&found, second, desired.generation, answer).await,
+                Err(error) => return Err(self.error(error)),
             }
         }
         self.confirm(second, desired.generation).await.map(|()| Attempt::Done)
@@ -100,13 +124,13 @@ impl Kubernetes {
 
     /// A test failed, or the object's rules refuse the change: the answer does not tell which, the object does.
     async fn after_conflict(&self, before: &Value, second: Weight, generation: u64, answer: String) -> Result<Attempt, RouterError> {
-        let now = self.object.get().await?;
+        let now = self.get().await?;
         if self.in_force(&now, second, generation) {
             // ours, whose answer was lost
             return self.confirm(second, generation).await.map(|()| Attempt::Done);
         }
         if version_of(&now) == version_of(before) {
-            return Err(self.object.refused(answer));
+            return Err(self.refused(answer));
         }
         let hand = self.writer(&now).unwrap_or_else(|| "another hand".to_owned());
         let share = |object: &Value| self.layout.share(object).ok();
@@ -114,13 +138,13 @@ impl Kubernetes {
             return Ok(Attempt::Again(format!("{hand} changed it at the same moment")));
         }
         let weight = share(&now).map_or_else(|| "something else".to_owned(), |w| w.to_string());
-        Err(self.object.refused(format!("{hand} gave the second workload {weight} at the same moment")))
+        Err(self.refused(format!("{hand} gave the second workload {weight} at the same moment")))
     }
 
     /// Tests of what was read, our generation, and the numbers.
     fn operations(&self, found: &Value, second: Weight, generation: u64) -> Result<Vec<Value>, RouterError> {
         let mut operations = claim(found, generation);
-        operations.extend(self.layout.patch(found, second).map_err(|why| self.object.wrong(why))?);
+        operations.extend(self.layout.patch(found, second).map_err(|why| self.wrong(why))?);
         Ok(operations)
     }
 
@@ -132,16 +156,16 @@ impl Kubernetes {
     async fn confirm(&self, second: Weight, generation: u64) -> Result<(), RouterError> {
         let until = Instant::now() + TAKEN_MAX;
         loop {
-            let found = self.object.get().await?;
+            let found = self.get().await?;
             if !self.in_force(&found, second, generation) {
                 let hand = self.writer(&found).unwrap_or_else(|| "another hand".to_owned());
-                return Err(self.object.not_verified(format!("{hand} changed it right after it was written")));
+                return Err(self.not_verified(format!("{hand} changed it right after it was written")));
             }
             match self.layout.taken(&found) {
                 Taken::Yes => return Ok(()),
-                Taken::No(why) => return Err(self.object.refused(why)),
+                Taken::No(why) => return Err(self.refused(why)),
                 Taken::NotYet(why) if Instant::now() >= until => {
-                    return Err(self.object.not_verified(format!("{why} after {} s", TAKEN_MAX.as_secs())));
+                    return Err(self.not_verified(format!("{why} after {} s", TAKEN_MAX.as_secs())));
                 }
                 Taken::NotYet(_) => sleep(ASK_AGAIN).await,
             }

@@ -2,7 +2,7 @@
 //! go before the weight, and are left alone.
 
 use super::layout::{Layout, items, pointer};
-use super::object::Resource;
+use crate::apiserver::Resource;
 use crate::model::Weight;
 use crate::router::share::{parts, second_share};
 use serde_json::{Value, json};

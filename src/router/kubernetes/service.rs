@@ -1,7 +1,7 @@
 //! A Service's selector: blue-green, all or nothing. Connections that stand stay with the old pods.
 
 use super::layout::{Layout, pointer};
-use super::object::Resource;
+use crate::apiserver::Resource;
 use crate::model::Weight;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Traefik's TraefikService with weighted services.
 
 use super::layout::{Layout, WeightedList, items, places, text};
-use super::object::Resource;
+use crate::apiserver::Resource;
 use crate::model::Weight;
 use serde_json::Value;
 

@@ -1,7 +1,6 @@
 //! One object of the API server: read it, patch it. Every call is bounded; what it answers is told in the operator's words.
 
-use super::MANAGER;
-use crate::router::RouterError;
+use super::{CallError, MANAGER};
 use http_body_util::{BodyExt, Limited};
 use hyper::Method;
 use hyper::http::Request;
@@ -23,11 +22,13 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// A kind of object, as the API names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resource {
+pub struct Resource {
     /// `group/version`, or `v1`.
-    pub(super) api: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) plural: &'static str,
+    pub api: &'static str,
+    /// `Deployment`.
+    pub kind: &'static str,
+    /// `deployments`.
+    pub plural: &'static str,
 }
 
 impl Resource {
@@ -38,7 +39,7 @@ impl Resource {
 }
 
 /// One object's place.
-pub(super) struct Object {
+pub struct Object {
     client: Client,
     resource: Resource,
     namespace: String,
@@ -49,15 +50,6 @@ impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what())
     }
-}
-
-/// Why a patch was not taken.
-#[derive(Debug)]
-pub(super) enum PatchError {
-    /// 409 or 422: the object is not as the patch says, or its rules refuse it. The server's words.
-    Conflict(String),
-    /// Anything else.
-    Failed(RouterError),
 }
 
 /// What came back.
@@ -76,29 +68,21 @@ impl Answered {
 }
 
 impl Object {
-    pub(super) fn new(client: Client, resource: Resource, namespace: &str, name: &str) -> Self {
+    /// Nothing is asked yet.
+    pub fn new(client: Client, resource: Resource, namespace: &str, name: &str) -> Self {
         Self { client, resource, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    pub(super) fn what(&self) -> String {
+    /// What an operator calls it: `Deployment shop/web`.
+    pub fn what(&self) -> String {
         format!("{} {}/{}", self.resource.kind, self.namespace, self.name)
     }
 
-    /// It is not as the rule says.
-    pub(super) fn wrong(&self, why: String) -> RouterError {
-        RouterError::Object { what: self.what(), why }
-    }
-
-    pub(super) fn refused(&self, why: String) -> RouterError {
-        RouterError::Refused { what: self.what(), why }
-    }
-
-    pub(super) fn not_verified(&self, why: String) -> RouterError {
-        RouterError::NotVerified { what: self.what(), why }
-    }
-
     /// As it is now, by a quorum of etcd.
-    pub(super) async fn get(&self) -> Result<Value, RouterError> {
+    ///
+    /// # Errors
+    /// It could not be read; never [`CallError::Conflict`].
+    pub async fn get(&self) -> Result<Value, CallError> {
         let answered = self.call(Method::GET, "", Vec::new()).await?;
         match answered.status {
             200 => Ok(answered.body),
@@ -106,35 +90,35 @@ impl Object {
         }
     }
 
-    /// All of the operations or none.
-    pub(super) async fn patch(&self, operations: &[Value]) -> Result<(), PatchError> {
-        let body = serde_json::to_vec(operations).map_err(|e| PatchError::Failed(self.wrong(e.to_string())))?;
+    /// All of the operations or none; the object as it is then.
+    ///
+    /// # Errors
+    /// Nothing was changed, or, where the API server could not be reached, that is not known.
+    pub async fn patch(&self, operations: &[Value]) -> Result<Value, CallError> {
+        let body = serde_json::to_vec(operations).map_err(|e| CallError::Refused(e.to_string()))?;
         let query = format!("?fieldManager={MANAGER}");
-        let answered = self.call(Method::PATCH, &query, body).await.map_err(PatchError::Failed)?;
+        let answered = self.call(Method::PATCH, &query, body).await?;
         match answered.status {
-            200 => Ok(()),
-            409 | 422 => Err(PatchError::Conflict(answered.message())),
-            _ => Err(PatchError::Failed(self.error("patch", &answered))),
+            200 => Ok(answered.body),
+            409 | 422 => Err(CallError::Conflict(answered.message())),
+            _ => Err(self.error("patch", &answered)),
         }
     }
 
-    fn error(&self, verb: &str, answered: &Answered) -> RouterError {
+    fn error(&self, verb: &str, answered: &Answered) -> CallError {
         let message = answered.message();
         match answered.status {
-            401 => RouterError::Denied { what: self.what(), why: format!("the API server does not know us: {message}") },
+            401 => CallError::Denied(format!("the API server does not know us: {message}")),
             // an admission policy refuses with the same code: then it is not about our rights
-            403 if !message.contains(&format!("cannot {verb} resource")) => self.refused(message),
-            403 => RouterError::Denied {
-                what: self.what(),
-                why: format!(
-                    "needs the permission to {verb} {} in namespace {}: bind it a Role that allows it ({message})",
-                    self.resource.in_a_role(),
-                    self.namespace
-                ),
-            },
-            404 => self.wrong(self.missing(answered)),
-            429 | 500.. => RouterError::Unreachable { what: self.what(), cause: message },
-            _ => self.refused(message),
+            403 if !message.contains(&format!("cannot {verb} resource")) => CallError::Refused(message),
+            403 => CallError::Denied(format!(
+                "needs the permission to {verb} {} in namespace {}: bind it a Role that allows it ({message})",
+                self.resource.in_a_role(),
+                self.namespace
+            )),
+            404 => CallError::Missing(self.missing(answered)),
+            429 | 500.. => CallError::Unreachable(message),
+            _ => CallError::Refused(message),
         }
     }
 
@@ -147,7 +131,7 @@ impl Object {
         format!("the cluster does not serve {} of {}: install its custom resource definitions", self.resource.plural, self.resource.api)
     }
 
-    async fn call(&self, method: Method, query: &str, body: Vec<u8>) -> Result<Answered, RouterError> {
+    async fn call(&self, method: Method, query: &str, body: Vec<u8>) -> Result<Answered, CallError> {
         for wait in TRY_AGAIN {
             let answered = self.once(&method, query, body.clone()).await?;
             let wait = answered.retry_after.map_or(wait, |asked| asked.max(wait));
@@ -159,11 +143,10 @@ impl Object {
         self.once(&method, query, body).await
     }
 
-    async fn once(&self, method: &Method, query: &str, body: Vec<u8>) -> Result<Answered, RouterError> {
-        let unreachable = |cause: String| RouterError::Unreachable { what: self.what(), cause };
+    async fn once(&self, method: &Method, query: &str, body: Vec<u8>) -> Result<Answered, CallError> {
         match tokio::time::timeout(CALL_MAX, self.exchange(method, query, body)).await {
-            Ok(answered) => answered.map_err(unreachable),
-            Err(_) => Err(unreachable(format!("the API server gave no answer within {} s", CALL_MAX.as_secs()))),
+            Ok(answered) => answered.map_err(CallError::Unreachable),
+            Err(_) => Err(CallError::Unreachable(format!("the API server gave no answer within {} s", CALL_MAX.as_secs()))),
         }
     }
 

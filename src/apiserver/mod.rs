@@ -1,0 +1,29 @@
+//! Calls of the Kubernetes API server, for whoever has one to make: each bounded in time and size, told in the operator's words.
+//! Objects are plain JSON, so that no field of a newer cluster is lost. What is asked, and why, is the caller's.
+
+mod object;
+
+pub use object::{Object, Resource};
+
+/// Our name as field manager: what `kubectl get --show-managed-fields` shows beside what we wrote.
+pub const MANAGER: &str = "canaryd";
+
+/// Why a call brought nothing. None of them names the object: [`Object::what`] does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No answer, or "too many requests", or an error of the server's own.
+    #[error("{0}")]
+    Unreachable(String),
+    /// There is no such object, or no such kind of object.
+    #[error("{0}")]
+    Missing(String),
+    /// We lack a permission; says which.
+    #[error("{0}")]
+    Denied(String),
+    /// The server, or an admission policy, refuses.
+    #[error("{0}")]
+    Refused(String),
+    /// 409 or 422: the object is not as the change says, or its rules refuse it; the two cannot be told apart. The server's words.
+    #[error("{0}")]
+    Conflict(String),
+}
