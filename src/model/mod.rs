@@ -21,7 +21,7 @@ pub use judgement::{
     BakeJudgement, Breach, Interval, Judgement, Keep, Labels, LimitJudgement, LimitKind, MetricJudgement, Outlook, StepClock, Verdict,
 };
 pub use notice::{Alert, Level, Notice, Phase, Severity, Topic};
-pub use pod::{Pod, PodSigns};
+pub use pod::{Noted, Pod, PodSign, PodSigns, Resources, WorkloadSeen};
 pub use role::Role;
 pub use rollout::{
     Action, Begin, Command, Decision, Effect, Hold, HoldWhy, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Reason, Retry,

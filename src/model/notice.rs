@@ -55,6 +55,8 @@ pub enum Topic {
     Gate,
     /// An alert of somebody else holds it.
     Alert,
+    /// Replicas are missing, or pods are unwell.
+    Capacity,
 }
 
 impl Topic {
@@ -75,6 +77,7 @@ impl Topic {
             Topic::Limit { .. } => "limit",
             Topic::Gate => "gate",
             Topic::Alert => "alert",
+            Topic::Capacity => "capacity",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One rollout's life in words: states, what comes in, what goes out. The machine itself is in `rollout`.
 
-use super::{Alert, Blind, Breach, Judgement, Keep, Notice, PerArm, Side, Timestamp, Weight};
+use super::{Alert, Blind, Breach, Judgement, Keep, Noted, Notice, PerArm, PodSign, Side, Timestamp, Weight, WorkloadSeen};
 use std::time::Duration;
 
 /// Identity of one rollout: `<rule>-<number>`, the number rising per rule.
@@ -129,6 +129,8 @@ pub struct Begin {
     /// Newest generation found in the router (0 if it keeps none): this rollout's go on from there, so that a writer of an
     /// earlier rollout stays stale.
     pub generation: u64,
+    /// What the cluster showed, where the workloads are in one.
+    pub noted: Option<Noted>,
 }
 
 /// A person's verb.
@@ -234,6 +236,8 @@ pub enum Input {
     Alerts(Vec<Alert>),
     /// The action on a workload of this number ended: the answer to [`Effect::Workload`].
     Workload { number: u64, outcome: Outcome },
+    /// The cluster shows something else of the workloads than before, or cannot be looked at.
+    Workloads(Result<PerArm<WorkloadSeen>, String>),
 }
 
 /// Where in a rollout a hook stands.
@@ -284,6 +288,15 @@ pub enum WorkloadAction {
     ScaleCanaryDown,
     /// The baseline has the replicas noted at the start again.
     RestoreBaseline,
+    /// Nothing scales the baseline below the replicas noted at the start: its autoscaler's minimum is raised.
+    HoldBaseline,
+    /// The autoscalers' minimums are as they were noted at the start.
+    ReleaseScalers,
+    /// The canary has at least so many replicas; where an autoscaler scales it, its minimum is raised.
+    ScaleCanary { replicas: u32 },
+    /// What was the baseline shall have so many replicas once this time has passed, unless it carries traffic or another template
+    /// by then. Done when that is written down in the cluster.
+    IdleBaseline { replicas: u32, after: Duration },
 }
 
 impl WorkloadAction {
@@ -294,6 +307,10 @@ impl WorkloadAction {
             WorkloadAction::Undo => "undo",
             WorkloadAction::ScaleCanaryDown => "scale-canary-down",
             WorkloadAction::RestoreBaseline => "restore-baseline",
+            WorkloadAction::HoldBaseline => "hold-baseline",
+            WorkloadAction::ReleaseScalers => "release-scalers",
+            WorkloadAction::ScaleCanary { .. } => "scale-canary",
+            WorkloadAction::IdleBaseline { .. } => "idle-baseline",
         }
     }
 }
@@ -391,6 +408,8 @@ pub enum Reason {
     Hook { hook: HookPoint, text: String },
     /// The maintenance window ended, and the rule says roll back.
     WindowClosed { words: String },
+    /// The canary's pods are worse off than the baseline's; names the pod.
+    Pods { sign: PodSign, text: String },
 }
 
 /// How it shows that the canary's requests do not come back.
@@ -446,8 +465,10 @@ pub enum HoldWhy {
     Hook,
     /// An alert of somebody else.
     Alert,
-    /// Not enough ready pods.
+    /// Not enough ready pods, or the cluster cannot be looked at.
     Capacity,
+    /// Pods of both arms are unwell.
+    Pods,
     /// Draining after the traffic left.
     Drain,
     /// The promotion waits for somebody.
@@ -474,6 +495,7 @@ impl HoldWhy {
             HoldWhy::Hook => "hook",
             HoldWhy::Alert => "alert",
             HoldWhy::Capacity => "capacity",
+            HoldWhy::Pods => "pods",
             HoldWhy::Drain => "drain",
             HoldWhy::Promotion => "promotion",
             HoldWhy::Frozen => "frozen",

@@ -55,6 +55,14 @@ pub struct Rule {
     pub drain: Duration,
     /// First rollout without a baseline.
     pub first: First,
+    /// Who keeps the canary's capacity.
+    pub replicas: Replicas,
+    /// What becomes of the canary's workload when it was rolled back and has drained.
+    pub after_rollback: AfterRollback,
+    /// What of its pods rolls a canary back; `None` = nothing.
+    pub pod_health: Option<PodHealth>,
+    /// Metrics (`cpu`, `memory`) whose limits are shares of what the pod asks for or may use, by name.
+    pub shares: BTreeMap<String, ShareOf>,
     /// What begins a rollout, and who must agree.
     pub start: Start,
     /// Called on the way, at most one for each point.
@@ -71,6 +79,50 @@ pub struct Rule {
     /// Keys the grammar knows, and this build does not carry out: path in the file and what is missing. `run` refuses the
     /// rule with these sentences, `check` shows them.
     pub not_run: Vec<NotRun>,
+}
+
+/// Who keeps the canary's capacity (DESIGN 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Replicas {
+    /// Others: a step waits for the replicas it needs, at most for those the canary's workload asks for.
+    #[default]
+    External,
+    /// canaryd scales the canary before each step.
+    Follow,
+}
+
+/// What becomes of the canary's workload after a rollback (DESIGN 6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AfterRollback {
+    /// It stays as it is, without traffic.
+    #[default]
+    Leave,
+    /// It gets back the pod template it had before.
+    Undo,
+    /// It is scaled to 0.
+    ScaleDown,
+}
+
+/// What of its pods rolls a canary back, where the baseline's do not show it at half the rate per pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PodHealth {
+    /// Any pod in a crash loop.
+    pub crash_loop: bool,
+    /// Any pod that waits for an image or a configuration that does not come.
+    pub image_pull: bool,
+    /// Any pod ended for want of memory.
+    pub oom_killed: bool,
+    /// So many failed probes since the rollout began.
+    pub failed_probes: Option<u32>,
+}
+
+/// What a limit is a share of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareOf {
+    /// What the pod's containers ask for.
+    Requests,
+    /// What they may use.
+    Limits,
 }
 
 /// What begins a rollout, and who must agree.
@@ -420,8 +472,9 @@ pub struct Step {
 /// What happens after the last step (DESIGN 6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promotion {
-    /// The roles change, nothing is copied.
-    Swap { keep: Duration },
+    /// The roles change, nothing is copied. The old workload keeps its replicas for `keep`, then gets the idle ones, if they are
+    /// given.
+    Swap { keep: Duration, idle: Option<u32> },
     /// The canary's template goes into stable, then the weight goes back.
     Copy,
     /// Somebody else makes stable equal.

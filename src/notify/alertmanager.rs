@@ -269,6 +269,7 @@ pub const fn alertname(topic: &Topic) -> &'static str {
         Topic::Limit { .. } => "CanaryLimit",
         Topic::Gate => "CanaryGate",
         Topic::Alert => "CanaryHeldByAlert",
+        Topic::Capacity => "CanaryCapacity",
     }
 }
 

@@ -23,6 +23,7 @@ const fn rank(why: HoldWhy) -> u8 {
         HoldWhy::NoRequests => 11,
         HoldWhy::Orphans => 11,
         HoldWhy::Judge(Keep::FewRequests) => 12,
+        HoldWhy::Pods => 7,
         HoldWhy::Capacity => 13,
         HoldWhy::Window => 14,
         HoldWhy::Approval => 15,

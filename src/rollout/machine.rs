@@ -188,6 +188,7 @@ impl Machine {
             Input::Hook { hook, attempt, answer } => self.on_hook(now, *hook, *attempt, answer),
             Input::Alerts(alerts) => self.on_alerts(now, alerts),
             Input::Workload { number, outcome } => self.on_workload(now, *number, outcome),
+            Input::Workloads(_) => Action::Hold,
         };
         if !matches!(action, Action::Refuse(_)) {
             self.tell_what_lasts(now);

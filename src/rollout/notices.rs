@@ -211,6 +211,7 @@ impl Machine {
             Topic::Limit { metric, limit, arm } => format!("{metric} of the {} is no longer beyond its {limit}", arm.name()),
             Topic::Gate => format!("no longer awaited: it is {now}"),
             Topic::Alert => "no alert holds it any more".to_owned(),
+            Topic::Capacity => "its pods are well and enough".to_owned(),
             Topic::Progress | Topic::RolledBack => format!("it is {now}"),
         }
     }

@@ -118,7 +118,11 @@ impl Machine {
             }
             WorkloadAction::ScaleCanaryDown => self.end(End::Succeeded),
             WorkloadAction::Undo => self.end(End::RolledBack),
-            WorkloadAction::RestoreBaseline => Action::Hold,
+            WorkloadAction::IdleBaseline { .. } => self.end(End::Succeeded),
+            WorkloadAction::RestoreBaseline
+            | WorkloadAction::HoldBaseline
+            | WorkloadAction::ReleaseScalers
+            | WorkloadAction::ScaleCanary { .. } => Action::Hold,
         }
     }
 
@@ -198,6 +202,10 @@ fn work_text(work: &Work) -> String {
         WorkloadAction::Undo => "the canary gets back the template it had",
         WorkloadAction::ScaleCanaryDown => "the canary is scaled down",
         WorkloadAction::RestoreBaseline => "the baseline is scaled up",
+        WorkloadAction::HoldBaseline => "the baseline is kept from shrinking",
+        WorkloadAction::ReleaseScalers => "the autoscalers get back their minimums",
+        WorkloadAction::ScaleCanary { .. } => "the canary is scaled up",
+        WorkloadAction::IdleBaseline { .. } => "the old version is marked for its idle replicas",
     };
     match work.tries.failure.as_ref() {
         _ if work.done => format!("{what}: done"),

@@ -142,7 +142,16 @@ mod tests {
     }
 
     fn begin(canary: Side, version: &str) -> Begin {
-        Begin { canary, version: version.to_owned(), by: "ana".into(), weight: Weight::ZERO, first: false, retry: false, generation: 0 }
+        Begin {
+            canary,
+            version: version.to_owned(),
+            by: "ana".into(),
+            weight: Weight::ZERO,
+            first: false,
+            retry: false,
+            generation: 0,
+            noted: None,
+        }
     }
 
     const CANARY: Relation = Relation::Names(Arm::Canary);

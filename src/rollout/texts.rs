@@ -21,6 +21,7 @@ pub fn reason_text(reason: &Reason, metrics: &[String]) -> String {
         Reason::Alert { name, text } => format!("alert {name} names the canary: {text}"),
         Reason::Hook { hook, text } => format!("hook {} did not let it pass: {text}", hook.name()),
         Reason::WindowClosed { words } => format!("the maintenance window is over ({words})"),
+        Reason::Pods { sign, text } => format!("{} among the canary's pods: {text}", sign.name()),
     }
 }
 

@@ -317,5 +317,14 @@ impl Rehearsal {
 
 /// The start of a rehearsal that nobody started.
 pub fn nobodys_begin(canary: crate::model::Side) -> Begin {
-    Begin { canary, version: String::new(), by: "replay".into(), weight: Weight::ZERO, first: false, retry: false, generation: 0 }
+    Begin {
+        canary,
+        version: String::new(),
+        by: "replay".into(),
+        weight: Weight::ZERO,
+        first: false,
+        retry: false,
+        generation: 0,
+        noted: None,
+    }
 }

@@ -163,6 +163,7 @@ impl Plan {
                 first: false,
                 retry: self.args.retry,
                 generation,
+                noted: None,
             },
             kept: None,
         }

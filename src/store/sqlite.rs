@@ -321,6 +321,7 @@ mod tests {
             first: false,
             retry: false,
             generation: 0,
+            noted: None,
         };
         Opened {
             id: RolloutId(String::new()),

@@ -105,6 +105,7 @@ pub const fn reason_kind(reason: &Reason) -> &'static str {
         Reason::Alert { .. } => "alert",
         Reason::Hook { .. } => "hook",
         Reason::WindowClosed { .. } => "window-closed",
+        Reason::Pods { sign, .. } => sign.name(),
     }
 }
 
@@ -123,6 +124,7 @@ pub fn reason(reason: &Reason, names: &[String], judgement: Option<&Judgement>) 
         Reason::Alert { name, text } => sentence(&format!("alert {name} names the canary"), text),
         Reason::Hook { hook, text } => sentence(&format!("hook {} did not let it pass", hook.name()), text),
         Reason::WindowClosed { words } => format!("the maintenance window is over ({words})"),
+        Reason::Pods { sign, text } => sentence(&format!("{} among the canary's pods", sign.name()), text),
     }
 }
 
@@ -199,6 +201,7 @@ pub const fn hold_why(why: HoldWhy) -> &'static str {
         HoldWhy::Hook => "a hook has not answered",
         HoldWhy::Alert => "an alert of an Alertmanager holds it",
         HoldWhy::Capacity => "too few canary pods are ready for the next step",
+        HoldWhy::Pods => "pods of both versions are unwell",
         HoldWhy::Drain => "requests under way are given time to end",
         HoldWhy::Promotion => "the promotion waits for somebody else",
         HoldWhy::Frozen => "frozen by break-glass: the weight stays whatever the evidence says",
@@ -322,6 +325,12 @@ pub fn input(input: &Input) -> String {
         Input::Workload { number, outcome: Outcome::Failed { text, .. } } => {
             format!("action number {number} on a workload failed: {text}")
         }
+        Input::Workloads(Ok(seen)) => {
+            let ready = |arm: Arm| format!("{} of {} pods of the {} are ready", seen[arm].ready, seen[arm].pods, arm.name());
+            let troubles = Arm::BOTH.map(|arm| seen[arm].trouble.as_str()).into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>();
+            sentence(&Arm::BOTH.map(ready).join(", "), &troubles.join("; "))
+        }
+        Input::Workloads(Err(error)) => format!("the workloads cannot be looked at: {error}"),
     }
 }
 

@@ -45,7 +45,7 @@ fn the_envoy_example_is_what_its_comments_say() {
     let Traffic::Envoy(envoy) = &rule.traffic else { panic!("{:?}", rule.traffic) };
     assert_eq!(envoy.clusters, ["v1".to_owned(), "v2".to_owned()]);
     assert!(matches!(&envoy.by, EnvoyWrite::RouteFile { stat_prefix, route, .. } if stat_prefix == "ingress" && route == "service"));
-    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400) });
+    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400), idle: None });
     assert_eq!(rule.metrics[1].limits.warn_above, Some(2500.0));
 }
 
@@ -156,7 +156,7 @@ fn the_shipped_blue_green_verifies_switches_and_watches() {
     let rule = shipped("rules/chatbot-blue-green.yaml");
     let steps: Vec<u16> = rule.steps.iter().map(|s| s.weight.permille()).collect();
     assert_eq!(steps, [0, 1000]);
-    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400) });
+    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400), idle: None });
     let hooks: Vec<_> = rule.hooks.iter().map(|hook| (hook.at, hook.on_fail)).collect();
     assert_eq!(hooks, [(HookPoint::BeforeStep, OnHookFail::RollBack), (HookPoint::AfterRollback, OnHookFail::Ask)]);
     assert_eq!(not_run(&rule), ["metrics.pod-health"], "what a cluster is needed for");
@@ -365,6 +365,7 @@ fn a_rule_of_the_journal_has_its_dates_and_needs_no_settings() {
         first: false,
         retry: false,
         generation: 0,
+        noted: None,
     };
     let opened = |attached: &[(&str, &str)]| Opened {
         id: RolloutId("shop-1".to_owned()),

@@ -19,6 +19,7 @@ fn opened(rule: &str) -> Opened {
         first: false,
         retry: false,
         generation: 0,
+        noted: None,
     };
     Opened {
         id: RolloutId("ignored".to_owned()),

@@ -164,7 +164,7 @@ fn copy(at: &At<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option
 
 fn by_form(fields: &Fields<'_>, workloads: &Workloads, out: &mut Out<'_>) -> Option<Promotion> {
     Some(match workloads.form {
-        WorkloadForm::Pair => Promotion::Swap { keep: KEEP },
+        WorkloadForm::Pair => Promotion::Swap { keep: KEEP, idle: None },
         WorkloadForm::One => Promotion::Leave,
         WorkloadForm::StableCanary => return copy(&fields.get("workloads")?, Some(workloads), out),
     })
@@ -172,7 +172,7 @@ fn by_form(fields: &Fields<'_>, workloads: &Workloads, out: &mut Out<'_>) -> Opt
 
 fn swap(at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Promotion> {
     if !tagged {
-        return Some(Promotion::Swap { keep: KEEP });
+        return Some(Promotion::Swap { keep: KEEP, idle: None });
     }
     let inner = at.fields(keys::SWAP, &mut out.report)?;
     let keep = inner.get("keep").map(|at| at.duration(Duration::ZERO..=LONGEST, &mut out.report));
@@ -182,7 +182,7 @@ fn swap(at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Promotion> {
     for at in inner.written(keys::SWAP) {
         out.not_run(&at, "this build scales no workload: the old version keeps its replicas");
     }
-    Some(Promotion::Swap { keep: keep.unwrap_or(Some(KEEP))? })
+    Some(Promotion::Swap { keep: keep.unwrap_or(Some(KEEP))?, idle: None })
 }
 
 fn external(at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Promotion> {

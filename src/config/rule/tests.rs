@@ -50,7 +50,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((shop.source, shop.interval), (None, None));
     assert_eq!(shop.advance, Advance::OnSchedule { strict: false });
     assert_eq!(shop.min_requests, 20);
-    assert_eq!(shop.promotion, Promotion::Swap { keep: minutes(24 * 60) });
+    assert_eq!(shop.promotion, Promotion::Swap { keep: minutes(24 * 60), idle: None });
     assert_eq!(shop.budget, Budget { rollback: 0.05, ok: 0.05, limit: 0.01, page: 0.01, warn: 0.05 });
     assert_eq!(shop.policies, Policies::default());
     assert_eq!((shop.bake_judge, shop.mode), (BakeJudge::RollBack, Mode::Enforce));

@@ -152,6 +152,7 @@ fn a_flood_of_alerts_is_bounded_and_the_severe_ones_stay() {
         first: false,
         retry: false,
         generation: 0,
+        noted: None,
     };
     machine.handle(Timestamp::from_millis(0), &Input::Begin(begin));
     let alert = |i: usize, severity| Alert {

@@ -157,6 +157,7 @@ fn an_undo_comes_after_the_drain() {
         first: false,
         retry: false,
         generation: 0,
+        noted: None,
     };
     machine.handle(at(0), &Input::Begin(begin));
     machine.handle(at(1), &Input::Effect { generation: 1, outcome: Outcome::Done });

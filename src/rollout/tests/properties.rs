@@ -187,7 +187,16 @@ fn somebodys((number, severity, names, firing, minutes): &(u8, Severity, Option<
 }
 
 fn begin(first: bool, weight: Weight) -> Input {
-    Input::Begin(Begin { canary: Side::Second, version: String::new(), by: "ana".to_owned(), weight, first, retry: false, generation: 0 })
+    Input::Begin(Begin {
+        canary: Side::Second,
+        version: String::new(),
+        by: "ana".to_owned(),
+        weight,
+        first,
+        retry: false,
+        generation: 0,
+        noted: None,
+    })
 }
 
 /// A machine, its twin and its last decision: every input is given to both, and every decision is checked.

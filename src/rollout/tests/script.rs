@@ -66,7 +66,7 @@ pub(crate) fn rule(text: &str) -> Rule {
         steps: parts.next().expect("steps").split(',').map(step).collect(),
         advance: Advance::OnSchedule { strict: false },
         min_requests: 20,
-        promotion: Promotion::Swap { keep: duration("24h") },
+        promotion: Promotion::Swap { keep: duration("24h"), idle: None },
         metrics: vec![error_rate()],
         custom_counts: Vec::new(),
         custom_gauges: Vec::new(),
@@ -77,6 +77,10 @@ pub(crate) fn rule(text: &str) -> Rule {
         mode: Mode::Enforce,
         drain: duration("60s"),
         first: First::Promote,
+        replicas: crate::model::rule::Replicas::External,
+        after_rollback: crate::model::rule::AfterRollback::Leave,
+        pod_health: None,
+        shares: Default::default(),
         start: Start::default(),
         hooks: Vec::new(),
         windows: None,
@@ -302,6 +306,7 @@ fn begin(words: &[&str]) -> Input {
         first: words.contains(&"first"),
         retry: false,
         generation: 0,
+        noted: None,
     })
 }
 

@@ -102,6 +102,7 @@ impl Rollout {
             first: false,
             retry: false,
             generation: 0,
+            noted: None,
         };
         let metrics = Metrics::new();
         let (post, mail) = mpsc::channel(8);

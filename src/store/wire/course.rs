@@ -4,8 +4,8 @@ use super::atoms::{Wire, described, wire};
 use crate::model::journal::{Event, Kept, KeptOf, KeptScale, KeptSeries, Opened};
 use crate::model::{
     Action, Alert, Arm, Begin, Blind, Breach, Command, Decision, Effect, History, Hold, HoldWhy, HookAnswer, HookPoint, Input, Keep, Level,
-    Notice, Outcome, Paused, PerArm, Phase, Poll, Promoting, Reason, Retry, RolloutId, Severity, Side, State, Stuck, Tick, Timestamp,
-    Topic, TrafficReading, Unproven, Vanished, Verb, Waiting, Weight, WorkloadAction,
+    Noted, Notice, Outcome, Paused, PerArm, Phase, PodSign, Poll, Promoting, Reason, Retry, RolloutId, Severity, Side, State, Stuck, Tick,
+    Timestamp, Topic, TrafficReading, Unproven, Vanished, Verb, Waiting, Weight, WorkloadAction, WorkloadSeen,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ described! {
     Vanished as VanishedOnWire, Hold as HoldOnWire, HoldWhy as HoldWhyOnWire, Keep as KeepOnWire, Effect as EffectOnWire,
     Level as LevelOnWire, Notice as NoticeOnWire, Topic as TopicOnWire, Phase as PhaseOnWire, Alert as AlertOnWire,
     Arm as ArmOnWire,
-    Severity as SeverityOnWire, HookPoint as HookPointOnWire, HookAnswer as HookAnswerOnWire, WorkloadAction as WorkloadActionOnWire,
+    Severity as SeverityOnWire, HookPoint as HookPointOnWire, HookAnswer as HookAnswerOnWire,
 }
 
 /// What most polls have is not written.
@@ -129,6 +129,9 @@ struct BeginOnWire {
     first: bool,
     retry: bool,
     generation: u64,
+    // journals before it have none
+    #[serde(with = "wire", default, skip_serializing_if = "Option::is_none")]
+    noted: Option<Noted>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -169,6 +172,7 @@ enum InputOnWire {
         #[serde(with = "wire")]
         outcome: Outcome,
     },
+    Workloads(#[serde(with = "wire")] Result<PerArm<WorkloadSeen>, String>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,15 +190,6 @@ enum HookPointOnWire {
 enum HookAnswerOnWire {
     Passed,
     Failed { text: String, again: bool },
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "WorkloadAction", rename_all = "kebab-case")]
-enum WorkloadActionOnWire {
-    Copy,
-    Undo,
-    ScaleCanaryDown,
-    RestoreBaseline,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -448,6 +443,11 @@ enum ReasonOnWire {
         hook: HookPoint,
         text: String,
     },
+    Pods {
+        #[serde(with = "wire")]
+        sign: PodSign,
+        text: String,
+    },
     WindowClosed {
         words: String,
     },
@@ -499,6 +499,7 @@ enum HoldWhyOnWire {
     Hook,
     Alert,
     Capacity,
+    Pods,
     Drain,
     Promotion,
     Frozen,
@@ -582,6 +583,7 @@ enum TopicOnWire {
     },
     Gate,
     Alert,
+    Capacity,
 }
 
 #[derive(Serialize, Deserialize)]

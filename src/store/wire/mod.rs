@@ -12,6 +12,7 @@ mod course;
 mod sample;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 use crate::model::State;
 use crate::model::journal::{Event, Kept};

@@ -113,8 +113,68 @@ fn history() -> impl Strategy<Value = History> {
 
 fn begin() -> impl Strategy<Value = Begin> {
     let side = prop_oneof![Just(Side::First), Just(Side::Second)];
-    (side, text(), text(), weight(), any::<bool>(), any::<bool>(), any::<u64>())
-        .prop_map(|(canary, version, by, weight, first, retry, generation)| Begin { canary, version, by, weight, first, retry, generation })
+    (side, text(), text(), weight(), any::<bool>(), any::<bool>(), any::<u64>(), prop::option::of(noted())).prop_map(
+        |(canary, version, by, weight, first, retry, generation, noted)| Begin {
+            canary,
+            version,
+            by,
+            weight,
+            first,
+            retry,
+            generation,
+            noted,
+        },
+    )
+}
+
+fn noted() -> impl Strategy<Value = Noted> {
+    let floors = (prop::option::of(any::<u32>()), prop::option::of(any::<u32>()));
+    (any::<(u32, u32)>(), floors, prop::option::of(text()), text(), resources(), list(text())).prop_map(
+        |((baseline_ready, canary_wanted), (baseline_floor, canary_floor), template_before, template, resources, warnings)| Noted {
+            baseline_ready,
+            canary_wanted,
+            baseline_floor,
+            canary_floor,
+            template_before,
+            template,
+            resources,
+            warnings,
+        },
+    )
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    any::<[Option<u64>; 4]>().prop_map(|[cpu_request, cpu_limit, memory_request, memory_limit]| Resources {
+        cpu_request,
+        cpu_limit,
+        memory_request,
+        memory_limit,
+    })
+}
+
+fn seen() -> impl Strategy<Value = WorkloadSeen> {
+    (any::<[u32; 8]>(), text()).prop_map(
+        |([wanted, pods, ready, restarts, failed_probes, crash_loops, image_pulls, oom_killed], trouble)| {
+            let signs = PodSigns { restarts, failed_probes, crash_loops, image_pulls, oom_killed };
+            WorkloadSeen { wanted, pods, ready, signs, trouble }
+        },
+    )
+}
+
+fn workload_action() -> impl Strategy<Value = WorkloadAction> {
+    let plain = [
+        WorkloadAction::Copy,
+        WorkloadAction::Undo,
+        WorkloadAction::ScaleCanaryDown,
+        WorkloadAction::RestoreBaseline,
+        WorkloadAction::HoldBaseline,
+        WorkloadAction::ReleaseScalers,
+    ];
+    prop_oneof![
+        prop::sample::select(plain.to_vec()),
+        any::<u32>().prop_map(|replicas| WorkloadAction::ScaleCanary { replicas }),
+        (any::<u32>(), duration()).prop_map(|(replicas, after)| WorkloadAction::IdleBaseline { replicas, after }),
+    ]
 }
 
 fn opened() -> impl Strategy<Value = Opened> {
@@ -177,6 +237,8 @@ fn input() -> impl Strategy<Value = Input> {
         (hook_point(), any::<u32>(), hook_answer()).prop_map(|(hook, attempt, answer)| Input::Hook { hook, attempt, answer }),
         list(alert()).prop_map(Input::Alerts),
         any::<u64>().prop_map(|number| Input::Workload { number, outcome: Outcome::Done }),
+        (seen(), seen()).prop_map(|(baseline, canary)| Input::Workloads(Ok(PerArm { baseline, canary }))),
+        text().prop_map(|why| Input::Workloads(Err(why))),
     ]
 }
 
@@ -254,13 +316,14 @@ fn reason() -> impl Strategy<Value = Reason> {
         (text(), text()).prop_map(|(by, why)| Reason::Person { by, why }),
         (text(), duration()).prop_map(|(which, after)| Reason::Policy { which, after }),
         text().prop_map(|version| Reason::Superseded { version }),
+        text().prop_map(|text| Reason::Pods { sign: PodSign::OomKilled, text }),
     ]
 }
 
 fn hold() -> impl Strategy<Value = Hold> {
     use HoldWhy as W;
     let mut whys = vec![W::Shifting, W::TrafficShare, W::NoRequests, W::Orphans, W::Vanished, W::Foreign, W::Paused, W::Router, W::Window];
-    whys.extend([W::Approval, W::Hook, W::Alert, W::Capacity, W::Drain, W::Promotion, W::Frozen]);
+    whys.extend([W::Approval, W::Hook, W::Alert, W::Capacity, W::Pods, W::Drain, W::Promotion, W::Frozen]);
     let keeps = [Keep::Blind, Keep::Shared, Keep::Suspicious, Keep::Limit, Keep::Harm, Keep::FewRequests, Keep::Time];
     whys.extend(keeps.into_iter().chain([Keep::NotProven, Keep::PromoteBelow]).map(W::Judge));
     (proptest::sample::select(whys), text(), text(), of(at())).prop_map(|(why, text, ends, until)| Hold { why, text, ends, until })
@@ -271,7 +334,7 @@ fn effect() -> impl Strategy<Value = Effect> {
         (weight(), any::<u64>()).prop_map(|(weight, generation)| Effect::SetWeight { weight, generation }),
         notice().prop_map(Effect::Notify),
         (hook_point(), any::<u32>()).prop_map(|(hook, attempt)| Effect::CallHook { hook, attempt }),
-        any::<u64>().prop_map(|number| Effect::Workload { action: WorkloadAction::Copy, number }),
+        (workload_action(), any::<u64>()).prop_map(|(action, number)| Effect::Workload { action, number }),
     ]
 }
 

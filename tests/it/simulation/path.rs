@@ -162,6 +162,7 @@ pub(super) fn opened(rule_text: String, bounds_ms: &[f64], scale: f64, history: 
         first: false,
         retry: false,
         generation: 0,
+        noted: None,
     };
     Opened {
         id: RolloutId("sim-1".to_owned()),
