@@ -1,7 +1,11 @@
-//! Kubernetes: the way to the API server ([`connect()`]); later shared watches of workloads and pods, and the actions on workloads
-//! (undo, scale). What belongs here: which pod is which arm (for the packs' `pods()`), the typed signals of pods (crash loop,
-//! failed probes), and one file per action. It must never write a weight (`router` does).
+//! Kubernetes: the way to the API server ([`connect()`]) and what it shows of workloads ([`Cluster`]): shared watches of Deployments,
+//! ReplicaSets and pods, which pod is which arm (for the packs' `pods()`), and the typed signs of pods (crash loop, failed probes);
+//! later the actions on workloads, one file each. It must never write a weight (`router` does).
+//!
+//! Begin with `view.rs`: what may be asked. Everything there is answered from memory but [`Cluster::note`].
 
 mod connect;
+mod view;
 
 pub use connect::{ClusterError, ClusterSettings, connect};
+pub use view::{Cluster, REPLICASET, Release};
