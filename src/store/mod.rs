@@ -11,6 +11,7 @@ pub use sqlite::Sqlite;
 
 use crate::model::journal::{Entry, Event, Kept};
 use crate::model::{RolloutId, State, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub struct Listed {
     /// Name of its last line.
     pub seq: u64,
 }
+
+/// Workload to the identity of its pod template; `None` = it was looked for, and there was no such workload.
+pub type NotedTemplates = BTreeMap<String, Option<String>>;
 
 /// Which past rollouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +100,15 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// What was kept for this rule.
     fn kept(&self, rule: &str) -> Answer<'_, Option<Kept>>;
+
+    /// The pod templates of a rule's workloads that are known already, by the workload's name: seeing one of them is no news.
+    fn noted(&self, rule: &str) -> Answer<'_, NotedTemplates>;
+
+    /// From now on this workload of the rule is known to have this template, or (`None`) not to be there.
+    fn note(&self, rule: &str, workload: &str, template: Option<String>) -> Answer<'_, ()>;
+
+    /// Templates whose last rollout under this rule was rolled back, whatever its age.
+    fn rolled_back(&self, rule: &str) -> Answer<'_, BTreeSet<String>>;
 
     /// Drops what is too old, a few rollouts at a time: call it again while [`Pruned::more`].
     fn prune(&self, ages: Ages) -> Answer<'_, Pruned>;

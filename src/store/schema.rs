@@ -43,6 +43,21 @@ const MIGRATIONS: &[(i64, &str)] = &[
     UPDATE rollout SET ended_ms = coalesce((SELECT at_ms FROM line WHERE line.rollout = key AND seq = last_seq), opened_ms)
         WHERE over = 1;",
     ),
+    (
+        3,
+        "ALTER TABLE rollout ADD COLUMN template TEXT;
+    CREATE TABLE noted (
+        rule TEXT NOT NULL,
+        workload TEXT NOT NULL,
+        template TEXT,
+        PRIMARY KEY (rule, workload)
+    );
+    CREATE TABLE rolled_back (
+        rule TEXT NOT NULL,
+        template TEXT NOT NULL,
+        PRIMARY KEY (rule, template)
+    );",
+    ),
 ];
 
 /// The version this build writes.

@@ -3,12 +3,13 @@
 
 use super::file;
 use super::tables::{self, RawLine};
-use super::{Ages, Answer, Listed, Past, Pruned, Store, StoreError};
+use super::{Ages, Answer, Listed, NotedTemplates, Past, Pruned, Store, StoreError};
 use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, Timestamp};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -40,6 +41,7 @@ enum Write {
     Open { at: Timestamp, opened: Box<Opened>, reply: Reply<RolloutId> },
     Append { id: RolloutId, lines: Vec<(Timestamp, Event)>, reply: Reply<u64> },
     Keep { rule: String, kept: Kept, reply: Reply<()> },
+    Note { rule: String, workload: String, template: Option<String>, reply: Reply<()> },
     Prune { ages: Ages, reply: Reply<Pruned> },
 }
 
@@ -49,6 +51,8 @@ enum Read {
     Outline { id: RolloutId, reply: Reply<Vec<RawLine>> },
     Past { wanted: Past, reply: Reply<Vec<Listed>> },
     Kept { rule: String, reply: Reply<Option<Kept>> },
+    Noted { rule: String, reply: Reply<NotedTemplates> },
+    RolledBack { rule: String, reply: Reply<BTreeSet<String>> },
     List { of: tables::Of, most: usize, reply: Reply<Vec<Listed>> },
 }
 
@@ -156,6 +160,18 @@ impl Store for Sqlite {
         self.ask(|reply| Job::Read(Read::Kept { rule: rule.to_owned(), reply }))
     }
 
+    fn noted(&self, rule: &str) -> Answer<'_, NotedTemplates> {
+        self.ask(|reply| Job::Read(Read::Noted { rule: rule.to_owned(), reply }))
+    }
+
+    fn note(&self, rule: &str, workload: &str, template: Option<String>) -> Answer<'_, ()> {
+        self.ask(|reply| Job::Write(Write::Note { rule: rule.to_owned(), workload: workload.to_owned(), template, reply }))
+    }
+
+    fn rolled_back(&self, rule: &str) -> Answer<'_, BTreeSet<String>> {
+        self.ask(|reply| Job::Read(Read::RolledBack { rule: rule.to_owned(), reply }))
+    }
+
     fn prune(&self, ages: Ages) -> Answer<'_, Pruned> {
         self.ask(|reply| Job::Write(Write::Prune { ages, reply }))
     }
@@ -220,6 +236,8 @@ fn answer(connection: &Connection, read: Read) {
         Read::Outline { id, reply } => drop(reply.send(tables::outline(connection, &id))),
         Read::Past { wanted, reply } => drop(reply.send(tables::past(connection, &wanted))),
         Read::Kept { rule, reply } => drop(reply.send(tables::kept(connection, &rule))),
+        Read::Noted { rule, reply } => drop(reply.send(tables::noted(connection, &rule))),
+        Read::RolledBack { rule, reply } => drop(reply.send(tables::rolled_back(connection, &rule))),
         Read::List { of, most, reply } => drop(reply.send(tables::list(connection, &of, most))),
     }
 }
@@ -278,6 +296,9 @@ impl Write {
             Write::Open { at, opened, reply } => Tried::Opened(alone(tx, |c| tables::open(c, at, *opened)), reply),
             Write::Append { id, lines, reply } => Tried::Appended(alone(tx, |c| tables::append(c, &id, &lines)), reply),
             Write::Keep { rule, kept, reply } => Tried::Kept(alone(tx, |c| tables::keep(c, &rule, &kept)), reply),
+            Write::Note { rule, workload, template, reply } => {
+                Tried::Kept(alone(tx, |c| tables::note(c, &rule, &workload, template.as_deref())), reply)
+            }
             Write::Prune { ages, reply } => Tried::Pruned(alone(tx, |c| tables::prune(c, ages)), reply),
         }
     }
@@ -287,7 +308,7 @@ impl Write {
         match self {
             Write::Open { reply, .. } => Tried::Opened(Err(why), reply),
             Write::Append { reply, .. } => Tried::Appended(Err(why), reply),
-            Write::Keep { reply, .. } => Tried::Kept(Err(why), reply),
+            Write::Keep { reply, .. } | Write::Note { reply, .. } => Tried::Kept(Err(why), reply),
             Write::Prune { reply, .. } => Tried::Pruned(Err(why), reply),
         }
     }

@@ -1,9 +1,10 @@
 //! The statements. Everything here runs inside a transaction of the caller.
 
-use super::{Ages, Listed, Past, Pruned, StoreError, wire};
+use super::{Ages, Listed, NotedTemplates, Past, Pruned, StoreError, wire};
 use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, State, Timestamp, Waiting};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use std::collections::BTreeSet;
 
 /// Rollouts that one call of `prune` touches at most: a decision of another rollout waits no longer than that.
 const PRUNED_MAX: u64 = 8;
@@ -31,12 +32,13 @@ pub(super) fn open(tx: &Connection, at: Timestamp, mut opened: Opened) -> Result
     let id = RolloutId(format!("{}-{number}", opened.rule));
     opened.id = id.clone();
     let mut insert = tx.prepare_cached(
-        "INSERT INTO rollout (id, rule, number, opened_ms, version, state, over, last_seq)
-         VALUES (:id, :rule, :number, :opened_ms, :version, :state, 0, 0)",
+        "INSERT INTO rollout (id, rule, number, opened_ms, version, state, over, last_seq, template)
+         VALUES (:id, :rule, :number, :opened_ms, :version, :state, 0, 0, :template)",
     )?;
     insert.execute(named_params! {
         ":id": id.0, ":rule": opened.rule, ":number": number, ":opened_ms": at.as_millis(),
         ":version": opened.begin.version, ":state": state_text(&id, 0, &State::Waiting(Waiting::Router))?,
+        ":template": opened.begin.noted.as_ref().map(|noted| &noted.template),
     })?;
     insert_line(tx, (&id, tx.last_insert_rowid()), 0, at, &Event::Opened(Box::new(opened)))?;
     Ok(id)
@@ -58,8 +60,23 @@ pub(super) fn append(tx: &Connection, id: &RolloutId, lines: &[(Timestamp, Event
         let text = state_text(id, seq, state)?;
         let ended = state.is_over().then_some(at.as_millis());
         update.execute(named_params! {":state": text, ":over": state.is_over(), ":ended": ended, ":key": key})?;
+        remember_end(tx, key, state)?;
     }
     Ok(seq.unsigned_abs())
+}
+
+/// Beside the rollouts, which go with time: a template that was rolled back stays so until it has succeeded.
+fn remember_end(tx: &Connection, key: i64, state: &State) -> Result<(), StoreError> {
+    let sql = match state {
+        State::RolledBack => {
+            "INSERT OR IGNORE INTO rolled_back (rule, template)
+             SELECT rule, template FROM rollout WHERE key = :key AND template IS NOT NULL"
+        }
+        State::Succeeded => "DELETE FROM rolled_back WHERE (rule, template) IN (SELECT rule, template FROM rollout WHERE key = :key)",
+        _ => return Ok(()),
+    };
+    tx.prepare_cached(sql)?.execute(named_params! {":key": key})?;
+    Ok(())
 }
 
 fn last_state(lines: &[(Timestamp, Event)]) -> Option<(Timestamp, &State)> {
@@ -132,6 +149,29 @@ pub(super) fn kept(connection: &Connection, rule: &str) -> Result<Option<Kept>, 
     let mut select = connection.prepare_cached("SELECT json FROM kept WHERE rule = :rule")?;
     let json: Option<String> = select.query_row(named_params! {":rule": rule}, |row| row.get(0)).optional()?;
     json.map(|json| wire::decode_kept(&json).map_err(|why| StoreError::Database(format!("dispersion kept for {rule}: {why}")))).transpose()
+}
+
+/// What template this workload of the rule is known to have.
+pub(super) fn note(tx: &Connection, rule: &str, workload: &str, template: Option<&str>) -> Result<(), StoreError> {
+    let mut put = tx.prepare_cached(
+        "INSERT INTO noted (rule, workload, template) VALUES (:rule, :workload, :template)
+         ON CONFLICT (rule, workload) DO UPDATE SET template = :template",
+    )?;
+    put.execute(named_params! {":rule": rule, ":workload": workload, ":template": template})?;
+    Ok(())
+}
+
+/// The same of all its workloads.
+pub(super) fn noted(connection: &Connection, rule: &str) -> Result<NotedTemplates, StoreError> {
+    let mut select = connection.prepare_cached("SELECT workload, template FROM noted WHERE rule = :rule")?;
+    let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    Ok(select.query_map(named_params! {":rule": rule}, pair)?.collect::<Result<_, _>>()?)
+}
+
+/// Templates whose last rollout was rolled back.
+pub(super) fn rolled_back(connection: &Connection, rule: &str) -> Result<BTreeSet<String>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT template FROM rolled_back WHERE rule = :rule")?;
+    Ok(select.query_map(named_params! {":rule": rule}, |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 /// Whole rollouts first, then polls of those that stay.

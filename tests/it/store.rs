@@ -176,7 +176,7 @@ fn a_newer_schema_and_a_strangers_database_are_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let why = why_not(folder.path());
-    assert!(why.contains("has schema 99, this build knows up to 2: run the newer canaryd"), "{why}");
+    assert!(why.contains("has schema 99, this build knows up to 3: run the newer canaryd"), "{why}");
 
     std::fs::remove_file(&path).unwrap();
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -299,6 +299,7 @@ async fn a_journal_of_the_first_schema_is_brought_up_to_date() {
     store.close().await.unwrap();
     let connection = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
     connection.execute_batch("DROP TABLE kept; ALTER TABLE rollout DROP COLUMN ended_ms; ALTER TABLE rollout DROP COLUMN raw").unwrap();
+    connection.execute_batch("DROP TABLE noted; DROP TABLE rolled_back; ALTER TABLE rollout DROP COLUMN template").unwrap();
     connection.pragma_update(None, "user_version", 1).unwrap();
     drop(connection);
     let store = Sqlite::open(folder.path()).unwrap();
@@ -307,6 +308,56 @@ async fn a_journal_of_the_first_schema_is_brought_up_to_date() {
     let pruned = store.prune(Ages { polls_before: AT, rollouts_before: before }).await.unwrap();
     assert_eq!(pruned, Pruned { rollouts: 1, polls: 0, more: false }, "its end is known from its last line");
     assert!(store.load(&old).await.is_err());
+    // a rollout of then had no template: nothing is known of any
+    assert!(store.noted("a").await.unwrap().is_empty() && store.rolled_back("a").await.unwrap().is_empty());
+    store.note("a", "shop/web", Some("t1".to_owned())).await.unwrap();
+}
+
+#[tokio::test]
+async fn known_templates_are_known_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    assert!(store.noted("a").await.unwrap().is_empty(), "never looked");
+    for (rule, workload, template) in
+        [("a", "shop/v1", Some("t1")), ("a", "shop/v2", None), ("a", "shop/v1", Some("t2")), ("b", "shop/v1", Some("other"))]
+    {
+        store.note(rule, workload, template.map(str::to_owned)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    let known = [("shop/v1".to_owned(), Some("t2".to_owned())), ("shop/v2".to_owned(), None)];
+    assert_eq!(store.noted("a").await.unwrap(), known.into());
+}
+
+/// A rollout of rule `a` with this template that ends so.
+async fn ended_with(store: &Sqlite, template: &str, state: State) {
+    let mut first = opened("a");
+    first.begin.noted = Some(Noted { template: template.to_owned(), ..Noted::default() });
+    let id = Store::open(store, AT, first).await.unwrap();
+    store.append(&id, AT, vec![decided(state)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_template_that_was_rolled_back_is_remembered_until_it_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path()).unwrap();
+    for (template, state) in [
+        ("bad", State::RolledBack),
+        ("bad", State::RolledBack),
+        ("mended", State::RolledBack),
+        ("mended", State::Succeeded),
+        ("passed-by", State::Superseded),
+        ("good", State::Succeeded),
+    ] {
+        ended_with(&store, template, state).await;
+    }
+    ended(&store, "a", 1, State::RolledBack).await;
+    assert_eq!(store.rolled_back("a").await.unwrap(), ["bad".to_owned()].into());
+    assert!(store.rolled_back("b").await.unwrap().is_empty());
+    // its rollouts go with time, the memory does not
+    let all = AT + DAY * 30;
+    while store.prune(Ages { polls_before: all, rollouts_before: all }).await.unwrap().more {}
+    assert_eq!(store.rolled_back("a").await.unwrap(), ["bad".to_owned()].into());
 }
 
 const CHILD: &str = "CANARYD_TEST_JOURNAL";
