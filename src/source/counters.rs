@@ -16,6 +16,7 @@
 //!   went to another process must not bring its lifetime.
 //! - Totals that jump back and forth come from several processes behind one address: the arm is blind.
 
+use super::rhythm::Rhythm;
 use crate::model::{Blind, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,12 +93,8 @@ struct Process {
     fell_from: Option<f64>,
     /// The last eight readings, 1 = odd.
     odd: u8,
-    /// Time of its newest sample.
-    sampled: Timestamp,
-    /// The longer one of the times between its last three samples: two replicas in turn show a short and a long one.
-    gap: Duration,
-    /// Time between its last two samples.
-    last_gap: Duration,
+    /// Its scrapes.
+    rhythm: Rhythm,
     /// When it started, if known.
     start: Option<Timestamp>,
     /// Has a sample newer than the last used one.
@@ -173,7 +170,7 @@ impl Counters {
             }
         }
         self.previous = Some(at);
-        self.processes.retain(|_, p| at.since(p.sampled) <= FORGET);
+        self.processes.retain(|_, p| at.since(p.rhythm.newest()) <= FORGET);
         self.unread.retain(|_, last| at.since(*last) <= FORGET);
         self.condition(at, not_a_number)
     }
@@ -222,9 +219,7 @@ impl Counters {
             last: increment,
             fell_from: None,
             odd: 0,
-            sampled: one.sampled,
-            gap: self.behaviour.scrape,
-            last_gap: self.behaviour.scrape,
+            rhythm: Rhythm::new(one.sampled, self.behaviour.scrape),
             start: one.start,
             fresh: true,
             ticks: [Some(at), None],
@@ -258,15 +253,14 @@ impl Counters {
 }
 
 impl Process {
-    /// Missed two scrapes.
     fn silent(&self, at: Timestamp) -> bool {
-        at.since(self.sampled) > self.gap * 9 / 4
+        self.rhythm.silent(at)
     }
 
     /// Takes in a newer sample.
     fn read(&mut self, at: Timestamp, one: &Seen<'_>, behaviour: Behaviour, pending: &mut BTreeMap<u64, f64>) {
         self.ticks = [Some(at), self.ticks[0].filter(|t| *t != at).or(self.ticks[1])];
-        if one.sampled <= self.sampled {
+        if one.sampled <= self.rhythm.newest() {
             return;
         }
         let all = total(behaviour.total, one.classes);
@@ -293,10 +287,7 @@ impl Process {
         self.total = all;
         self.last = increment;
         self.largest = self.largest.max(increment);
-        // a longer pause may be an outage as well as a new scrape interval: believe it step by step
-        let gap = one.sampled.since(self.sampled).min(self.gap * 2);
-        self.gap = gap.max(std::mem::replace(&mut self.last_gap, gap));
-        self.sampled = one.sampled;
+        self.rhythm.heard(one.sampled);
         self.start = one.start.or(self.start);
         self.fresh = true;
     }
@@ -304,7 +295,7 @@ impl Process {
     /// Did it start anew since its last sample? A start after that sample says so if the total fell too, or if an older
     /// start was known: a busy process soon counts more than it did before.
     fn restarted(&self, start: Option<Timestamp>, all: f64) -> bool {
-        let since = |start: Timestamp| start + START_SLACK > self.sampled;
+        let since = |start: Timestamp| start + START_SLACK > self.rhythm.newest();
         let moved = |start: Timestamp| self.start.is_some_and(|old| start > old + START_JITTER);
         start.is_some_and(|start| since(start) && (all < self.total || moved(start) || self.jumps(all)))
     }

@@ -8,6 +8,7 @@
 //! - One process without a sensible value (NaN, infinite, below 0) blinds its arm: a mean over the others would jump.
 
 use super::packs::level::{LevelAsked, What};
+use super::rhythm::Rhythm;
 use crate::model::{Arm, Blind, PerArm, Reading, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,20 +21,13 @@ struct Intake {
     sampled: BTreeMap<String, Timestamp>,
 }
 
-/// One process' scrapes.
-#[derive(Clone, Copy, Debug)]
-struct Scraped {
-    at: Timestamp,
-    gap: Duration,
-}
-
 /// One level of both arms.
 #[derive(Debug)]
 pub(super) struct Levels {
     pub(super) what: What,
     every: Duration,
     intake: PerArm<Intake>,
-    scraped: PerArm<BTreeMap<String, Scraped>>,
+    scraped: PerArm<BTreeMap<String, Rhythm>>,
     /// Newest sample of the last reading.
     used: PerArm<Option<Timestamp>>,
     /// The query was refused.
@@ -123,13 +117,9 @@ impl Levels {
         let mut fresh = BTreeMap::new();
         for process in intake.values.keys() {
             let sampled = intake.sampled.get(process).copied().unwrap_or(at);
-            let seen = known.entry(process.clone()).or_insert(Scraped { at: sampled, gap: self.every });
-            if sampled > seen.at {
-                // a longer pause may be an outage as well as a new scrape interval: believe it step by step
-                seen.gap = sampled.since(seen.at).min(seen.gap * 2);
-                seen.at = sampled;
-            }
-            if at.since(sampled) <= seen.gap * 9 / 4 {
+            let rhythm = known.entry(process.clone()).or_insert(Rhythm::new(sampled, self.every));
+            rhythm.heard(sampled);
+            if !rhythm.silent(at) {
                 fresh.insert(process.as_str(), sampled);
             }
         }
@@ -196,6 +186,19 @@ mod tests {
             let given = levels.finish(s(at), all).canary;
             assert_eq!((given.pods, given.value), (pods, Ok(if pods == 2 { 200.0 } else { 100.0 })), "at {at}");
         }
+    }
+
+    #[test]
+    fn two_replicas_scraped_a_second_apart_silence_nothing() {
+        let mut levels = levels();
+        for round in 1..5 {
+            for sampled in [30 * round, 30 * round + 1] {
+                seen(&mut levels, &[("a", sampled, 100.0)]);
+                levels.finish(s(30 * round + 2), all);
+            }
+        }
+        seen(&mut levels, &[("a", 150, 100.0)]);
+        assert_eq!(levels.finish(s(165), all).canary.value, Ok(100.0), "half an interval after its newest sample");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod past;
 mod pods;
 pub mod prometheus;
 pub mod recording;
+mod rhythm;
 pub mod scrape;
 mod tracker;
 
