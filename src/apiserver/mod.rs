@@ -1,8 +1,13 @@
 //! Calls of the Kubernetes API server, for whoever has one to make: each bounded in time and size, told in the operator's words.
-//! Objects are plain JSON, so that no field of a newer cluster is lost. What is asked, and why, is the caller's.
+//! Objects that may be written again are plain JSON, so that no field of a newer cluster is lost. What is asked, and why, is the caller's.
+//! One object is an [`Object`]; all of a kind are a [`Collection`], which can be listed, or followed ([`follow()`]) for ever.
 
+mod collection;
+mod follow;
 mod object;
 
+pub use collection::Collection;
+pub use follow::{Follower, follow};
 pub use object::{Object, Resource};
 
 /// Our name as field manager: what `kubectl get --show-managed-fields` shows beside what we wrote.

@@ -108,14 +108,7 @@ impl Object {
     fn error(&self, verb: &str, answered: &Answered) -> CallError {
         let message = answered.message();
         match answered.status {
-            401 => CallError::Denied(format!("the API server does not know us: {message}")),
-            // an admission policy refuses with the same code: then it is not about our rights
-            403 if !message.contains(&format!("cannot {verb} resource")) => CallError::Refused(message),
-            403 => CallError::Denied(format!(
-                "needs the permission to {verb} {} in namespace {}: bind it a Role that allows it ({message})",
-                self.resource.in_a_role(),
-                self.namespace
-            )),
+            401 | 403 => denied(answered.status, verb, self.resource, Some(&self.namespace), &message),
             404 => CallError::Missing(self.missing(answered)),
             429 | 500.. => CallError::Unreachable(message),
             _ => CallError::Refused(message),
@@ -175,8 +168,22 @@ impl Object {
     }
 }
 
+/// An answer of 401 or 403; without a namespace it was about all.
+pub(super) fn denied(status: u16, verb: &str, resource: Resource, namespace: Option<&str>, message: &str) -> CallError {
+    let what = resource.in_a_role();
+    CallError::Denied(match (status, namespace) {
+        (401, _) => format!("the API server does not know us: {message}"),
+        // an admission policy refuses with the same code: then it is not about our rights
+        _ if !message.contains(&format!("cannot {verb} resource")) => return CallError::Refused(message.to_owned()),
+        (_, Some(namespace)) => {
+            format!("needs the permission to {verb} {what} in namespace {namespace}: bind it a Role that allows it ({message})")
+        }
+        (_, None) => format!("needs the permission to {verb} {what} in all namespaces: bind it a ClusterRole that allows it ({message})"),
+    })
+}
+
 /// The error and what it came from: kube's outermost says only that a service failed.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 /// Longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Longest wait for a piece of an answer, and for a piece of a request to leave.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for a piece of an answer. A watch is silent while nothing happens, and whoever calls bounds its calls much closer:
+/// this ends what nobody waits for any more.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for a piece of a request to leave.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Set by the kubelet in every container.
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 
@@ -66,7 +69,7 @@ fn bounded(mut config: Config) -> Config {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_MAX);
     config.read_timeout = Some(ANSWER_MAX);
-    config.write_timeout = Some(ANSWER_MAX);
+    config.write_timeout = Some(REQUEST_MAX);
     // or the time a connection lay idle would count
     config.reset_reader_on_write = true;
     config
