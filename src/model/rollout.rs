@@ -87,6 +87,8 @@ pub enum Promoting {
     ShiftingBack,
     /// Somebody else makes stable equal.
     External,
+    /// All is decided; the old version's workload and the autoscalers are put in order.
+    Settling,
 }
 
 /// A pause.

@@ -87,6 +87,7 @@ const fn promoting_by(promoting: Promoting) -> &'static str {
         Promoting::WaitingReady => "promoting: stable is becoming ready",
         Promoting::ShiftingBack => "promoting: the traffic is going back to stable",
         Promoting::External => "promoting: waiting until somebody else has made stable equal to the canary",
+        Promoting::Settling => "promoting: the old version and the autoscalers are put in order",
     }
 }
 

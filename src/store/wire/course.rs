@@ -393,6 +393,7 @@ enum PromotingOnWire {
     WaitingReady,
     ShiftingBack,
     External,
+    Settling,
 }
 
 #[derive(Serialize, Deserialize)]

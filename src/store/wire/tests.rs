@@ -250,7 +250,7 @@ fn state() -> impl Strategy<Value = State> {
         text().prop_map(|name| Waiting::Hook { name }),
         Just(Waiting::Pods),
     ];
-    let promoting = [Promoting::Copying, Promoting::WaitingReady, Promoting::ShiftingBack, Promoting::External];
+    let promoting = [Promoting::Copying, Promoting::WaitingReady, Promoting::ShiftingBack, Promoting::External, Promoting::Settling];
     prop_oneof![
         waiting.prop_map(State::Waiting),
         any::<u32>().prop_map(|step| State::Progressing { step }),
