@@ -2,6 +2,9 @@
 //! steps ([`Daemon::start`]); tests and the demo run the same steps on port 0.
 
 mod receivers;
+mod resources;
+
+pub use resources::definitions;
 
 use crate::api::{self, ApiState, Tokens};
 use crate::cluster::{self, ClusterError};

@@ -7,6 +7,7 @@
 
 mod check;
 mod client;
+mod crds;
 pub mod demo;
 mod failure;
 mod feed;
@@ -49,6 +50,8 @@ enum Command {
     Check(check::Args),
     /// Print the JSON Schema of rules, for editors
     Schema(schema::Args),
+    /// Print the custom resource definitions of the cluster's API, for kubectl apply
+    Crds(crds::Args),
     /// Tell how long each step of a rule would need to see a fault, before it runs
     Plan(plan::Args),
     /// Tell what would have happened: a recording under a rule, or a rollout of the journal decided again
@@ -106,6 +109,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => on_all_cores(demo::run(args)),
         Command::Check(args) => wait_for(check::run(args)),
         Command::Schema(args) => schema::run(args),
+        Command::Crds(args) => crds::run(args),
         Command::Plan(args) => wait_for(plan::run(args)),
         Command::Replay(args) => wait_for(replay::run(args)),
         Command::Start(args) => wait_for(start::run(args)),

@@ -18,6 +18,6 @@ mod yaml;
 
 pub use load::{RuleSet, load_rules, read_rule, reload};
 pub use report::{Problem, Report};
-pub use rule::{Attached, Known, parse_rule, parse_rule_with, rule_schema};
+pub use rule::{Attached, Known, parse_rule, parse_rule_with, rule_schema, rule_spec_schema};
 pub use settings::{Flags, Settings};
 pub use watched::fingerprint;

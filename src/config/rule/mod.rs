@@ -17,7 +17,7 @@ mod unrun;
 mod windows;
 mod workloads;
 
-pub use schema::rule_schema;
+pub use schema::{rule_schema, rule_spec_schema};
 
 use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};

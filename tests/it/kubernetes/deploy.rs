@@ -20,7 +20,7 @@ fn manifests(plane: &ControlPlane) -> String {
 
 fn chart(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
     let chart = shipped("helm/canaryd");
-    plane.run("helm", &[&["template", "canaryd", chart.as_str(), "--namespace", "canaryd"], arguments].concat(), None)
+    plane.run("helm", &[&["template", "canaryd", chart.as_str(), "--include-crds", "--namespace", "canaryd"], arguments].concat(), None)
 }
 
 /// Objects of a stream of YAML documents, as the API server would read them.
@@ -57,7 +57,7 @@ async fn the_manifests_are_valid_and_come_up_under_restricted_pod_security() {
         plane.namespace("whose-routes");
         let strict = ["apply", "--dry-run=server", "--validate=strict"];
         let of = |folder: &str, more: &[&str]| plane.kubectl(&[&strict[..], &["-k", &shipped(folder)], more].concat());
-        assert!(of("kubernetes", &[]).lines().count() == 10);
+        assert!(of("kubernetes", &[]).lines().count() == 12);
         assert!(of("kubernetes/namespace", &["-n", "whose-routes"]).contains("canaryd-route-write"));
         plane.kubectl(&["apply", "-k", &shipped("kubernetes")]);
         plane.kubectl(&["apply", "-n", "whose-routes", "-k", &shipped("kubernetes/namespace")]);

@@ -3,6 +3,7 @@
 mod deploy;
 mod faults;
 mod proxy;
+mod resources;
 mod rights;
 mod rollout;
 mod scene;

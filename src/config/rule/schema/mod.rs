@@ -5,7 +5,10 @@
 
 mod metrics;
 mod sections;
+mod structural;
 mod traffic;
+
+pub use structural::rule_spec_schema;
 
 use super::keys;
 use sections as of;
