@@ -57,6 +57,8 @@ pub enum Topic {
     Alert,
     /// Replicas are missing, or pods are unwell.
     Capacity,
+    /// A release that no rollout leads: it was live at once, or its start was refused.
+    Release,
 }
 
 impl Topic {
@@ -78,6 +80,7 @@ impl Topic {
             Topic::Gate => "gate",
             Topic::Alert => "alert",
             Topic::Capacity => "capacity",
+            Topic::Release => "release",
         }
     }
 }

@@ -270,6 +270,7 @@ pub const fn alertname(topic: &Topic) -> &'static str {
         Topic::Gate => "CanaryGate",
         Topic::Alert => "CanaryHeldByAlert",
         Topic::Capacity => "CanaryCapacity",
+        Topic::Release => "CanaryRelease",
     }
 }
 

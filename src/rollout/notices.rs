@@ -212,7 +212,7 @@ impl Machine {
             Topic::Gate => format!("no longer awaited: it is {now}"),
             Topic::Alert => "no alert holds it any more".to_owned(),
             Topic::Capacity => "its pods are well and enough".to_owned(),
-            Topic::Progress | Topic::RolledBack => format!("it is {now}"),
+            Topic::Progress | Topic::RolledBack | Topic::Release => format!("it is {now}"),
         }
     }
 }

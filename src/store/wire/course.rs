@@ -585,6 +585,7 @@ enum TopicOnWire {
     Gate,
     Alert,
     Capacity,
+    Release,
 }
 
 #[derive(Serialize, Deserialize)]
