@@ -86,6 +86,7 @@ impl Daemon {
             notices,
             hooks,
             alerts_expire: settings.alerts_expire,
+            cluster: None,
         };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;

@@ -23,6 +23,7 @@ mod memory;
 pub mod parts;
 pub mod plan;
 mod registry;
+mod releases;
 pub mod replay;
 mod retell;
 pub mod retention;

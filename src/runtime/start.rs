@@ -1,13 +1,17 @@
 //! The questions before a rollout can begin, as a list of named steps: who carries the traffic, what the source can see, how
 //! long a tick is, what the baseline's past looks like. Runs beside the supervisor, so that a slow source stalls nobody.
 
+mod note;
+
 use super::handle::{Refusal, StartArgs};
+use super::releases::Templates;
 use super::supervisor::Makers;
 use super::{clock, kept, parts};
 use crate::analysis::{Judge, JudgeError};
+use crate::cluster::Cluster;
 use crate::model::journal::Opened;
 use crate::model::rule::{Rule, WorkloadForm};
-use crate::model::{Begin, History, MetricKind, RolloutId, Side, State, Timestamp, Weight};
+use crate::model::{Begin, History, MetricKind, Noted, RolloutId, Side, State, Timestamp, Weight};
 use crate::router::Router;
 use crate::source::{SetUp, Source, Subscription};
 use crate::store::Store;
@@ -27,6 +31,8 @@ pub(super) struct Plan {
     pub(super) router: Arc<dyn Router>,
     pub(super) store: Arc<dyn Store>,
     pub(super) makers: Arc<Makers>,
+    pub(super) cluster: Option<Cluster>,
+    pub(super) templates: Templates,
     pub(super) scale: f64,
 }
 
@@ -45,6 +51,7 @@ impl Plan {
         self.refuse_what_cannot_run()?;
         self.refuse_a_version_rolled_back_before().await?;
         let (canary, generation) = self.who_is_the_canary().await?;
+        let from_cluster = self.note(canary).await?;
         let wanted = parts::subscription(&self.rule, canary, 0, self.scale);
         let mut source = self.source()?;
         let now = clock::now();
@@ -52,9 +59,10 @@ impl Plan {
         self.refuse_latency_without_buckets(&set_up)?;
         let interval = parts::interval(&self.rule, set_up.scrape_interval);
         let (history, mut warnings) = self.history(&mut *source, &wanted, now.floor_to(interval), interval, &set_up).await;
-        let opened = self.opened((canary, generation), interval, set_up.bounds_ms, history);
+        let begin = self.begin(canary, generation, from_cluster.version, from_cluster.noted);
+        let opened = self.opened(begin, interval, set_up.bounds_ms, history);
         let (opened, judge) = self.judge(opened, now).await?;
-        warnings.splice(0..0, set_up.warnings);
+        warnings.splice(0..0, from_cluster.warnings.into_iter().chain(set_up.warnings));
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
         Ok(Prepared { rule: self.rule, opened, judge, router: self.router, warnings })
     }
@@ -143,7 +151,12 @@ impl Plan {
         Ok((opened, judge))
     }
 
-    fn opened(&self, (canary, generation): (Side, u64), interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {
+    fn begin(&self, canary: Side, generation: u64, version: String, noted: Option<Noted>) -> Begin {
+        let by = self.args.by.clone();
+        Begin { canary, version, by, weight: Weight::ZERO, first: false, retry: self.args.retry, generation, noted }
+    }
+
+    fn opened(&self, begin: Begin, interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {
         Opened {
             id: RolloutId(String::new()),
             rule: self.rule.name.clone(),
@@ -155,16 +168,7 @@ impl Plan {
             scale: self.scale,
             incarnation: 0,
             history,
-            begin: Begin {
-                canary,
-                version: self.args.version.clone(),
-                by: self.args.by.clone(),
-                weight: Weight::ZERO,
-                first: false,
-                retry: self.args.retry,
-                generation,
-                noted: None,
-            },
+            begin,
             kept: None,
         }
     }
@@ -178,7 +182,8 @@ async fn look(source: &mut dyn Source, wanted: &Subscription, at: Timestamp) -> 
 pub(super) fn canary_side(rule: &Rule, second: Weight) -> Result<Side, Refusal> {
     let [first_name, second_name] = [Side::First, Side::Second].map(|s| rule.workloads.name(s));
     match (rule.workloads.form, second) {
-        (_, Weight::ZERO) => Ok(Side::Second),
+        // its pods are on trial from the first, with what traffic readiness gives them
+        (WorkloadForm::One, _) | (_, Weight::ZERO) => Ok(Side::Second),
         (WorkloadForm::Pair, Weight::FULL) => Ok(Side::First),
         (WorkloadForm::StableCanary, Weight::FULL) => Err(Refusal::new(
             "canary-carries-traffic",

@@ -7,8 +7,8 @@ mod rollout;
 mod traffic;
 
 pub use daemon::{
-    DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReloadRefused, Reloaded, StoppedEarly, StoreAppended, StoreFailed,
-    TicksSkipped,
+    DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReleaseNoted, ReleaseSeen, ReloadRefused, Reloaded, StoppedEarly,
+    StoreAppended, StoreFailed, TicksSkipped,
 };
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};

@@ -115,8 +115,17 @@ impl Running {
         let hooks = Hooks::new("http://127.0.0.1:7878", metrics.clone()).expect("an HTTP client");
         let (notices, told) = Notices::channel(metrics.clone());
         let alerts_expire = Duration::from_secs(3600);
-        let setting =
-            Setting { makers, store: store.clone(), metrics: metrics.clone(), scale: 1000.0, shards: 2, notices, hooks, alerts_expire };
+        let setting = Setting {
+            makers,
+            store: store.clone(),
+            metrics: metrics.clone(),
+            scale: 1000.0,
+            shards: 2,
+            notices,
+            hooks,
+            alerts_expire,
+            cluster: None,
+        };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).expect("threads");
         supervisor.load_rules().expect("rules");
         supervisor.recover().await.expect("journal");

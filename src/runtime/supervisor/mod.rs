@@ -6,6 +6,7 @@ mod starts;
 
 use seats::with_first_ticks;
 pub(super) use seats::{first_view, needed};
+pub(super) use starts::Followed;
 
 use super::alerts::{Arrived, Heard};
 use super::conductor::{ConductorHandle, Live};
@@ -14,9 +15,11 @@ use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutVie
 use super::hooks::Hooks;
 use super::kept::Born;
 use super::registry::Registry;
+use super::releases::{self, Releases, Templates};
 use super::start::Prepared;
 use super::{annotations, changes, clock, history, kept, replay, retell};
 use crate::analysis::Judge;
+use crate::cluster::Cluster;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
 use crate::model::journal::Entry;
@@ -79,6 +82,8 @@ pub struct Setting {
     pub hooks: Hooks,
     /// An alert that its Alertmanager has not repeated for so long is taken as over.
     pub alerts_expire: Duration,
+    /// The cluster this daemon lives in or looks at, if there is one.
+    pub cluster: Option<Cluster>,
 }
 
 struct Running {
@@ -94,8 +99,17 @@ struct Running {
 }
 
 /// News from tasks the supervisor started.
-enum News {
+pub(super) enum News {
+    /// A start is prepared, or refused.
     Prepared { rule: String, result: Result<Box<Prepared>, Refusal>, answer: oneshot::Sender<Result<RolloutId, Refusal>> },
+    /// Which rules are followed in the cluster, and how they stand.
+    Followed { answer: oneshot::Sender<Vec<Followed>> },
+    /// What moves the traffic of a rule.
+    Router { rule: String, answer: oneshot::Sender<Result<Arc<dyn Router>, String>> },
+    /// The cluster shows a new release.
+    Start { rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>> },
+    /// What this rollout has on trial is not there any more.
+    Supersede { rollout: RolloutId, version: String },
 }
 
 /// The owner of everything that exists once.
@@ -107,6 +121,8 @@ pub struct Supervisor {
     notices: Notices,
     hooks: Hooks,
     alerts_expire: Duration,
+    cluster: Option<Cluster>,
+    templates: Templates,
     annotations: annotations::Kept,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
@@ -136,12 +152,14 @@ impl Supervisor {
         let registry = Registry::default();
         let new = Self {
             setting: Arc::new(setting.makers),
+            templates: Templates::new(Arc::clone(&setting.store)),
             store: setting.store,
             scale: setting.scale,
             metrics: setting.metrics,
             notices: setting.notices,
             hooks: setting.hooks,
             alerts_expire: setting.alerts_expire,
+            cluster: setting.cluster,
             annotations: annotations::Kept::default(),
             rules: RuleSet::default(),
             engine: Arc::new(Engine::start(setting.shards)?),
@@ -204,6 +222,7 @@ impl Supervisor {
     /// Follows requests until shutdown, then waits for the drivers to write their last lines.
     pub async fn run(mut self) {
         self.registry.set_ready();
+        self.watch_releases();
         loop {
             tokio::select! {
                 () = self.shutdown.cancelled() => break,
@@ -224,6 +243,20 @@ impl Supervisor {
         if let Err(e) = self.store.close().await {
             events::StoreFailed { what: "closing", error: &e.to_string() }.emit(&self.metrics);
         }
+    }
+
+    /// With a cluster, what it releases starts rollouts.
+    fn watch_releases(&self) {
+        let Some(cluster) = self.cluster.clone() else { return };
+        let parts = releases::Parts {
+            cluster,
+            templates: self.templates.clone(),
+            news: self.news.0.clone(),
+            notices: self.notices.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        tokio::spawn(Releases::new(parts).run());
     }
 
     async fn follow(&mut self, request: Request) {
@@ -275,7 +308,14 @@ impl Supervisor {
             events::RuleGone { rule: gone }.emit(&self.metrics);
         }
         self.move_limits(&rules);
+        rules.rules.values().for_each(|rule| self.follow_workloads(rule));
         self.rules = rules;
+    }
+
+    fn follow_workloads(&self, rule: &Rule) {
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(&rule.workloads)) {
+            cluster.follow(&rule.workloads);
+        }
     }
 
     /// Running rollouts take moved limits from their rule's new text, and nothing else.
@@ -361,6 +401,7 @@ impl Supervisor {
         let Some(rule) = self.running.iter().find(|(_, r)| r.id == *id).map(|(rule, _)| rule.clone()) else { return };
         if let Some(run) = self.running.remove(&rule) {
             run.conductor.leave(run.key).await;
+            self.note_success(&run).await;
             self.keep_sums(&rule, &run).await;
             if let Some(taken) = self.slots.iter_mut().enumerate().find(|(i, _)| Engine::<Judge>::slot(*i as u32) == run.slot) {
                 *taken.1 = false;
@@ -370,6 +411,19 @@ impl Supervisor {
         if let Some((args, answer)) = self.next.remove(&rule) {
             self.prepare(rule, args, answer).await;
         }
+    }
+
+    /// What succeeded is what its workload has from now on.
+    async fn note_success(&self, run: &Running) {
+        let succeeded = self.registry.rollout(&run.id).is_some_and(|view| view.state == State::Succeeded);
+        let Some(noted) = run.begin.noted.as_ref().filter(|_| succeeded) else { return };
+        let noting = self.templates.note(&run.rule, run.begin.canary, Some(noted.template.clone()));
+        let why = match tokio::time::timeout(KEEP_TIMEOUT, noting).await {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "the template that succeeded could not be noted in time".to_owned(),
+        };
+        events::StoreFailed { what: &run.id.0, error: &why }.emit(&self.metrics);
     }
 
     /// Empties the slot; what the judge learned is kept for the next rollout, unless this one was rolled back.

@@ -81,6 +81,7 @@ impl Supervisor {
     async fn seat(&mut self, seat: Seat) -> Result<(), Refusal> {
         let Seat { rule, opened, judge, machine, router, view, after, first } = seat;
         let conductor = self.conductor(&rule, opened.interval, first).map_err(|why| Refusal::new("source", why))?;
+        self.follow_workloads(&rule);
         let slot = self.take_slot();
         self.engine.open(slot, Box::new(judge)).map_err(|e| Refusal::new("unavailable", e.to_string()))?;
         self.keys += 1;

@@ -1,14 +1,34 @@
 //! Starting a rollout: may it, on which router, and what was prepared beside the loop.
 
-use super::{News, Supervisor};
+use super::{News, Running, Supervisor};
+use crate::cluster::Cluster;
 use crate::model::rule::{Rule, Traffic};
-use crate::model::{RolloutId, Side, State, Weight};
+use crate::model::{Begin, RolloutId, Side, State, Weight};
 use crate::router::{Desired, Router};
 use crate::runtime::driver::Mail;
-use crate::runtime::handle::{Refusal, StartArgs};
+use crate::runtime::handle::{Refusal, StartArgs, Views};
+use crate::runtime::releases::CLUSTER;
 use crate::runtime::start::{self, Plan};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// A rule whose workloads are in the cluster, or a rollout of one that is no longer in force.
+pub(in crate::runtime) struct Followed {
+    /// As the rollout has it, if one is running.
+    pub(in crate::runtime) rule: Arc<Rule>,
+    pub(in crate::runtime) on_trial: Option<RunningNow>,
+    /// A rollout is about to begin.
+    pub(in crate::runtime) busy: bool,
+    /// Its running or last rollout.
+    pub(in crate::runtime) last: Option<RolloutId>,
+}
+
+/// A rollout that is not over.
+pub(in crate::runtime) struct RunningNow {
+    pub(in crate::runtime) id: RolloutId,
+    pub(in crate::runtime) begin: Begin,
+    pub(in crate::runtime) state: State,
+}
 
 impl Supervisor {
     pub(super) async fn start(&mut self, rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
@@ -36,7 +56,8 @@ impl Supervisor {
         }
         match self.running.get(rule) {
             None => Ok(true),
-            Some(run) if args.version.is_empty() || args.version == run.begin.version => Err(Refusal::new(
+            // what the cluster releases takes the place of another by itself: see `Followed`
+            Some(run) if args.version.is_empty() || args.version == run.begin.version || args.by == CLUSTER => Err(Refusal::new(
                 "already-running",
                 format!("{} is running: roll it back or let it finish, or start another version with --version to supersede it", run.id),
             )),
@@ -61,8 +82,17 @@ impl Supervisor {
             Err(why) => return drop(answer.send(Err(Refusal::new("router", why)))),
         };
         self.preparing.insert(name.clone());
-        let plan =
-            Plan { rule, rule_text, args, router, store: Arc::clone(&self.store), makers: Arc::clone(&self.setting), scale: self.scale };
+        let plan = Plan {
+            rule,
+            rule_text,
+            args,
+            router,
+            store: Arc::clone(&self.store),
+            makers: Arc::clone(&self.setting),
+            cluster: self.cluster.clone(),
+            templates: self.templates.clone(),
+            scale: self.scale,
+        };
         let news = self.news.0.clone();
         tokio::spawn(async move {
             let late = || Refusal::new("source", format!("the start was not prepared within {} s", start::TIMEOUT.as_secs()));
@@ -101,12 +131,48 @@ impl Supervisor {
     }
 
     pub(super) async fn hear(&mut self, news: News) {
-        let News::Prepared { rule, result, answer } = news;
-        self.preparing.remove(&rule);
-        let result = match result {
-            Ok(prepared) => self.launch(*prepared).await,
-            Err(refusal) => Err(refusal),
-        };
-        drop(answer.send(result));
+        match news {
+            News::Prepared { rule, result, answer } => {
+                self.preparing.remove(&rule);
+                let result = match result {
+                    Ok(prepared) => self.launch(*prepared).await,
+                    Err(refusal) => Err(refusal),
+                };
+                drop(answer.send(result));
+            }
+            News::Followed { answer } => drop(answer.send(self.followed())),
+            News::Router { rule, answer } => {
+                let router = match self.rules.rules.get(&rule).cloned() {
+                    Some(rule) => self.router(&rule).await,
+                    None => Err(format!("no rule is called {rule:?} any more")),
+                };
+                drop(answer.send(router));
+            }
+            News::Start { rule, args, answer } => self.start(rule, args, answer).await,
+            News::Supersede { rollout, version } => {
+                if let Some(run) = self.running.values().find(|run| run.id == rollout) {
+                    // a driver that is gone reports itself over
+                    let _ = run.post.send(Mail::Supersede { version }).await;
+                }
+            }
+        }
+    }
+
+    fn followed(&self) -> Vec<Followed> {
+        let in_force = self.rules.rules.values().filter(|rule| !self.running.contains_key(&rule.name));
+        let idle = in_force.map(|rule| (rule, None));
+        let all = idle.chain(self.running.values().map(|run| (&run.rule, Some(run))));
+        let views = self.registry.views();
+        all.filter(|(rule, _)| Cluster::covers(&rule.workloads)).map(|(rule, run)| self.followed_one(rule, run, &views)).collect()
+    }
+
+    fn followed_one(&self, rule: &Arc<Rule>, run: Option<&Running>, views: &Views) -> Followed {
+        let state = |id| views.rollouts.get(id).map(|view| view.state.clone());
+        Followed {
+            rule: Arc::clone(rule),
+            on_trial: run.and_then(|run| Some(RunningNow { id: run.id.clone(), begin: run.begin.clone(), state: state(&run.id)? })),
+            busy: self.preparing.contains(&rule.name) || self.next.contains_key(&rule.name),
+            last: views.rules.get(&rule.name).and_then(|view| view.rollout.clone()),
+        }
     }
 }

@@ -144,6 +144,46 @@ impl LimitMoved<'_> {
     }
 }
 
+/// The cluster shows a release that is not started now.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseSeen<'a> {
+    /// Of which rule.
+    pub rule: &'a str,
+    /// Why not, in a word.
+    pub about: &'static str,
+    /// For the operator.
+    pub text: &'a str,
+}
+
+impl ReleaseSeen<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, about, text } = self;
+        tracing::info!(rule, about, "{text}");
+    }
+}
+
+/// A workload's pod template is known from now on.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseNoted<'a> {
+    /// Of which rule.
+    pub rule: &'a str,
+    /// Its workload.
+    pub workload: &'a str,
+    /// Identity of the template; `None` = there is no such workload.
+    pub template: Option<&'a str>,
+    /// Why it is only noted, in a word.
+    pub why: &'static str,
+}
+
+impl ReleaseNoted<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, workload, why, .. } = self;
+        tracing::info!(rule, workload, template = self.template.unwrap_or("none"), why, "pod template noted");
+    }
+}
+
 /// What was too old is gone from the journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Pruned {

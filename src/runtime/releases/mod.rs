@@ -1,0 +1,333 @@
+//! One task for the daemon that watches for new releases in the cluster and begins their rollouts (DESIGN 6.1). What follows from what
+//! it sees is decided in `decide.rs`; a start goes the way of a person's, so that whatever keeps a person from starting keeps it too.
+
+mod decide;
+mod known;
+
+pub(super) use known::Templates;
+
+use super::clock;
+use super::handle::{Refusal, StartArgs};
+use super::supervisor::{Followed, News};
+use crate::cluster::{Cluster, Release};
+use crate::model::rule::Replicas;
+use crate::model::{Level, Notice, Phase, RolloutId, Rule, Side, Topic, Weight};
+use crate::notify::{Notices, Told};
+use crate::router::Router;
+use crate::telemetry::{Metrics, events};
+use decide::{Finding, OnTrial, Scene, Shown, Sight, What, Why, decide};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Who starts a rollout here.
+pub(super) const CLUSTER: &str = "cluster";
+/// What comes together is looked at together: one template changes a Deployment, ReplicaSets and pods.
+const TOGETHER: Duration = Duration::from_millis(200);
+/// How often it looks without being told: a window opens and a router's weight moves without a change in the cluster.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// A refused start is tried again after this, or when its workloads change: preparing one asks the source for hours of history.
+const START_AGAIN: Duration = Duration::from_secs(60);
+/// Longest wait for the router.
+const READ_MAX: Duration = Duration::from_secs(10);
+/// Characters of a template's identity that people read.
+const SHORT: usize = 8;
+
+/// What a release is called: what the cluster says people call it, and the beginning of its template's identity, because the same
+/// tag may be deployed twice with another configuration. `shop:v2 (3f9ac01b)`.
+pub(super) fn named(release: &Release) -> String {
+    let short: String = release.template.chars().take(SHORT).collect();
+    if release.version.is_empty() { short } else { format!("{} ({short})", release.version) }
+}
+
+/// Was this version named by [`named`]?
+pub(super) fn is_named_here(version: &str) -> bool {
+    let short = version.strip_suffix(')').and_then(|v| v.rsplit_once(" (")).map(|(_, short)| short);
+    short.is_some_and(|s| s.chars().count() == SHORT && s.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// What the task is made of.
+pub(super) struct Parts {
+    pub(super) cluster: Cluster,
+    pub(super) templates: Templates,
+    pub(super) news: mpsc::Sender<News>,
+    pub(super) notices: Notices,
+    pub(super) metrics: Metrics,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// The task.
+pub(super) struct Releases {
+    parts: Parts,
+    /// What has been said and is still so: rule, template, and what it was about.
+    said: BTreeSet<(String, String, &'static str)>,
+    /// Who is without traffic, by rule, for what was seen then.
+    idle: BTreeMap<String, Asked>,
+    /// Starts under way, with their templates.
+    starts: JoinSet<(String, String, Result<RolloutId, Refusal>)>,
+    starting: BTreeSet<String>,
+    /// Starts that were refused.
+    refused: BTreeMap<String, Refused>,
+}
+
+/// The router's answer, and to what question.
+struct Asked {
+    seen: [Sight; 2],
+    at: Instant,
+    idle: Result<Side, String>,
+}
+
+struct Refused {
+    seen: [Sight; 2],
+    at: Instant,
+}
+
+impl Releases {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            said: BTreeSet::new(),
+            idle: BTreeMap::new(),
+            starts: JoinSet::new(),
+            starting: BTreeSet::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Until shutdown.
+    pub(super) async fn run(mut self) {
+        let mut changed = self.parts.cluster.changed();
+        loop {
+            tokio::select! {
+                () = self.parts.shutdown.cancelled() => return,
+                Some(Ok((rule, template, result))) = self.starts.join_next() => self.started(&rule, &template, result).await,
+                change = changed.changed() => {
+                    if change.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(TOGETHER).await;
+                    changed.mark_unchanged();
+                    self.look().await;
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => self.look().await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let (answer, got) = oneshot::channel();
+        // an error means that the daemon stops
+        let _ = self.parts.news.send(News::Followed { answer }).await;
+        let Ok(all) = got.await else { return };
+        for followed in all {
+            if let Err(why) = self.look_at(&followed).await {
+                events::StoreFailed { what: &followed.rule.name, error: &why }.emit(&self.parts.metrics);
+            }
+        }
+    }
+
+    /// One rule.
+    async fn look_at(&mut self, followed: &Followed) -> Result<(), String> {
+        let rule = &followed.rule;
+        if followed.busy || self.starting.contains(&rule.name) {
+            return Ok(());
+        }
+        let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
+        let known = self.parts.templates.of(&rule.name).await.map_err(|e| e.to_string())?;
+        let of = |side: Side| known.get(&known::workload(rule.workloads.side(side))).map(Option::as_deref);
+        let nothing = BTreeSet::new();
+        let on_trial = followed.on_trial.as_ref().map(|run| OnTrial {
+            canary: run.begin.canary,
+            template: run.begin.noted.as_ref().map(|noted| noted.template.clone()),
+            state: run.state.clone(),
+        });
+        let mut scene = Scene {
+            form: rule.workloads.form,
+            automatic: rule.start.on_new_template,
+            scales: rule.replicas == Replicas::Follow,
+            known: [of(Side::First), of(Side::Second)],
+            seen: [&seen[0], &seen[1]],
+            idle: None,
+            on_trial: on_trial.as_ref(),
+            rolled_back: &nothing,
+        };
+        let mut found = decide(&scene);
+        if found.is_empty() {
+            self.forget_said(&rule.name, on_trial.as_ref());
+            return Ok(());
+        }
+        let rolled_back = self.parts.templates.rolled_back(&rule.name).await.map_err(|e| e.to_string())?;
+        scene.rolled_back = &rolled_back;
+        found = decide(&scene);
+        if found.iter().any(|finding| finding.what == What::AskTraffic) {
+            scene.idle = Some(self.who_is_idle(rule, &seen).await);
+            found = decide(&scene);
+        }
+        for finding in found {
+            self.follow(followed, finding, &seen).await?;
+        }
+        Ok(())
+    }
+
+    fn sight(&self, rule: &Rule, side: Side) -> Sight {
+        match self.parts.cluster.release(rule.workloads.side(side)) {
+            Err(why) => Sight::Hidden(why),
+            Ok(None) => Sight::Absent,
+            Ok(Some(release)) => Sight::There(Shown {
+                version: named(&release),
+                template: release.template,
+                is_ready: release.ready,
+                ready: release.ready_replicas,
+                wanted: release.replicas,
+            }),
+        }
+    }
+
+    /// The router is asked again when the workloads look different, and from time to time.
+    async fn who_is_idle(&mut self, rule: &Rule, seen: &[Sight; 2]) -> Result<Side, String> {
+        let fresh = self.idle.get(&rule.name).filter(|asked| asked.seen == *seen && asked.at.elapsed() < LOOK_EVERY);
+        if let Some(asked) = fresh {
+            return asked.idle.clone();
+        }
+        let idle = self.ask_router(rule).await;
+        self.idle.insert(rule.name.clone(), Asked { seen: seen.clone(), at: Instant::now(), idle: idle.clone() });
+        idle
+    }
+
+    async fn ask_router(&self, rule: &Rule) -> Result<Side, String> {
+        let (answer, got) = oneshot::channel();
+        let _ = self.parts.news.send(News::Router { rule: rule.name.clone(), answer }).await;
+        let router: Arc<dyn Router> = got.await.map_err(|_| "the daemon is shutting down".to_owned())??;
+        let read = tokio::time::timeout(READ_MAX, router.read(Side::Second)).await;
+        let reading = read.map_err(|_| format!("{}: no answer within {} s", router.name(), READ_MAX.as_secs()))?;
+        let weight = reading.map_err(|e| format!("the traffic cannot be read: {e}"))?.weight;
+        super::start::canary_side(rule, weight).map_err(|refusal| refusal.text)
+    }
+
+    async fn follow(&mut self, followed: &Followed, finding: Finding, seen: &[Sight; 2]) -> Result<(), String> {
+        let (rule, side) = (&followed.rule, finding.side);
+        let (name, release) = match (&finding.what, &seen[side.index()]) {
+            (What::Note { template, why }, _) => return self.note(rule, side, template.clone(), *why).await,
+            (_, Sight::There(release)) => (rule.workloads.name(side), release),
+            // nothing but a note is found about what was not seen
+            _ => return Ok(()),
+        };
+        let new = format!("{name} has a new release, {}", release.version);
+        match finding.what {
+            What::AskTraffic | What::Note { .. } => {}
+            What::Wait => {
+                let (ready, wanted) = (release.ready, release.wanted);
+                let text = format!("{new}: it is started when its pods are ready ({ready} of {wanted})");
+                self.say(rule, &release.template, "waits", &text);
+            }
+            What::Start => self.start(rule, release, seen),
+            What::Supersede => self.supersede(followed, release).await,
+            What::Live => {
+                let text = format!("{new}, and carries the traffic: it is live already, and no rollout is started");
+                self.say_and_tell(followed, release, "live", text);
+                self.note(rule, side, Some(release.template.clone()), Why::Live).await?;
+            }
+            What::RolledBack => {
+                let (version, retry) = (&release.version, format!("`canaryd retry {}` starts one", rule.name));
+                let text = format!("{name} has {version}, which was rolled back before: no rollout is started; {retry}");
+                self.say_and_tell(followed, release, "rolled-back", text);
+            }
+            What::Unclear(why) => self.say_and_tell(followed, release, "unclear", format!("{new}, and no rollout is started: {why}")),
+        }
+        Ok(())
+    }
+
+    async fn note(&mut self, rule: &Rule, side: Side, template: Option<String>, why: Why) -> Result<(), String> {
+        events::ReleaseNoted { rule: &rule.name, workload: rule.workloads.name(side), template: template.as_deref(), why: why.name() }
+            .emit();
+        self.parts.templates.note(rule, side, template).await.map_err(|e| e.to_string())
+    }
+
+    fn start(&mut self, rule: &Rule, release: &Shown, seen: &[Sight; 2]) {
+        let again = self.refused.get(&rule.name).is_none_or(|last| last.seen != *seen || last.at.elapsed() >= START_AGAIN);
+        if !again {
+            return;
+        }
+        // should it be refused: what was seen then
+        self.refused.insert(rule.name.clone(), Refused { seen: seen.clone(), at: Instant::now() });
+        self.starting.insert(rule.name.clone());
+        let (news, rule, template) = (self.parts.news.clone(), rule.name.clone(), release.template.clone());
+        let args = StartArgs { version: release.version.clone(), retry: false, by: CLUSTER.to_owned() };
+        self.starts.spawn(async move {
+            let (answer, got) = oneshot::channel();
+            let _ = news.send(News::Start { rule: rule.clone(), args, answer }).await;
+            (rule, template, got.await.unwrap_or_else(|_| Err(Refusal::new("unavailable", "the daemon is shutting down"))))
+        });
+    }
+
+    async fn started(&mut self, rule: &str, template: &str, result: Result<RolloutId, Refusal>) {
+        self.starting.remove(rule);
+        let refusal = match result {
+            Ok(_) => return drop(self.refused.remove(rule)),
+            // a person was faster
+            Err(refusal) if matches!(refusal.code, "already-running" | "already-starting" | "unavailable") => return,
+            Err(refusal) => refusal,
+        };
+        let (answer, got) = oneshot::channel();
+        let _ = self.parts.news.send(News::Followed { answer }).await;
+        let followed = got.await.ok().and_then(|all| all.into_iter().find(|f| f.rule.name == rule));
+        let Some(followed) = followed else { return };
+        let text = format!("a new release could not be started, which is tried again: {}", refusal.text);
+        let release = [Side::First, Side::Second].into_iter().find_map(|side| match self.sight(&followed.rule, side) {
+            Sight::There(shown) if shown.template == template => Some(shown),
+            _ => None,
+        });
+        if let Some(release) = release {
+            self.say_and_tell(&followed, &release, "refused", text);
+        }
+    }
+
+    async fn supersede(&mut self, followed: &Followed, release: &Shown) {
+        let Some(run) = &followed.on_trial else { return };
+        let what = format!("{} in place of {}", release.template, run.id);
+        if self.said.insert((followed.rule.name.clone(), what, "supersedes")) {
+            let (rollout, version) = (run.id.clone(), release.version.clone());
+            let _ = self.parts.news.send(News::Supersede { rollout, version }).await;
+        }
+    }
+
+    /// Once for each template.
+    fn say(&mut self, rule: &Rule, template: &str, about: &'static str, text: &str) -> bool {
+        let new = self.said.insert((rule.name.clone(), template.to_owned(), about));
+        if new {
+            events::ReleaseSeen { rule: &rule.name, about, text }.emit();
+        }
+        new
+    }
+
+    /// The same to the receivers.
+    fn say_and_tell(&mut self, followed: &Followed, release: &Shown, about: &'static str, text: String) {
+        let rule = &followed.rule;
+        if !self.say(rule, &release.template, about, &text) {
+            return;
+        }
+        self.parts.notices.tell(Told {
+            rule: Arc::clone(rule),
+            // it belongs to no rollout: to receivers it is the last one's
+            rollout: followed.last.clone().unwrap_or_else(|| RolloutId(format!("{}-0", rule.name))),
+            version: release.version.clone(),
+            canary: Side::Second,
+            at: clock::now(),
+            notice: Notice { level: Level::Warning, topic: Topic::Release, phase: Phase::Event, text },
+            weight: Weight::ZERO,
+            state: "idle",
+            again: false,
+        });
+    }
+
+    /// Nothing is new: what appears again is said again. What is on trial need not be told when it is rolled back: that is.
+    fn forget_said(&mut self, rule: &str, on_trial: Option<&OnTrial>) {
+        match on_trial.and_then(|trial| trial.template.clone()) {
+            Some(template) => drop(self.said.insert((rule.to_owned(), template, "rolled-back"))),
+            None => self.said.retain(|(of, _, _)| of != rule),
+        }
+    }
+}

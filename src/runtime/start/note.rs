@@ -1,0 +1,97 @@
+//! What a start notes of the cluster: what the rollout's actions will go back to, and what the release is called.
+
+use super::Plan;
+use crate::cluster::Cluster;
+use crate::model::rule::{AfterRollback, Promotion, Replicas, Rule, WorkloadForm};
+use crate::model::{Noted, Side};
+use crate::runtime::handle::Refusal;
+use crate::runtime::releases;
+
+/// What was noted; without a cluster nothing but the version as it was given.
+#[derive(Debug, Default)]
+pub(super) struct FromCluster {
+    pub(super) version: String,
+    pub(super) noted: Option<Noted>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The step `note`. Without the right to look a rule that needs nothing of the cluster is led all the same.
+    pub(super) async fn note(&self, canary: Side) -> Result<FromCluster, Refusal> {
+        let workloads = &self.rule.workloads;
+        let given = FromCluster { version: self.args.version.clone(), ..FromCluster::default() };
+        let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(workloads)) else { return Ok(given) };
+        let noted = match (cluster.note(workloads, canary).await, needs(&self.rule)) {
+            (Ok(noted), _) => noted,
+            (Err(why), None) => {
+                let warning = format!("the workloads cannot be looked at, and their replicas and pods are not watched: {why}");
+                return Ok(FromCluster { warnings: vec![warning], ..given });
+            }
+            (Err(why), Some(what)) => {
+                return Err(Refusal::new("cluster", format!("the workloads cannot be looked at, which {what} needs: {why}")));
+            }
+        };
+        self.refuse_a_template_rolled_back_before(&noted.template, workloads.name(canary)).await?;
+        let mut warnings = noted.warnings.clone();
+        if noted.template_before.is_none() && self.rule.after_rollback == AfterRollback::Undo {
+            let name = workloads.name(canary);
+            warnings
+                .push(format!("no template is known that {name} had before: after a rollback it cannot be undone, and is left as it is"));
+        }
+        Ok(FromCluster { version: self.version(cluster, canary), noted: Some(noted), warnings })
+    }
+
+    /// As it was given; or what the cluster calls it, also where it was called so in an earlier rollout.
+    fn version(&self, cluster: &Cluster, canary: Side) -> String {
+        let given = &self.args.version;
+        let release = cluster.release(self.rule.workloads.side(canary)).ok().flatten();
+        match release.filter(|_| given.is_empty() || releases::is_named_here(given)) {
+            Some(release) => releases::named(&release),
+            None => given.clone(),
+        }
+    }
+
+    async fn refuse_a_template_rolled_back_before(&self, template: &str, name: &str) -> Result<(), Refusal> {
+        if self.args.retry {
+            return Ok(());
+        }
+        let rolled_back = self.templates.rolled_back(&self.rule.name).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
+        if !rolled_back.contains(template) {
+            return Ok(());
+        }
+        let retry = format!("`canaryd retry {}` starts it again", self.rule.name);
+        Err(Refusal::new("rolled-back-before", format!("{name} has a pod template that was rolled back before: {retry}")))
+    }
+}
+
+/// What of the rule cannot be without a look at the cluster, in its own words.
+fn needs(rule: &Rule) -> Option<&'static str> {
+    let swaps_idle = matches!(rule.promotion, Promotion::Swap { idle: Some(_), .. });
+    let needed = [
+        (rule.workloads.form == WorkloadForm::One, "workloads: one"),
+        (rule.start.on_new_template, "start: when: new-template"),
+        (rule.replicas == Replicas::Follow, "replicas: follow"),
+        (rule.after_rollback != AfterRollback::Leave, "after-rollback"),
+        (rule.pod_health.is_some(), "pod-health"),
+        (!rule.shares.is_empty(), "a limit that is a share of requests or limits"),
+        (rule.promotion == Promotion::Copy, "promotion: copy"),
+        (swaps_idle, "idle-replicas"),
+    ];
+    needed.into_iter().find_map(|(needed, what)| needed.then_some(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rule::{PodHealth, Start};
+    use crate::runtime::parts::tests::rule;
+
+    #[test]
+    fn what_needs_the_cluster_is_named() {
+        assert_eq!(needs(&rule()), None);
+        assert_eq!(needs(&Rule { replicas: Replicas::Follow, ..rule() }), Some("replicas: follow"));
+        assert_eq!(needs(&Rule { pod_health: Some(PodHealth::default()), ..rule() }), Some("pod-health"));
+        let start = Start { on_new_template: true, ..Start::default() };
+        assert_eq!(needs(&Rule { start, ..rule() }), Some("start: when: new-template"));
+    }
+}
