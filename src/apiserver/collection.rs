@@ -129,8 +129,7 @@ impl Collection {
     /// What changes after this version.
     pub(super) async fn watch(&self, version: &str) -> Result<Watch, Broken> {
         let lasts = WATCH_LASTS.as_secs().to_string();
-        let query =
-            [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", lasts.as_str()), ("resourceVersion", version)];
+        let query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", lasts.as_str()), ("resourceVersion", version)];
         let answer = tokio::time::timeout(ANSWER_MAX, self.ask("watch", &query)).await.map_err(|_| no_answer())??;
         Ok(Watch { body: answer.into_body(), lines: Lines::default(), version: version.to_owned() })
     }

@@ -1,4 +1,4 @@
-//! One object of the API server: read it, patch it. Every call is bounded; what it answers is told in the operator's words.
+//! One object of the API server: read it, change it. Every call is bounded; what it answers is told in the operator's words.
 
 use super::{CallError, MANAGER};
 use http_body_util::{BodyExt, Limited};
@@ -6,7 +6,7 @@ use hyper::Method;
 use hyper::http::Request;
 use kube::Client;
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
 
@@ -52,6 +52,24 @@ impl fmt::Debug for Object {
     }
 }
 
+/// What is asked.
+struct Ask {
+    method: Method,
+    path: String,
+    content: &'static str,
+    body: Vec<u8>,
+}
+
+impl Ask {
+    fn new(method: Method, path: String) -> Self {
+        Self { method, path, content: "", body: Vec::new() }
+    }
+
+    fn with(self, content: &'static str, body: &Value) -> Self {
+        Self { content, body: body.to_string().into_bytes(), ..self }
+    }
+}
+
 /// What came back.
 struct Answered {
     status: u16,
@@ -78,12 +96,18 @@ impl Object {
         format!("{} {}/{}", self.resource.kind, self.namespace, self.name)
     }
 
+    /// What any object of this place begins with.
+    pub fn named(&self) -> Value {
+        let Resource { api, kind, .. } = self.resource;
+        json!({ "apiVersion": api, "kind": kind, "metadata": { "name": self.name, "namespace": self.namespace } })
+    }
+
     /// As it is now, by a quorum of etcd.
     ///
     /// # Errors
     /// It could not be read; never [`CallError::Conflict`].
     pub async fn get(&self) -> Result<Value, CallError> {
-        let answered = self.call(Method::GET, "", Vec::new()).await?;
+        let answered = self.call(&Ask::new(Method::GET, self.path())).await?;
         match answered.status {
             200 => Ok(answered.body),
             _ => Err(self.error("get", &answered)),
@@ -95,13 +119,54 @@ impl Object {
     /// # Errors
     /// Nothing was changed, or, where the API server could not be reached, that is not known.
     pub async fn patch(&self, operations: &[Value]) -> Result<Value, CallError> {
-        let body = serde_json::to_vec(operations).map_err(|e| CallError::Refused(e.to_string()))?;
-        let query = format!("?fieldManager={MANAGER}");
-        let answered = self.call(Method::PATCH, &query, body).await?;
+        self.change("patch", Ask::new(Method::PATCH, self.path()).with("application/json-patch+json", &operations.into())).await
+    }
+
+    /// Lays the change over the object, or over a subresource of it (`status`): mappings meet, `null` takes away, everything else is
+    /// replaced. For what is ours alone: nothing is tested.
+    ///
+    /// # Errors
+    /// As [`Self::patch`].
+    pub async fn merge(&self, subresource: Option<&str>, change: &Value) -> Result<Value, CallError> {
+        let path = subresource.map_or_else(|| self.path(), |part| format!("{}/{part}", self.path()));
+        self.change("patch", Ask::new(Method::PATCH, path).with("application/merge-patch+json", change)).await
+    }
+
+    /// Makes it; the object as it is then.
+    ///
+    /// # Errors
+    /// [`CallError::Conflict`] if there is one already, or its rules refuse it.
+    pub async fn create(&self, object: &Value) -> Result<Value, CallError> {
+        self.change("create", Ask::new(Method::POST, self.collection()).with("application/json", object)).await
+    }
+
+    /// Puts this in its place, unless it was changed since it was read: its `resourceVersion` is tested.
+    ///
+    /// # Errors
+    /// [`CallError::Conflict`] if it was.
+    pub async fn replace(&self, object: &Value) -> Result<Value, CallError> {
+        self.change("update", Ask::new(Method::PUT, self.path()).with("application/json", object)).await
+    }
+
+    /// Takes it away. One that is not there is no error.
+    ///
+    /// # Errors
+    /// It is still there, or that is not known.
+    pub async fn delete(&self) -> Result<(), CallError> {
+        let answered = self.call(&Ask::new(Method::DELETE, self.path())).await?;
         match answered.status {
-            200 => Ok(answered.body),
+            200 | 202 | 404 => Ok(()),
+            _ => Err(self.error("delete", &answered)),
+        }
+    }
+
+    async fn change(&self, verb: &str, mut ask: Ask) -> Result<Value, CallError> {
+        ask.path = format!("{}?fieldManager={MANAGER}", ask.path);
+        let answered = self.call(&ask).await?;
+        match answered.status {
+            200 | 201 => Ok(answered.body),
             409 | 422 => Err(CallError::Conflict(answered.message())),
-            _ => Err(self.error("patch", &answered)),
+            _ => Err(self.error(verb, &answered)),
         }
     }
 
@@ -124,30 +189,29 @@ impl Object {
         format!("the cluster does not serve {} of {}: install its custom resource definitions", self.resource.plural, self.resource.api)
     }
 
-    async fn call(&self, method: Method, query: &str, body: Vec<u8>) -> Result<Answered, CallError> {
+    async fn call(&self, ask: &Ask) -> Result<Answered, CallError> {
         for wait in TRY_AGAIN {
-            let answered = self.once(&method, query, body.clone()).await?;
+            let answered = self.once(ask).await?;
             let wait = answered.retry_after.map_or(wait, |asked| asked.max(wait));
             if !matches!(answered.status, 429 | 500..) || wait > RETRY_AFTER_MAX {
                 return Ok(answered);
             }
             tokio::time::sleep(wait).await;
         }
-        self.once(&method, query, body).await
+        self.once(ask).await
     }
 
-    async fn once(&self, method: &Method, query: &str, body: Vec<u8>) -> Result<Answered, CallError> {
-        match tokio::time::timeout(CALL_MAX, self.exchange(method, query, body)).await {
+    async fn once(&self, ask: &Ask) -> Result<Answered, CallError> {
+        match tokio::time::timeout(CALL_MAX, self.exchange(ask)).await {
             Ok(answered) => answered.map_err(CallError::Unreachable),
             Err(_) => Err(CallError::Unreachable(format!("the API server gave no answer within {} s", CALL_MAX.as_secs()))),
         }
     }
 
-    async fn exchange(&self, method: &Method, query: &str, body: Vec<u8>) -> Result<Answered, String> {
-        let request = Request::builder().method(method).uri(format!("{}{query}", self.path()));
-        let request = request.header("accept", "application/json");
-        let request = if body.is_empty() { request } else { request.header("content-type", "application/json-patch+json") };
-        let request = request.body(Body::from(body)).map_err(|e| e.to_string())?;
+    async fn exchange(&self, ask: &Ask) -> Result<Answered, String> {
+        let request = Request::builder().method(&ask.method).uri(&ask.path).header("accept", "application/json");
+        let request = if ask.body.is_empty() { request } else { request.header("content-type", ask.content) };
+        let request = request.body(Body::from(ask.body.clone())).map_err(|e| e.to_string())?;
         let answer = self.client.send(request).await.map_err(|e| causes(&e))?;
         let status = answer.status().as_u16();
         let seconds = answer.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
@@ -155,16 +219,20 @@ impl Object {
         // an error of something between us and the API server need not be JSON
         let body = match serde_json::from_slice(&body.to_bytes()) {
             Ok(body) => body,
-            Err(e) if status == 200 => return Err(format!("its answer is no JSON: {e}")),
+            Err(e) if matches!(status, 200 | 201) => return Err(format!("its answer is no JSON: {e}")),
             Err(_) => Value::Null,
         };
         Ok(Answered { status, retry_after: seconds.map(Duration::from_secs), body })
     }
 
     fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.name)
+    }
+
+    fn collection(&self) -> String {
         let Resource { api, plural, .. } = self.resource;
         let root = if api.contains('/') { "apis" } else { "api" };
-        format!("/{root}/{api}/namespaces/{}/{plural}/{}", self.namespace, self.name)
+        format!("/{root}/{api}/namespaces/{}/{plural}", self.namespace)
     }
 }
 

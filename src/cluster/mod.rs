@@ -5,6 +5,7 @@
 //! Begin with `view.rs`: what may be asked. Everything there is answered from memory but [`Cluster::note`].
 
 mod connect;
+pub mod lease;
 pub mod resources;
 mod view;
 
