@@ -167,13 +167,18 @@ pub fn packs(settings: &Settings) -> anyhow::Result<Packs> {
 /// # Errors
 /// It is named and cannot be used.
 pub async fn cluster(settings: &Settings) -> Result<Option<kube::Client>, ClusterError> {
+    cluster::connect(&cluster_settings(settings)).await
+}
+
+fn cluster_settings(settings: &Settings) -> cluster::ClusterSettings {
     let named = &settings.cluster;
-    cluster::connect(&cluster::ClusterSettings { kubeconfig: named.kubeconfig.clone(), context: named.context.clone() }).await
+    cluster::ClusterSettings { kubeconfig: named.kubeconfig.clone(), context: named.context.clone() }
 }
 
 /// What rules may name under these settings.
 pub fn known(settings: &Settings, packs: &Packs) -> Known {
-    settings.known(packs.names().into_iter().map(str::to_owned))
+    let cluster = cluster_settings(settings).has_one();
+    Known { cluster, ..settings.known(packs.names().into_iter().map(str::to_owned)) }
 }
 
 /// The source a rule reads, asked in ticks of this length.
@@ -279,18 +284,18 @@ fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, metrics: &Met
     })
 }
 
-/// A whole valid set that this build can carry out, or the report of everything that is not.
+/// A whole valid set that can be carried out here, or the report of everything that is not.
 fn runnable_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<RuleSet, Report> {
     let rules = reload(old, paths, known)?;
     let refused = |rule: &Arc<Rule>| {
         let file = rule.file.display().to_string();
-        let way_out = "leave it out, or use a build that carries it out".to_owned();
+        // the sentence has its way out
         let problem = move |n: &crate::model::rule::NotRun| Problem {
             file: file.clone(),
             line: n.line,
             path: n.path.clone(),
             what: n.why.clone(),
-            way_out: way_out.clone(),
+            way_out: String::new(),
         };
         rule.not_run.iter().map(problem).collect::<Vec<_>>()
     };

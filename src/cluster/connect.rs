@@ -25,6 +25,13 @@ pub struct ClusterSettings {
     pub context: Option<String>,
 }
 
+impl ClusterSettings {
+    /// Is there a cluster: one that is named, or that of this pod? Nothing is asked of it.
+    pub fn has_one(&self) -> bool {
+        self.kubeconfig.is_some() || is_pod()
+    }
+}
+
 /// Why there is no way to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -50,12 +57,14 @@ pub enum ClusterError {
 pub async fn connect(settings: &ClusterSettings) -> Result<Option<Client>, ClusterError> {
     let config = match &settings.kubeconfig {
         Some(path) => from_kubeconfig(path, settings.context.clone()).await?,
-        None if std::env::var_os(IN_CLUSTER).is_some() => {
-            Config::incluster().map_err(|e| ClusterError::ServiceAccount { cause: e.to_string() })?
-        }
+        None if is_pod() => Config::incluster().map_err(|e| ClusterError::ServiceAccount { cause: e.to_string() })?,
         None => return Ok(None),
     };
     Client::try_from(bounded(config)).map(Some).map_err(|e| ClusterError::Client { cause: e.to_string() })
+}
+
+fn is_pod() -> bool {
+    std::env::var_os(IN_CLUSTER).is_some()
 }
 
 async fn from_kubeconfig(path: &std::path::Path, context: Option<String>) -> Result<Config, ClusterError> {

@@ -96,15 +96,16 @@ fn a_bad_rule_stops_the_start_and_is_told_by_place_value_and_way_out() {
 }
 
 #[test]
-fn a_part_this_build_does_not_carry_out_is_refused_with_its_sentence() {
-    let rule = format!("{RULE}replicas: follow\n");
+fn a_part_that_needs_a_cluster_is_refused_with_its_sentence_where_there_is_none() {
+    let workloads = "{ namespace: shop, pair: [ { deployment: a, version: v1 }, { deployment: b, version: v2 } ] }";
+    let rule = RULE.replace("{ pair: [ { version: v1 }, { version: v2 } ] }", workloads) + "start: { when: new-template }\n";
     let folder = Folder::new(&rule, &json!({}));
     let (code, log) = folder.refused(&[]);
-    let told = "rule.yaml:9: replicas: this build does not see or change replicas: capacity is yours to keep";
+    let told = "rule.yaml:9: start.when: there is no cluster, and starting at a new template needs one: name one in the settings";
     assert!(code == 1 && log.contains(told), "{code}: {log}");
     // a rule is checked long before its daemon can run it
     let (code, page, _) = canaryd(&["check", &folder.path("rule.yaml")]);
-    assert!(code == 0 && page.contains("`run` refuses it: line 9: replicas"), "{code}: {page}");
+    assert!(code == 0 && page.contains("`run` refuses it: line 9: start.when"), "{code}: {page}");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use canaryd::config::{Known, Report, RuleSet, fingerprint, load_rules, parse_rule, parse_rule_with, read_rule, reload};
 use canaryd::model::calendar::{AtEnd, Period, When};
 use canaryd::model::journal::{Entry, Event, Opened};
-use canaryd::model::rule::{EnvoyWrite, First, OnHookFail, Promotion, Rule, Then, Traffic, WorkloadForm};
+use canaryd::model::rule::{
+    AfterRollback, EnvoyWrite, First, OnHookFail, PodHealth, Promotion, Replicas, Rule, ShareOf, Then, Traffic, WorkloadForm,
+};
 use canaryd::model::{Advance, Begin, History, HookPoint, Input, Margin, MetricKind, RolloutId, Side, Timestamp, Weight};
 use canaryd::runtime::replay::rebuild;
 use jiff::civil::{date, time};
@@ -27,6 +29,7 @@ fn known() -> Known {
         packs: names(&["envoy", "haproxy", "http", "istio", "kubernetes"]),
         sources: names(&["main", "edge"]),
         receivers: names(&["alertmanager", "slack-deploys", "grafana"]),
+        cluster: true,
         without_settings: false,
     }
 }
@@ -74,7 +77,7 @@ fn the_http_example_is_what_its_comments_say() {
 }
 
 #[test]
-fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
+fn the_rule_of_the_design_reads_whole() {
     let rule = shipped("tests/data/rules/chatbot.yaml");
     let metrics: Vec<&str> = rule.metrics.iter().map(|m| m.name.as_str()).collect();
     assert_eq!(metrics, ["error-rate", "latency-p95", "cpu", "memory", "memory-leak", "cache-hits", "queue-depth"]);
@@ -88,11 +91,20 @@ fn the_rule_of_the_design_reads_whole_and_says_what_is_not_run() {
     assert_eq!(rule.workloads.sides[1].fields["namespace"], "production");
     assert_eq!(rule.policies.undecided.then, Then::Ask);
     assert_eq!(rule.first, First::Promote);
-    let not_run: Vec<String> = rule.not_run.iter().map(|n| format!("{}: {}", n.line, n.path)).collect();
-    assert_eq!(not_run, ["19: metrics.cpu.of", "20: metrics.memory.of", "21: metrics.pod-health", "31: start.when"]);
+    assert!(rule.start.on_new_template);
+    assert_eq!(rule.shares, [("cpu".to_owned(), ShareOf::Requests), ("memory".to_owned(), ShareOf::Limits)].into());
+    let health = PodHealth { crash_loop: true, oom_killed: true, failed_probes: Some(3), image_pull: false };
+    assert_eq!((rule.pod_health, rule.not_run.len()), (Some(health), 0));
+}
+
+/// What a rule says where there is no cluster.
+fn without_a_cluster(path: &str) -> Vec<String> {
+    let known = Known { cluster: false, ..known() };
+    let rule = read_rule(&root().join(path), &known).unwrap_or_else(|report| panic!("{report}")).0;
     for part in &rule.not_run {
-        assert!(part.why.len() > 20 && !part.why.ends_with('.'), "{}", part.why);
+        assert!(part.why.starts_with("there is no cluster, and ") && part.why.contains("; else "), "{}", part.why);
     }
+    rule.not_run.iter().map(|part| format!("{}: {}", part.line, part.path)).collect()
 }
 
 /// What `run` would refuse of a rule.
@@ -135,8 +147,20 @@ fn the_shipped_chatbot_is_the_document_it_comes_from() {
     assert_eq!(windows.deny[1].when, When::Dates { first: date(2026, 11, 23), last: date(2026, 11, 30) });
     assert_eq!(windows.deny[2].when, When::EndOf { period: Period::Quarter, days: 7 });
     assert!(windows.deny.len() > 8, "and the holidays: {}", windows.deny.len());
-    let cluster = ["metrics.cpu.of", "metrics.memory.of", "metrics.pod-health", "start.when"];
-    assert_eq!(not_run(&rule), cluster, "what a cluster is needed for");
+    assert_eq!((rule.replicas, rule.after_rollback), (Replicas::Follow, AfterRollback::Undo));
+    assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400), idle: Some(1) });
+    assert_eq!(not_run(&rule), Vec::<&str>::new());
+    let cluster = [
+        "11: traffic.istio",
+        "19: promotion.swap.idle-replicas",
+        "20: replicas",
+        "21: after-rollback",
+        "31: metrics.cpu.of",
+        "32: metrics.memory.of",
+        "33: metrics.pod-health",
+        "43: start.when",
+    ];
+    assert_eq!(without_a_cluster("rules/chatbot.yaml"), cluster, "what a cluster is needed for");
 }
 
 #[test]
@@ -159,7 +183,10 @@ fn the_shipped_blue_green_verifies_switches_and_watches() {
     assert_eq!(rule.promotion, Promotion::Swap { keep: Duration::from_secs(86_400), idle: None });
     let hooks: Vec<_> = rule.hooks.iter().map(|hook| (hook.at, hook.on_fail)).collect();
     assert_eq!(hooks, [(HookPoint::BeforeStep, OnHookFail::RollBack), (HookPoint::AfterRollback, OnHookFail::Ask)]);
-    assert_eq!(not_run(&rule), ["metrics.pod-health"], "what a cluster is needed for");
+    assert_eq!((rule.after_rollback, rule.start.on_new_template), (AfterRollback::Undo, false));
+    assert_eq!(not_run(&rule), Vec::<&str>::new());
+    let cluster = ["12: traffic.service", "18: after-rollback", "23: metrics.pod-health"];
+    assert_eq!(without_a_cluster("rules/chatbot-blue-green.yaml"), cluster, "what a cluster is needed for");
 }
 
 #[test]
@@ -327,27 +354,49 @@ fn a_changed_file_of_dates_changes_the_rule_and_is_seen() {
     assert_eq!(second.rules["shop"].windows.as_ref().map(|w| w.deny.len()), Some(3));
 }
 
-/// `check` by the daemon's own binary, with its own query packs.
-#[test]
-fn check_says_of_every_shipped_rule_what_run_would_refuse() {
+/// How many rules `check rules` sees, and of each that would be refused what.
+fn checked(more: &[&str]) -> (usize, Vec<String>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_canaryd"));
-    let output = command.args(["check", "rules", "-o", "json"]).env_remove("CANARYD_CONFIG").current_dir(root()).output().expect("it runs");
+    let output = command
+        .args(["check", "rules", "-o", "json"])
+        .args(more)
+        .env_remove("CANARYD_CONFIG")
+        .current_dir(root())
+        .output()
+        .expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let page: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let refused = |rule: &serde_json::Value| rule["not-run"].as_array().expect("a list").iter().map(|n| n["path"].to_string()).collect();
     let all: Vec<(String, Vec<String>)> =
         page["rules"].as_array().expect("rules").iter().map(|rule| (rule["rule"].to_string(), refused(rule))).collect();
-    let runs: Vec<&str> = all.iter().filter(|(_, refused)| refused.is_empty()).map(|(rule, _)| rule.trim_matches('"')).collect();
-    assert_eq!(runs, ["example-envoy", "example-haproxy", "example-http", "multi-tenant-monitor", "plexichat"]);
     let waits: Vec<String> =
         all.iter().filter(|(_, refused)| !refused.is_empty()).map(|(rule, why)| format!("{rule} {}", why.join(" "))).collect();
+    (all.len(), waits)
+}
+
+/// `check` by the daemon's own binary, with its own query packs.
+#[test]
+fn check_says_of_every_shipped_rule_what_run_would_refuse() {
+    let (all, waits) = checked(&[]);
     assert_eq!(
-        waits,
-        [
-            r#""chatbot-blue-green" "metrics.pod-health""#,
-            r#""chatbot" "metrics.cpu.of" "metrics.memory.of" "metrics.pod-health" "start.when""#,
-        ]
+        (all, waits),
+        (
+            7,
+            vec![
+                r#""chatbot-blue-green" "traffic.service" "after-rollback" "metrics.pod-health""#.to_owned(),
+                r#""chatbot" "traffic.istio" "promotion.swap.idle-replicas" "replicas" "after-rollback" "metrics.cpu.of" "metrics.memory.of" "metrics.pod-health" "start.when""#
+                    .to_owned(),
+            ]
+        )
     );
+    let folder = tempfile::tempdir().expect("folder");
+    let receivers =
+        "alertmanager: { alertmanager: { urls: [ 'http://am:9093' ] } }, grafana: { grafana: { url: 'http://g', token_file: token } }";
+    let settings = format!("cluster: {{ kubeconfig: kubeconfig }}\nreceivers: {{ {receivers} }}\n");
+    let settings = put(folder.path(), "canaryd.yaml", &settings);
+    put(folder.path(), "kubeconfig", "nobody asks it anything here");
+    put(folder.path(), "token", "x");
+    assert_eq!(checked(&["--config", &settings.display().to_string()]), (7, vec![]), "with a cluster nothing is refused");
 }
 
 /// A rollout is led by the texts it began with, whatever became of the files and the settings.

@@ -29,8 +29,7 @@ metrics:
 
 fn rule() -> Arc<Rule> {
     let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect();
-    let known =
-        Known { packs: names(&["envoy"]), sources: Default::default(), receivers: names(&["ops", "graphs"]), without_settings: false };
+    let known = Known { packs: names(&["envoy"]), receivers: names(&["ops", "graphs"]), ..Known::default() };
     Arc::new(parse_rule(RULE, Path::new("shop.yaml"), &known).expect("a rule"))
 }
 

@@ -25,6 +25,7 @@ pub(super) const RULE: &[&str] = &[
     "alerts",
     "notify",
     "replicas",
+    "after-rollback",
     "drain",
     "mode",
 ];
@@ -77,6 +78,9 @@ pub(super) const GOOD_COUNTS: &[&str] =
     &["good", "total", "tolerate", "compare", "required", "promote-above", "warn-below", "rollback-below", "page-below"];
 pub(super) const GAUGE: &[&str] =
     &["query", "lower-is-worse", "tolerate", "compare", "required", "for", "promote-below", "warn-above", "rollback-above", "page-above"];
+/// Where less is worse.
+pub(super) const GAUGE_BELOW: &[&str] =
+    &["query", "lower-is-worse", "tolerate", "compare", "required", "for", "promote-above", "warn-below", "rollback-below", "page-below"];
 
 pub(super) const POLICIES: &[&str] = &["blind", "blind-canary", "undecided", "shared", "vanished", "foreign"];
 pub(super) const HOLD_THEN: &[&str] = &["hold", "then"];
@@ -106,7 +110,7 @@ mod tests {
         for keys in [ISTIO, GATEWAY_API, NGINX_INGRESS, AWS_ALB, SERVICE, TRAEFIK] {
             all.extend(keys);
         }
-        for keys in [GAUGE, POLICIES, HOLD_THEN, START, HOOKS, HOOK, WINDOWS, DATES, ALERTS] {
+        for keys in [GAUGE, GAUGE_BELOW, POLICIES, HOLD_THEN, START, HOOKS, HOOK, WINDOWS, DATES, ALERTS] {
             all.extend(keys);
         }
         assert!(all.len() > 150, "only {} keys", all.len());

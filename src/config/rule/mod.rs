@@ -2,6 +2,7 @@
 //! `metrics/mod.rs`.
 
 mod alerts;
+mod cluster;
 mod hooks;
 mod keys;
 mod kubernetes;
@@ -13,7 +14,6 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod traffic;
-mod unrun;
 mod windows;
 mod workloads;
 
@@ -49,6 +49,8 @@ pub struct Known {
     pub sources: BTreeSet<String>,
     /// Receivers of the daemon's settings.
     pub receivers: BTreeSet<String>,
+    /// There is a cluster to act in.
+    pub cluster: bool,
     /// The settings are not at hand, so nobody can say which sources and receivers there are: any name passes.
     pub without_settings: bool,
 }
@@ -67,7 +69,8 @@ pub fn parse_rule(text: &str, file: &Path, known: &Known) -> Result<Rule, Report
 /// Reads one rule file's text; `attached` gives the texts of files it names (`dates: holidays.txt`), asked once for each name.
 /// `file` is only a name here; nothing is read from disk but by `attached`.
 ///
-/// What the grammar knows and this build cannot carry out is no problem: it is listed in [`Rule::not_run`].
+/// What the grammar knows and cannot be carried out, by this build or for want of a cluster, is no problem: it is listed in
+/// [`Rule::not_run`].
 ///
 /// # Errors
 /// Every problem of the text, in the order of its lines, and of the texts it names. If the text is no YAML at all, the one
@@ -78,7 +81,7 @@ pub fn parse_rule_with(text: &str, file: &Path, known: &Known, attached: Attache
     if tree.kind == Kind::Null {
         return Err(Report::whole(name, "is empty", "write a rule, or take the file out of the folder"));
     }
-    let mut out = Out { report: Report::default(), not_run: Vec::new(), known, file, attached, texts: BTreeMap::new() };
+    let mut out = Out { report: Report::default(), not_run: Vec::new(), needs: Vec::new(), known, file, attached, texts: BTreeMap::new() };
     let rule = At::root(&tree).fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
     let Out { mut report, mut not_run, texts, .. } = out;
     if rule.is_none() && report.is_empty() {
@@ -93,6 +96,8 @@ pub fn parse_rule_with(text: &str, file: &Path, known: &Known, attached: Attache
 struct Out<'k> {
     report: Report,
     not_run: Vec<NotRun>,
+    /// What needs a cluster.
+    needs: Vec<cluster::Need>,
     known: &'k Known,
     /// The rule's own.
     file: &'k Path,
@@ -149,12 +154,16 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
     let windows = windows::windows(fields, steps.as_deref(), out);
     let alerts = alerts::alerts(fields, out);
     let notify = alerts::notify(fields, out);
-    unrun::replicas(fields, out);
+    let replicas = cluster::replicas(fields, out);
+    let after_rollback = cluster::after_rollback(fields, out);
     let min_requests = optional(fields, "min-requests", |at| at.whole(1..=1_000_000, &mut out.report));
     let drain = optional(fields, "drain", |at| at.duration(Duration::ZERO..=LONGEST, &mut out.report));
     let mode = word(fields, "mode", MODE, out);
     let bake_judge = word(fields, "bake-judge", BAKE_JUDGE, out);
     metrics::check_required(fields, advance.as_ref(), metrics.as_ref(), out);
+    cluster::check(fields, workloads.as_ref(), out);
+    let (whose, by) = (workloads.as_ref(), traffic.as_ref());
+    cluster::check_together(fields, &cluster::Asked { workloads: whose, traffic: by, promotion, replicas, after_rollback }, out);
     let metrics = metrics?;
     Some(Rule {
         name: name?,
@@ -179,10 +188,10 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
         mode: mode.unwrap_or(Mode::Enforce),
         drain: drain.unwrap_or(DRAIN),
         first,
-        replicas: crate::model::rule::Replicas::default(),
-        after_rollback: crate::model::rule::AfterRollback::default(),
-        pod_health: None,
-        shares: BTreeMap::new(),
+        replicas,
+        after_rollback,
+        pod_health: metrics.pod_health,
+        shares: metrics.shares,
         start,
         hooks,
         windows,
@@ -211,14 +220,21 @@ fn rule_name(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<String> {
 /// A DNS-like name: `[a-z0-9]([-a-z0-9.]*[a-z0-9])?`.
 fn name(at: &At<'_>, most: usize, out: &mut Out<'_>) -> Option<String> {
     let text = at.text(&mut out.report)?;
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let ends = text.bytes().next().is_some_and(inner) && text.bytes().last().is_some_and(inner);
-    if ends && text.len() <= most && text.bytes().all(|b| inner(b) || b == b'-' || b == b'.') {
+    if is_name(text, most) {
         return Some(text.to_owned());
     }
-    let way_out = format!("write lower-case letters, digits, - and . inside, at most {most} characters");
-    at.wrong(&mut out.report, format_args!("{text:?} is no name"), way_out);
+    at.wrong(&mut out.report, format_args!("{text:?} is no name"), name_way_out(most));
     None
+}
+
+fn is_name(text: &str, most: usize) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(inner) && text.bytes().last().is_some_and(inner);
+    ends && text.len() <= most && text.bytes().all(|b| inner(b) || b == b'-' || b == b'.')
+}
+
+fn name_way_out(most: usize) -> String {
+    format!("write lower-case letters, digits, - and . inside, at most {most} characters")
 }
 
 fn source(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<String> {

@@ -16,7 +16,7 @@ pub(super) fn start(fields: &Fields<'_>, out: &mut Out<'_>) -> (Start, First) {
     };
     let on_new_template = word(&inner, "when", WHEN, out).unwrap_or(false);
     if let Some(at) = inner.get("when").filter(|_| on_new_template) {
-        out.not_run(&at, "this build does not watch pod templates: write when: manual and start rollouts by CLI or API");
+        out.in_cluster(&at, "starting at a new template", "write when: manual and start rollouts by CLI or API");
     }
     let approvals = inner.get("approvals").map_or_else(Vec::new, |at| approvals(&at, out));
     let first = word(&inner, "first", FIRST, out).unwrap_or(First::Promote);

@@ -13,6 +13,8 @@ const STEPS_MAX: usize = 100;
 const LASTS: RangeInclusive<Duration> = Duration::from_millis(100)..=LONGEST;
 /// Default of `keep`.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Most replicas of the old version; more is a slip.
+pub(super) const IDLE_MAX: u32 = 10_000;
 /// Default of `promote-within`.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
@@ -140,7 +142,7 @@ pub(super) fn promotion(fields: &Fields<'_>, workloads: Option<&Workloads>, out:
             object.wrong(&mut out.report, "has no settings", format_args!("write promotion: {word}"));
             None
         }
-        "copy" => copy(&at, workloads, out),
+        "copy" => Some(copy(&at, out)),
         "leave" => Some(Promotion::Leave),
         _ => {
             at.wrong(&mut out.report, format_args!("no promotion is named {word:?}"), crate::config::walk::one_of(word, PROMOTIONS));
@@ -151,22 +153,17 @@ pub(super) fn promotion(fields: &Fields<'_>, workloads: Option<&Workloads>, out:
 
 pub(super) const PROMOTIONS: &[&str] = &["swap", "copy", "external", "leave"];
 
-/// The canary's pod template goes into stable, so both must have one: outside a cluster there is nothing to copy.
-fn copy(at: &At<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option<Promotion> {
-    if workloads.is_some_and(|w| w.sides.iter().any(|side| !side.fields.contains_key("deployment"))) {
-        let way_out = "name a deployment in each workload, or write promotion: external (others make stable equal) or leave";
-        at.wrong(&mut out.report, "promotion copy needs two Deployments", way_out);
-        return None;
-    }
-    out.not_run(at, "promotion copy needs a cluster, which this build does not talk to: write promotion: external, swap or leave");
-    Some(Promotion::Copy)
+/// The canary's pod template goes into stable.
+fn copy(at: &At<'_>, out: &mut Out<'_>) -> Promotion {
+    out.in_cluster(at, "promotion copy", "write promotion: external (others make stable equal) or leave");
+    Promotion::Copy
 }
 
 fn by_form(fields: &Fields<'_>, workloads: &Workloads, out: &mut Out<'_>) -> Option<Promotion> {
     Some(match workloads.form {
         WorkloadForm::Pair => Promotion::Swap { keep: KEEP, idle: None },
         WorkloadForm::One => Promotion::Leave,
-        WorkloadForm::StableCanary => return copy(&fields.get("workloads")?, Some(workloads), out),
+        WorkloadForm::StableCanary => copy(&fields.get("workloads")?, out),
     })
 }
 
@@ -176,13 +173,11 @@ fn swap(at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Promotion> {
     }
     let inner = at.fields(keys::SWAP, &mut out.report)?;
     let keep = inner.get("keep").map(|at| at.duration(Duration::ZERO..=LONGEST, &mut out.report));
-    if let Some(at) = inner.get("idle-replicas") {
-        at.whole(0..=10_000, &mut out.report);
-    }
-    for at in inner.written(keys::SWAP) {
-        out.not_run(&at, "this build scales no workload: the old version keeps its replicas");
-    }
-    Some(Promotion::Swap { keep: keep.unwrap_or(Some(KEEP))?, idle: None })
+    let idle = inner.get("idle-replicas").map(|at| {
+        out.in_cluster(&at, "scaling the old version", "leave it out: the old version keeps its replicas");
+        at.whole(0..=IDLE_MAX, &mut out.report)
+    });
+    Some(Promotion::Swap { keep: keep.unwrap_or(Some(KEEP))?, idle: idle.map_or(Some(None), |read| read.map(Some))? })
 }
 
 fn external(at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Promotion> {

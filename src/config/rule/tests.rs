@@ -1,4 +1,6 @@
-//! Sections besides metrics: what is written, what is left out, and what this build does not carry out.
+//! Sections besides metrics: what is written, what is left out, and what cannot be carried out.
+
+mod cluster;
 
 use super::*;
 use crate::model::rule::{
@@ -12,7 +14,7 @@ const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: 
 
 fn known() -> Known {
     let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), without_settings: false }
+    Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), cluster: true, without_settings: false }
 }
 
 fn parsed(text: &str) -> Result<Rule, Report> {
@@ -284,26 +286,6 @@ fn every_router_of_the_design_is_known_and_those_not_moved_are_told() {
         assert_eq!(not_run(&shop), [format!("traffic.{name}")]);
         assert!(shop.not_run[0].why.contains(name), "{}", shop.not_run[0].why);
     }
-}
-
-#[test]
-fn nothing_the_build_cannot_do_is_passed_over() {
-    for (more, path) in [
-        ("promotion: { swap: { keep: 1h } }", "promotion.swap.keep"),
-        ("promotion: { swap: { idle-replicas: 1 } }", "promotion.swap.idle-replicas"),
-        ("replicas: follow", "replicas"),
-        ("start: { when: new-template }", "start.when"),
-    ] {
-        let shop = with(more);
-        assert_eq!(not_run(&shop), [path], "{more}");
-        assert_eq!(shop.not_run[0].line, 7, "{more}");
-    }
-    assert_eq!(not_run(&instead("workloads: { one: { deployment: a } }")), ["workloads.one"]);
-    let deployments = "workloads: { stable: { deployment: a }, canary: { deployment: b } }";
-    assert_eq!(not_run(&instead(deployments)), ["workloads"], "copy is its default");
-    assert_eq!(not_run(&instead(&format!("{deployments}\npromotion: copy"))), ["promotion"]);
-    let gauge = "metrics: { depth: { query: 'q{{{workload}}}', lower-is-worse: true, warn-above: 3 } }";
-    assert_eq!(not_run(&instead(gauge)), ["metrics.depth.warn-above"]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn pair(at: &At<'_>, out: &mut Out<'_>) -> Option<Workloads> {
 
 fn one(at: &At<'_>, out: &mut Out<'_>) -> Option<Workloads> {
     let target = target(at, out)?;
-    out.not_run(at, "a rolling update of one Deployment is not followed by this build: name two workloads with pair");
+    out.in_cluster(at, "a rolling update", "name two workloads with pair");
     Some(Workloads { form: WorkloadForm::One, sides: [target.clone(), target] })
 }
 

@@ -250,12 +250,13 @@ impl Settings {
         report.or(settings)
     }
 
-    /// What rules may refer to, given the names of the query packs.
+    /// What rules may refer to, given the names of the query packs. Whether there is a cluster is not known here.
     pub fn known(&self, packs: impl IntoIterator<Item = String>) -> Known {
         Known {
             packs: packs.into_iter().collect(),
             sources: self.sources.iter().map(|source| source.name.clone()).collect(),
             receivers: self.receivers.keys().cloned().collect(),
+            cluster: false,
             without_settings: false,
         }
     }

@@ -143,7 +143,7 @@ pub(super) fn known() -> Known {
 /// A rule of these steps, metrics and further lines.
 pub(super) fn rule_text(steps: &str, metrics: &str, more: &str) -> String {
     format!(
-        "rule: sim\nworkloads:\n  pair: [ {{ deployment: sim-v1, cluster: v1 }}, {{ deployment: sim-v2, cluster: v2 }} ]\ntelemetry: [ envoy ]\n\
+        "rule: sim\nworkloads:\n  namespace: sim\n  pair: [ {{ deployment: sim-v1, cluster: v1 }}, {{ deployment: sim-v2, cluster: v2 }} ]\ntelemetry: [ envoy ]\n\
          traffic:\n  envoy: {{ admin: \"http://127.0.0.1:9901\", runtime-keys: {{ prefix: split }} }}\n\
          steps:\n{steps}metrics:\n{metrics}{more}"
     )

@@ -212,6 +212,14 @@ struct Trial {
     used: Option<Truth>,
 }
 
+/// The rule with fixed names, which are copied between.
+fn copying(text: &str) -> String {
+    let pair = "pair: [ { deployment: sim-v1, cluster: v1 }, { deployment: sim-v2, cluster: v2 } ]";
+    assert!(text.contains(pair), "{text}");
+    let fixed = "stable: { deployment: sim-v1, cluster: v1 }\n  canary: { deployment: sim-v2, cluster: v2 }";
+    text.replace(pair, fixed).replace("promotion: swap\n", "promotion: copy\n")
+}
+
 impl Trial {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
@@ -219,7 +227,7 @@ impl Trial {
         let (text, scale, past) = (rule_text(&mut dice), dice.pick(&[1.0, 4.0]), history(&mut dice, &plan));
         let around = if KEPT.iter().any(|(kept, _)| *kept == seed) { Around::nobody() } else { Around::draw(seed) };
         let text = text + &around.lines;
-        let text = if around.copies { text.replace("promotion: swap\n", "promotion: copy\n") } else { text };
+        let text = if around.copies { copying(&text) } else { text };
         let shell = Shell::begin(&path::opened(text, &BOUNDS_MS, scale, past));
         let mut fleet = Fleet::new(&mut dice, &plan);
         (0..2).for_each(|replica| fleet.scrape(&mut dice, &plan, replica, START));

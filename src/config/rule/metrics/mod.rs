@@ -3,24 +3,26 @@
 
 mod limits;
 mod margin;
+mod pods;
 #[cfg(test)]
 mod tests;
+
+pub(super) use pods::{PROBES_MAX, SIGNS};
 
 use super::{Fields, Out, keys, word};
 use crate::config::quantity::plain;
 use crate::config::walk::{At, one_of};
-use crate::model::rule::{CustomCounts, CustomGauge};
+use crate::model::rule::{CustomCounts, CustomGauge, PodHealth, ShareOf};
 use crate::model::{Advance, CUSTOM_MAX, Limits, METRICS_MAX, Margin, MetricKind, MetricSpec};
 use limits::Unit;
 use margin::Sensitivity;
+use std::collections::BTreeMap;
 
 /// Name of the metric that `leak: true` adds.
 const LEAK: &str = "memory-leak";
 pub(super) const SENSITIVITY: &[(&str, margin::Sensitivity)] = &[("low", margin::LOW), ("normal", margin::NORMAL), ("high", margin::HIGH)];
-/// The container's amount that a gauge's limit is a share of.
-pub(super) const OF: &[(&str, &str)] = &[("requests", "request"), ("limits", "limit")];
-/// Signs of a sick pod.
-pub(super) const SIGNS: &[(&str, ())] = &[("crash-loop", ()), ("oom-killed", ())];
+/// The pod's amount that a gauge's limit is a share of.
+pub(super) const OF: &[(&str, ShareOf)] = &[("requests", ShareOf::Requests), ("limits", ShareOf::Limits)];
 const NONE: &str = "write at least one, such as error-rate: {}";
 
 /// All metrics of a rule.
@@ -30,6 +32,8 @@ pub(super) struct Metrics {
     pub counts: Vec<CustomCounts>,
     pub gauges: Vec<CustomGauge>,
     pub cpu_load_rule: bool,
+    pub pod_health: Option<PodHealth>,
+    pub shares: BTreeMap<String, ShareOf>,
 }
 
 /// What every metric of a rule shares.
@@ -48,7 +52,7 @@ pub(super) fn metrics(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Metrics>
         metric(name, &at, &common, &mut metrics, out);
     }
     if metrics.specs.is_empty() && out.report.problems.len() == before {
-        at.wrong(&mut out.report, "names no metric that this build judges", NONE);
+        at.wrong(&mut out.report, "names no metric to compare or to limit", NONE);
     }
     too_many(&at, &metrics, out);
     share_custom(&mut metrics, preset.shares.custom);
@@ -73,7 +77,7 @@ fn metric(name: &str, at: &At<'_>, common: &Common, metrics: &mut Metrics, out: 
         "error-rate" => errors(name, at, common, metrics, out),
         "cpu" => cpu(name, at, common, metrics, out),
         "memory" => memory(name, at, common, metrics, out),
-        "pod-health" => pod_health(at, out),
+        "pod-health" => metrics.pod_health = pods::health(at, out),
         LEAK => at.wrong(&mut out.report, "is part of memory", "write leak: true below memory"),
         _ if name.starts_with("latency") => latency(name, at, common, metrics, out),
         _ => custom(name, at, common, metrics, out),
@@ -143,19 +147,21 @@ fn quantile(name: &str) -> Option<f64> {
     (50.0..=99.99).contains(&percent).then(|| (percent * 1e6).round() / 1e8)
 }
 
-/// Is a gauge's limit a share of the container's request or limit? Then the pod spec is needed.
-fn of(fields: &Fields<'_>, out: &mut Out<'_>) -> bool {
-    let Some(at) = fields.get("of") else { return false };
-    if let Some(of) = at.choice(OF, &mut out.report) {
-        let why = format!("the container's {of} is in the pod spec, which this build does not read: write limits as cores or sizes");
-        out.not_run(&at, why);
+/// What a gauge's limits are shares of, if they are.
+fn of(name: &str, fields: &Fields<'_>, metrics: &mut Metrics, out: &mut Out<'_>) -> Option<ShareOf> {
+    let at = fields.get("of")?;
+    let of = at.choice(OF, &mut out.report)?;
+    if fields.written(&keys::ABOVE).is_empty() {
+        at.wrong(&mut out.report, "means nothing without a limit", "add a limit such as rollback-above: 90%, or leave it out");
     }
-    true
+    out.in_cluster(&at, "what a pod asks for or may use", "write limits as cores or sizes");
+    metrics.shares.insert(name.to_owned(), of);
+    Some(of)
 }
 
 fn cpu(name: &str, at: &At<'_>, common: &Common, metrics: &mut Metrics, out: &mut Out<'_>) {
     let Some(fields) = at.fields(keys::CPU, &mut out.report) else { return };
-    let share = of(&fields, out);
+    let share = of(name, &fields, metrics, out);
     metrics.cpu_load_rule = super::optional(&fields, "load-rule", |at| at.flag(&mut out.report)).unwrap_or(true);
     let margin = margin::gauge(&fields, out);
     let shape = Shape { kind: MetricKind::Cpu, unit: Unit::Cores { share }, share: common.preset.shares.cpu, required: false };
@@ -164,7 +170,7 @@ fn cpu(name: &str, at: &At<'_>, common: &Common, metrics: &mut Metrics, out: &mu
 
 fn memory(name: &str, at: &At<'_>, common: &Common, metrics: &mut Metrics, out: &mut Out<'_>) {
     let Some(fields) = at.fields(keys::MEMORY, &mut out.report) else { return };
-    let share = of(&fields, out);
+    let share = of(name, &fields, metrics, out);
     let margin = margin::gauge(&fields, out);
     let shares = common.preset.shares;
     let shape = Shape { kind: MetricKind::Memory, unit: Unit::Bytes { share }, share: shares.memory, required: false };
@@ -179,20 +185,6 @@ fn memory(name: &str, at: &At<'_>, common: &Common, metrics: &mut Metrics, out: 
             weight: shares.leak,
             limits: Limits::default(),
         });
-    }
-}
-
-fn pod_health(at: &At<'_>, out: &mut Out<'_>) {
-    out.not_run(at, "the health of pods needs a cluster, which this build does not watch");
-    let Some(fields) = at.fields(keys::POD_HEALTH, &mut out.report) else { return };
-    for sign in fields.get("rollback-on").map_or_else(Vec::new, |at| at.items(&mut out.report)) {
-        if sign.is_map() {
-            let inner = sign.fields(keys::FAILED_PROBES, &mut out.report);
-            let count = inner.and_then(|inner| inner.need("failed-probes", "write how many, such as failed-probes: 3", &mut out.report));
-            count.and_then(|at| at.whole(1..=1000, &mut out.report));
-        } else {
-            sign.choice(SIGNS, &mut out.report);
-        }
     }
 }
 
@@ -230,24 +222,27 @@ fn counts(name: &str, at: &At<'_>, part_is_bad: bool, common: &Common, metrics: 
 }
 
 fn gauge(name: &str, at: &At<'_>, _: &Common, metrics: &mut Metrics, out: &mut Out<'_>) {
-    let Some(fields) = at.fields(keys::GAUGE, &mut out.report) else { return };
+    // its limits are called by the side that is bad
+    let known = if is_lower_worse(at) { keys::GAUGE_BELOW } else { keys::GAUGE };
+    let Some(fields) = at.fields(known, &mut out.report) else { return };
     own_name(name, at, out);
     let query = fields.get("query").and_then(|at| query(&at, out));
     let lower_is_worse = super::optional(&fields, "lower-is-worse", |at| at.flag(&mut out.report)).unwrap_or(false);
-    if lower_is_worse {
-        for at in fields.written(&keys::ABOVE) {
-            out.not_run(&at, "a limit on a gauge where lower is worse is not judged by this build: leave the limit out");
-        }
-    }
     let margin = match margin::gauge(&fields, out) {
         Some(Margin::Ratio { harm, ok }) if lower_is_worse => Some(Margin::RatioBelow { harm, ok }),
         margin => margin,
     };
     let kind = MetricKind::CustomGauge(metrics.gauges.len());
-    spec(name, &fields, &Shape { kind, unit: Unit::Own, share: 0.0, required: false }, margin, metrics, out);
+    spec(name, &fields, &Shape { kind, unit: Unit::Own { lower_is_worse }, share: 0.0, required: false }, margin, metrics, out);
     if let Some(query) = query {
         metrics.gauges.push(CustomGauge { query, lower_is_worse });
     }
+}
+
+/// Says the gauge so? What is wrong with it is told by its reader.
+fn is_lower_worse(at: &At<'_>) -> bool {
+    let mut untold = crate::config::Report::default();
+    at.fields(keys::GAUGE, &mut untold).and_then(|fields| fields.get("lower-is-worse")?.flag(&mut untold)) == Some(true)
 }
 
 /// Without the place for the arm's matchers, both arms would be asked the same question.

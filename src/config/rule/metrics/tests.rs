@@ -8,7 +8,7 @@ use std::path::Path;
 /// A rule with these metrics and further lines.
 fn rule(metrics: &str, more: &str) -> Rule {
     let text = format!(
-        "rule: shop\nworkloads: {{ pair: [ {{ cluster: a }}, {{ cluster: b }} ] }}\ntelemetry: [ envoy ]\ntraffic: none\n\
+        "rule: shop\nworkloads: {{ namespace: prod, pair: [ {{ deployment: a }}, {{ deployment: b }} ] }}\ntelemetry: [ envoy ]\ntraffic: none\n\
          steps: [ {{ weight: 100%, bake: 1m }} ]\nmetrics:\n{metrics}\n{more}\n"
     );
     let known = Known { packs: ["envoy".to_owned()].into(), ..Known::default() };

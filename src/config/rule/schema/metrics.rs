@@ -10,6 +10,7 @@ pub(super) fn metrics() -> Value {
         counts(keys::BAD_COUNTS, &["bad", "total"]),
         counts(keys::GOOD_COUNTS, &["good", "total"]),
         metric(keys::GAUGE, &["query"], &json!({ "type": "number" })),
+        metric(keys::GAUGE_BELOW, &["query", "lower-is-worse"], &json!({ "type": "number" })),
     ]);
     let all = json!({
         "type": "object",
@@ -35,7 +36,7 @@ fn amount(plain: Value) -> Value {
 
 /// One metric; `limit` is what its limits are written as.
 fn metric(keys: &[&str], needed: &[&str], limit: &Value) -> Value {
-    let ratio = [keys::CPU, keys::MEMORY, keys::GAUGE].contains(&keys) || limit == &duration();
+    let ratio = [keys::CPU, keys::MEMORY, keys::GAUGE, keys::GAUGE_BELOW].contains(&keys) || limit == &duration();
     mapping(keys, needed, |key| match key {
         "tolerate" => says("How much worse than the baseline is tolerable; by sensitivity where it is left out.", tolerate(ratio)),
         "compare" => says("false: only the limits are judged.", flag()),
@@ -44,7 +45,7 @@ fn metric(keys: &[&str], needed: &[&str], limit: &Value) -> Value {
         "warn-above" | "warn-below" => says("Tell, when it is beyond this.", limit.clone()),
         "rollback-above" | "rollback-below" => says("Roll back, when it is beyond this.", limit.clone()),
         "page-above" | "page-below" => says("Page, when it is beyond this.", limit.clone()),
-        "of" => says("Limits are shares of the container's request or limit.", words(metrics::OF)),
+        "of" => says("Limits are shares of what the canary's pod asks for (requests) or may use (limits).", words(metrics::OF)),
         "for" => says("How long a limit must be passed.", duration()),
         "load-rule" => says("Compare at comparable load only; true by default.", flag()),
         "leak" => says("Also watch for a floor that rises.", flag()),
@@ -55,7 +56,11 @@ fn metric(keys: &[&str], needed: &[&str], limit: &Value) -> Value {
             "PromQL of a gauge, with {{workload}} where the arm's matchers go.",
             json!({ "type": "string", "pattern": "\\{\\{workload\\}\\}" }),
         ),
-        "lower-is-worse" => says("Less is worse.", flag()),
+        "lower-is-worse" if keys == keys::GAUGE_BELOW => says("Less is worse.", json!({ "enum": [true, "true"] })),
+        "lower-is-worse" => says(
+            "Less is worse; then the limits are promote-above, warn-below, rollback-below, page-below.",
+            json!({ "enum": [false, "false"] }),
+        ),
         _ => Value::Null,
     })
 }
@@ -74,11 +79,11 @@ fn tolerate(ratio: bool) -> Value {
 
 fn pod_health() -> Value {
     let probes = mapping(keys::FAILED_PROBES, keys::FAILED_PROBES, |key| match key {
-        "failed-probes" => says("So many failed probes of a pod.", whole(1, 1000)),
+        "failed-probes" => says("So many failed readiness and liveness probes since the rollout began.", whole(1, metrics::PROBES_MAX)),
         _ => Value::Null,
     });
-    mapping(keys::POD_HEALTH, &[], |key| match key {
-        "rollback-on" => says("Signs that roll back.", list(one_of(vec![words(metrics::SIGNS), probes.clone()]), 0)),
+    mapping(keys::POD_HEALTH, keys::POD_HEALTH, |key| match key {
+        "rollback-on" => says("Signs that roll back.", list(one_of(vec![words(metrics::SIGNS), probes.clone()]), 1)),
         _ => Value::Null,
     })
 }

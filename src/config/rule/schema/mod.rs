@@ -47,7 +47,14 @@ fn schema() -> Value {
         "windows" => of::windows(),
         "alerts" => of::alerts(),
         "notify" => says("Receivers of the daemon's settings that are told.", list(text(), 0)),
-        "replicas" => says("Who keeps the canary's capacity.", words(super::unrun::REPLICAS)),
+        "replicas" => says(
+            "Who keeps the canary's capacity: others (external, the default; a step waits for the replicas it needs), or canaryd scales the canary before each step.",
+            words(super::cluster::REPLICAS),
+        ),
+        "after-rollback" => says(
+            "What becomes of the canary's workload once it was rolled back and has drained: it stays (leave, the default), gets the pod template it had before, or is scaled to 0.",
+            words(super::cluster::AFTER_ROLLBACK),
+        ),
         "drain" => says("Wait after the traffic left, before anything else happens to the workload; 1m by default.", duration()),
         "mode" => says("enforce (the default), or observe: decide and record, touch nothing.", words(super::MODE)),
         _ => Value::Null,

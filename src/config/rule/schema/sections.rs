@@ -10,7 +10,7 @@ pub(super) fn workloads() -> Value {
         "pair" => says("Two that take turns: the one without traffic is the canary, success swaps their roles.", two(target())),
         "stable" => says("The workload that carries the traffic between rollouts.", target()),
         "canary" => says("The workload on trial.", target()),
-        "one" => says("A single Deployment in rolling update.", target()),
+        "one" => says("A single Deployment in rolling update: its old and new ReplicaSet.", target()),
         _ => Value::Null,
     });
     all["type"] = "object".into();
@@ -65,8 +65,8 @@ pub(super) fn steps() -> Value {
 
 pub(super) fn promotion() -> Value {
     let swap = mapping(keys::SWAP, &[], |key| match key {
-        "keep" => says("How long the old version keeps its replicas.", duration()),
-        "idle-replicas" => says("Replicas of the old version after that.", whole(0, 10_000)),
+        "keep" => says("How long the old version keeps its replicas; 24h by default.", duration()),
+        "idle-replicas" => says("Replicas of the old version after that; without it nothing is scaled.", whole(0, steps::IDLE_MAX)),
         _ => Value::Null,
     });
     let external = mapping(keys::EXTERNAL, &[], |key| match key {

@@ -28,7 +28,10 @@ pub(super) fn traffic(fields: &Fields<'_>, whose: (Option<&str>, Option<&Workloa
         "haproxy" if tagged => haproxy::haproxy(&object, whose.1, out).map(Traffic::Haproxy),
         "webhook" if tagged => webhook::webhook(&object, whose, out).map(Traffic::Webhook),
         _ => match kubernetes::KINDS.iter().find(|kind| kind.word == word) {
-            Some(kind) if tagged => kind.route(&object, whose.1, out).map(Traffic::Kubernetes),
+            Some(kind) if tagged => {
+                out.routed_in_cluster(&object, word);
+                kind.route(&object, whose.1, out).map(Traffic::Kubernetes)
+            }
             Some(kind) => {
                 at.wrong(
                     &mut out.report,
