@@ -223,7 +223,7 @@ fn a_pack_of_the_folder_replaces_the_compiled_in_one_of_its_name() {
     let text = std::fs::read_to_string(folder.path().join("envoy.yaml")).expect("a file");
     std::fs::write(folder.path().join("envoy.yaml"), text.replace("'5..'", "'5..|429'")).expect("written");
     let packs = Packs::with_folder(folder.path()).expect("packs");
-    assert_eq!(packs.get("envoy").expect("envoy").counts["requests"].class[0].labels["envoy_response_code"], "5..|429");
+    assert_eq!(packs.get("envoy").expect("envoy").counts["requests"].class[0].labels["{code-label}"], "5..|429");
 }
 
 /// One proxy's counter of Istio.

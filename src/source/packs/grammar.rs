@@ -464,7 +464,7 @@ mod tests {
         let envoy = parse(include_str!("envoy.yaml")).unwrap();
         assert_eq!(envoy.start, Some(Start::Uptime("envoy_server_uptime".into())));
         assert_eq!(envoy.counts["requests"].class[0].is, Outcome::Bad);
-        assert_eq!(envoy.counts["requests"].class[0].labels["envoy_response_code"], "5..");
+        assert_eq!(envoy.counts["requests"].class[0].labels["{code-label}"], "5..");
         assert_eq!(envoy.counts["abandoned"].role, Role::Info);
         let http = parse(include_str!("http.yaml")).unwrap();
         assert_eq!(http.params["status"].all().len(), 4);
