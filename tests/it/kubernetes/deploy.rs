@@ -1,17 +1,13 @@
 //! What is shipped under `deploy/` for a cluster, given to a real one.
 
 use super::scene::blocking;
+use super::shipped;
 use crate::rig::kubernetes::{self, ControlPlane};
 use canaryd::config::{Flags, Settings};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// Longest a Deployment may take to come up, in words of kubectl and helm.
 const UP: &str = "--timeout=90s";
-
-fn shipped(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path).display().to_string()
-}
 
 /// The manifests as they would be applied.
 fn manifests(plane: &ControlPlane) -> String {

@@ -2,9 +2,17 @@
 
 mod deploy;
 mod faults;
+mod product;
 mod proxy;
 mod resources;
 mod rights;
 mod rollout;
 mod scene;
 mod walk;
+
+use std::path::Path;
+
+/// A file or folder under `deploy/`.
+fn shipped(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path).display().to_string()
+}

@@ -31,9 +31,13 @@ const NODES: [&str; 2] = ["n1", "n2"];
 /// # Panics
 /// If it cannot be started.
 pub(crate) async fn shared() -> Option<&'static ControlPlane> {
+    tokio::task::spawn_blocking(shared_blocking).await.expect("the control plane starts")
+}
+
+/// The same for a test without a runtime.
+pub(crate) fn shared_blocking() -> Option<&'static ControlPlane> {
     static SHARED: OnceLock<Option<ControlPlane>> = OnceLock::new();
-    let looked = tokio::task::spawn_blocking(|| SHARED.get_or_init(|| ControlPlane::start(true)).as_ref());
-    looked.await.expect("the control plane starts")
+    SHARED.get_or_init(|| ControlPlane::start(true)).as_ref()
 }
 
 /// A running control plane.
@@ -248,6 +252,17 @@ impl ControlPlane {
         self.write_kubeconfig(&name, &self.token_of("admin"), server)
     }
 
+    /// A kubeconfig with a fresh token of a service account that is there.
+    pub(crate) fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
+        let token = self.kubectl(&["create", "token", account, "-n", namespace]);
+        self.write_kubeconfig(&format!("{namespace}-{account}"), token.trim(), &format!("https://127.0.0.1:{}", self.port))
+    }
+
+    /// A file in its folder, which goes with it.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// The API server's certificate authority, PEM.
     pub(crate) fn authority(&self) -> Vec<u8> {
         fs::read(self.folder.join("cert/apiserver.crt")).expect("the API server made it")
@@ -328,8 +343,7 @@ impl ControlPlane {
                 "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
                 "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]},
         ]}));
-        let token = self.kubectl(&["create", "token", name, "-n", namespace]);
-        self.write_kubeconfig(&format!("{namespace}-{name}"), token.trim(), &format!("https://127.0.0.1:{}", self.port))
+        self.kubeconfig_of(namespace, name)
     }
 }
 

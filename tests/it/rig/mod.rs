@@ -6,6 +6,7 @@
 // what the rig prints goes to the person who runs the tests; a rig offers more than today's tests use
 #![allow(clippy::print_stderr, dead_code)]
 
+pub(crate) mod addresses;
 pub(crate) mod alertmanager;
 pub(crate) mod daemon;
 pub(crate) mod endpoint;
@@ -13,6 +14,7 @@ pub(crate) mod envoy;
 pub(crate) mod grafana;
 pub(crate) mod haproxy;
 pub(crate) mod http;
+pub(crate) mod istio;
 pub(crate) mod kubernetes;
 pub(crate) mod load;
 pub(crate) mod ports;

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -57,6 +58,7 @@ pub(crate) struct Served {
 /// A service of one version.
 pub(crate) struct Service {
     version: String,
+    ip: Ipv4Addr,
     /// Its port.
     pub(crate) port: u16,
     life: Arc<Life>,
@@ -100,9 +102,14 @@ struct Tally {
 impl Service {
     /// Starts on any free port.
     pub(crate) fn start(version: &str) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST, version)
+    }
+
+    /// The same on another address of this machine.
+    pub(crate) fn start_on(ip: Ipv4Addr, version: &str) -> Self {
         let life = Arc::new(Life::new(version, Behaviour::default()));
-        let (runtime, port) = serve(Arc::clone(&life), 0);
-        Self { version: version.to_owned(), port, life, runtime: Some(runtime) }
+        let (runtime, port) = serve(Arc::clone(&life), ip, 0);
+        Self { version: version.to_owned(), ip, port, life, runtime: Some(runtime) }
     }
 
     /// Changes what it does, from the next request on.
@@ -129,7 +136,7 @@ impl Service {
         self.die();
         let behaviour = *self.life.behaviour.lock();
         self.life = Arc::new(Life::new(&self.version, behaviour));
-        self.runtime = Some(serve(Arc::clone(&self.life), self.port).0);
+        self.runtime = Some(serve(Arc::clone(&self.life), self.ip, self.port).0);
     }
 }
 
@@ -230,11 +237,11 @@ fn reply(status: u16, version: &str, body: String) -> Response<Full<Bytes>> {
     response.body(Full::new(Bytes::from(body))).expect("a valid answer")
 }
 
-fn serve(life: Arc<Life>, port: u16) -> (Runtime, u16) {
+fn serve(life: Arc<Life>, ip: Ipv4Addr, port: u16) -> (Runtime, u16) {
     let name = format!("service {}", life.version);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", port))).expect("the port is free");
+    let listener = runtime.block_on(TcpListener::bind((ip, port))).expect("the port is free");
     let port = listener.local_addr().expect("an address").port();
     runtime.spawn(accept(listener, life));
     (runtime, port)
