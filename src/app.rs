@@ -1,24 +1,26 @@
 //! The composition root: takes settings, makes the adapters, joins them, and ends them in order. Start-up is a list of named
 //! steps ([`Daemon::start`]); tests and the demo run the same steps on port 0.
 
+mod pods;
 mod receivers;
 mod resources;
+mod sources;
 
 pub use resources::definitions;
 
 use crate::api::{self, ApiState, Tokens};
-use crate::cluster::{self, ClusterError};
-use crate::config::settings::{PrometheusSettings, Secret, SourceAuth, SourceKind, SourceSettings};
+use crate::cluster::{self, Cluster, ClusterError};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
 use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Means, Proxy};
 use crate::runtime::{Handle, Hooks, Makers, Setting, Supervisor, retention};
-use crate::source::{self, Allowance, Auth, Packs, PodWatch, Prometheus, Scrape, ScrapeSettings, Source, Tls};
+use crate::source::{Packs, PodWatch, Source};
 use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
 use anyhow::Context;
-use std::collections::BTreeMap;
+use pods::ClusterPods;
+use sources::{Shared, source_with};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,9 +73,12 @@ impl Daemon {
         let tokens = tokens(&settings)?;
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.data)?);
         let metrics = Metrics::new();
-        let means = Means { proxy: extras.proxy.clone(), cluster: cluster(&settings).await.context("cluster")? };
-        let makers = makers(&settings, &extras, means, &metrics)?;
         let shutdown = CancellationToken::new();
+        let client = cluster(&settings).await.context("cluster")?;
+        let watched = client.clone().map(|client| Cluster::new(client, metrics.clone(), shutdown.clone()));
+        let extras = with_pods(extras, watched.as_ref());
+        let means = Means { proxy: extras.proxy.clone(), cluster: client };
+        let makers = makers(&settings, &extras, means, &metrics)?;
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
         let hooks = Hooks::new(&link(&settings), metrics.clone()).map_err(anyhow::Error::msg)?;
         let (notices, told) = Notices::channel(metrics.clone());
@@ -86,7 +91,7 @@ impl Daemon {
             notices,
             hooks,
             alerts_expire: settings.alerts_expire,
-            cluster: None,
+            cluster: watched,
         };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
         supervisor.load_rules().context("rules are refused")?;
@@ -141,6 +146,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Pods are told by the cluster's watches, where there is one and nobody brought another.
+fn with_pods(extras: Extras, cluster: Option<&Cluster>) -> Extras {
+    let watch = || cluster.map(|cluster| Arc::new(ClusterPods(cluster.clone())) as Arc<dyn PodWatch>);
+    Extras { pods: extras.pods.clone().or_else(watch), ..extras }
+}
+
 fn tokens(settings: &Settings) -> anyhow::Result<Tokens> {
     let bearers = settings.tokens.iter().map(|t| (t.name.as_str(), t.roles.clone(), t.token.expose()));
     Tokens::new(bearers).map_err(anyhow::Error::msg)
@@ -187,87 +198,6 @@ pub fn known(settings: &Settings, packs: &Packs) -> Known {
 /// There is none of that name, or it cannot be used.
 pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<Duration>) -> Result<Box<dyn Source>, String> {
     source_with(settings, packs, rule, interval, &Shared::new(settings, Metrics::new(), Extras::default()))
-}
-
-/// What everything that asks a source has in common.
-struct Shared {
-    /// What may be asked of each source, by name.
-    allowances: BTreeMap<String, Arc<Allowance>>,
-    metrics: Metrics,
-    extras: Extras,
-}
-
-impl Shared {
-    fn new(settings: &Settings, metrics: Metrics, extras: Extras) -> Self {
-        let allowance = |s: &SourceSettings| match &s.kind {
-            SourceKind::Prometheus(p) => Some((s.name.clone(), Arc::new(Allowance::new(p.queries_per_minute, source::IN_FLIGHT_MAX)))),
-            SourceKind::Scrape { .. } => None,
-        };
-        Self { allowances: settings.sources.iter().filter_map(allowance).collect(), metrics, extras }
-    }
-}
-
-/// The same; pages of the settings that are scraped directly have the extras' past, and pods are told by their watch.
-fn source_with(
-    settings: &Settings,
-    packs: &Packs,
-    rule: &Rule,
-    interval: Option<Duration>,
-    shared: &Shared,
-) -> Result<Box<dyn Source>, String> {
-    let wanted = rule.source.as_deref();
-    let found = settings.sources.iter().find(|s| wanted.is_none_or(|name| s.name == name));
-    let scrape_only =
-        SourceSettings { name: "scrape".into(), kind: SourceKind::Scrape { urls: Vec::new(), timeout: Duration::from_secs(5) } };
-    let scrapes = rule.telemetry.iter().any(|t| !t.scrape.is_empty());
-    let settings = match found {
-        Some(found) if !scrapes => found,
-        _ if scrapes => &scrape_only,
-        _ => return Err("there is no source: name one under `sources` in the settings, or pages under `scrape` in the rule".into()),
-    };
-    let limit = |timeout: Duration| interval.map_or(timeout, |i| timeout.min(i.mul_f64(TIMEOUT_SHARE)));
-    match &settings.kind {
-        SourceKind::Prometheus(p) => {
-            let settings = prometheus_settings(&settings.name, p, packs, limit(p.timeout), shared);
-            Ok(Box::new(Prometheus::new(settings).map_err(|e| e.to_string())?))
-        }
-        SourceKind::Scrape { urls, timeout } => {
-            let base = ScrapeSettings::new(settings.name.clone(), urls.clone());
-            let settings = ScrapeSettings { timeout: limit(*timeout), packs: packs.clone(), pods: shared.extras.pods.clone(), ..base };
-            let scrape = Scrape::new(settings).map_err(|e| e.to_string())?;
-            Ok(Box::new(match shared.extras.history.as_ref().filter(|_| !scrapes) {
-                Some(past) => scrape.with_history(past.clone()),
-                None => scrape,
-            }))
-        }
-    }
-}
-
-fn prometheus_settings(
-    name: &str,
-    p: &PrometheusSettings,
-    packs: &Packs,
-    timeout: Duration,
-    shared: &Shared,
-) -> source::PrometheusSettings {
-    let plain = |(k, v): (&String, &Secret)| (k.clone(), v.expose().to_owned());
-    source::PrometheusSettings {
-        timeout,
-        auth: match &p.auth {
-            SourceAuth::None => Auth::None,
-            SourceAuth::BearerTokenFile(file) => Auth::BearerTokenFile(file.clone()),
-            SourceAuth::Basic { user, password_file } => Auth::Basic { user: user.clone(), password_file: password_file.clone() },
-        },
-        tls: Tls { ca_file: p.ca_file.clone(), identity: p.identity.clone() },
-        headers: p.headers.iter().map(plain).collect(),
-        params: p.params.iter().map(plain).collect(),
-        body_max: p.answer_max_mb as usize * (1 << 20),
-        allowance: shared.allowances.get(name).cloned().unwrap_or_default(),
-        packs: packs.clone(),
-        pods: shared.extras.pods.clone(),
-        metrics: shared.metrics.clone(),
-        ..source::PrometheusSettings::new(name, p.url.clone())
-    }
 }
 
 fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, metrics: &Metrics) -> anyhow::Result<Makers> {
