@@ -6,8 +6,16 @@
 
 mod connect;
 pub mod lease;
+mod note;
+mod objects;
+mod place;
+mod pods;
 pub mod resources;
+mod signs;
+mod table;
+mod template;
 mod view;
 
 pub use connect::{ClusterError, ClusterSettings, connect};
+pub use template::identity;
 pub use view::{Cluster, REPLICASET, Release};

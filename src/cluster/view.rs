@@ -1,8 +1,16 @@
 //! What may be asked about workloads. One [`Cluster`] serves all rollouts: a namespace is watched once, whoever asks about it.
 
-use crate::model::{Noted, PerArm, Pod, PodSigns, Side, Timestamp, WorkloadSeen, rule};
+use super::note::{self, At};
+use super::place::{Means, Place, now};
+use super::pods::PodLife;
+use super::signs;
+use super::table::{Table, Which};
+use crate::model::rule::{self, WorkloadForm};
+use crate::model::{Arm, Noted, PerArm, Pod, PodSigns, Side, Timestamp, WorkloadSeen};
 use crate::telemetry::Metrics;
 use kube::Client;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -32,10 +40,9 @@ pub struct Release {
 pub struct Cluster(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    changed: watch::Sender<u64>,
-    shutdown: CancellationToken,
-    metrics: Metrics,
+    means: Means,
+    /// By namespace.
+    places: Mutex<BTreeMap<String, Arc<Place>>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -47,27 +54,45 @@ impl fmt::Debug for Cluster {
 impl Cluster {
     /// Watches nothing yet. What it will watch, it watches until `shutdown`.
     pub fn new(client: Client, metrics: Metrics, shutdown: CancellationToken) -> Self {
-        Self(Arc::new(Inner { client, changed: watch::Sender::new(0), shutdown, metrics }))
+        let means = Means { client, changed: watch::Sender::new(0), metrics, shutdown };
+        Self(Arc::new(Inner { means, places: Mutex::default() }))
     }
 
     /// The way to the API server, for those that write.
     pub fn client(&self) -> Client {
-        self.0.client.clone()
+        self.0.means.client.clone()
     }
 
     /// Does this rule's workload live in the cluster: do both sides name a Deployment and its namespace?
     pub fn covers(workloads: &rule::Workloads) -> bool {
-        workloads.sides.iter().all(|side| place(side).is_some())
+        workloads.sides.iter().all(|side| named(side).is_some())
     }
 
     /// From now on the namespaces of these workloads are watched; asking again changes nothing. Within a tokio runtime only.
+    ///
+    /// Each namespace by itself, with four watches, whatever the number of its workloads: a Role in each is all the right it takes.
     pub fn follow(&self, workloads: &rule::Workloads) {
-        let _ = (workloads, &self.0.shutdown, &self.0.metrics);
+        for (namespace, name) in workloads.sides.iter().filter_map(named) {
+            let mut places = self.0.places.lock();
+            let known = places.get(namespace).cloned();
+            let place = known.clone().unwrap_or_else(|| Place::new(namespace));
+            place.known().table.follow(name, now());
+            if known.is_none() {
+                place.watch(&self.0.means);
+                places.insert(namespace.to_owned(), place);
+            }
+        }
     }
 
-    /// Marks every change of what is watched, and that it cannot be looked at any more.
+    /// Marks every change of what is followed, and that it cannot be looked at.
     pub fn changed(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
+        self.0.means.changed.subscribe()
+    }
+
+    /// A number that is another as soon as something about these workloads is: whether a mark of [`Self::changed`] was about them.
+    pub fn changes(&self, workloads: &rule::Workloads) -> u64 {
+        let of = |side: &rule::Target| Some(self.place(side).ok()?.known().table.changed(named(side)?.1));
+        workloads.sides.iter().filter_map(of).sum()
     }
 
     /// What a workload runs now; `None` = there is no such Deployment.
@@ -75,7 +100,19 @@ impl Cluster {
     /// # Errors
     /// It could not be looked at, with the reason.
     pub fn release(&self, target: &rule::Target) -> Result<Option<Release>, String> {
-        Err(unseen(target))
+        let (place, name) = (self.place(target)?, name(target)?);
+        let known = place.known();
+        known.check(&place.namespace)?;
+        let Some(found) = known.table.get(name) else { return Ok(None) };
+        let ready_replicas = count(known.table.pods_of(name, Which::New).filter(|pod| pod.is_ready()));
+        let enough = found.wanted > 0 && found.updated >= found.wanted && ready_replicas >= found.wanted;
+        Ok(Some(Release {
+            template: found.template.clone(),
+            version: found.version.clone(),
+            ready: enough && !found.behind,
+            ready_replicas,
+            replicas: found.wanted,
+        }))
     }
 
     /// What a rollout notes at its start. Asks the API server.
@@ -83,7 +120,16 @@ impl Cluster {
     /// # Errors
     /// It could not be looked at, with the reason.
     pub async fn note(&self, workloads: &rule::Workloads, canary: Side) -> Result<Noted, String> {
-        Err(unseen(workloads.side(canary)))
+        let at = |side: Side| {
+            let target = workloads.side(side);
+            named(target).map(|(namespace, name)| At { namespace, name }).ok_or_else(|| nowhere(target))
+        };
+        let one = workloads.form == WorkloadForm::One;
+        let (theirs, ours) = (at(canary.other())?, at(canary)?);
+        let mut noted = note::note(&self.0.means.client, theirs, ours, one).await?;
+        let events = self.place(workloads.side(canary)).ok().and_then(|place| place.known().without_events());
+        noted.warnings.extend(events.map(|e| format!("failed probes are only seen where they make a pod unready: {e}")));
+        Ok(noted)
     }
 
     /// Both arms as they are now, with what went wrong after `since`.
@@ -91,32 +137,93 @@ impl Cluster {
     /// # Errors
     /// One of them could not be looked at, with the reason.
     pub fn seen(&self, workloads: &rule::Workloads, canary: Side, since: Timestamp) -> Result<PerArm<WorkloadSeen>, String> {
-        let _ = since;
-        Err(unseen(workloads.side(canary)))
+        let one = workloads.form == WorkloadForm::One;
+        let of = |arm: Arm| {
+            let side = if arm == Arm::Canary { canary } else { canary.other() };
+            // a pod of the canary that runs an earlier template is not on trial
+            let (counted, judged) = match arm {
+                Arm::Canary if one => (Which::New, Which::New),
+                Arm::Canary => (Which::All, Which::New),
+                Arm::Baseline if one => (Which::Old, Which::Old),
+                Arm::Baseline => (Which::All, Which::All),
+            };
+            self.seen_of(workloads.side(side), counted, judged, since)
+        };
+        Ok(PerArm { baseline: of(Arm::Baseline)?, canary: of(Arm::Canary)? })
+    }
+
+    fn seen_of(&self, target: &rule::Target, counted: Which, judged: Which, since: Timestamp) -> Result<WorkloadSeen, String> {
+        let (place, name) = (self.place(target)?, name(target)?);
+        let known = place.known();
+        known.check(&place.namespace)?;
+        let table = &known.table;
+        if table.get(name).is_none() {
+            return Ok(WorkloadSeen {
+                trouble: format!("Deployment {}/{name} does not exist", place.namespace),
+                ..WorkloadSeen::default()
+            });
+        }
+        let (live, now) = (table.pods_of(name, counted).filter(|pod| pod.is_live()), now());
+        Ok(WorkloadSeen {
+            wanted: table.wanted(name, counted),
+            pods: count(live.clone()),
+            ready: count(live.filter(|pod| pod.is_ready())),
+            signs: signs::sum(table.pods_of(name, judged), since, now),
+            trouble: signs::trouble(table.pods_of(name, judged), since, now),
+        })
     }
 
     /// The pods that were the workload's at some time in `from..=to`, those that are gone by then too. `None`: not known.
     pub fn pods(&self, target: &rule::Target, from: Timestamp, to: Timestamp) -> Option<Vec<Pod>> {
-        let _ = (target, from, to);
-        None
+        self.ask(target, from, |table, name, which| {
+            let there = table.pods_of(name, which).filter(|pod| pod.was_there(from, to));
+            there.map(PodLife::as_pod).collect()
+        })
     }
 
     /// What went wrong with them in that time. `None`: not known.
     pub fn signs(&self, target: &rule::Target, from: Timestamp, to: Timestamp) -> Option<PodSigns> {
-        let _ = (target, from, to);
-        None
+        self.ask(target, from, |table, name, which| signs::sum(table.pods_of(name, which), from, to))
+    }
+
+    /// Asks about pods since `from`, if they are known since then.
+    fn ask<T>(&self, target: &rule::Target, from: Timestamp, ask: impl FnOnce(&Table, &str, Which) -> T) -> Option<T> {
+        let (place, name) = (self.place(target).ok()?, name(target).ok()?);
+        let known = place.known();
+        known.check(&place.namespace).ok()?;
+        known.table.get(name)?;
+        (known.pods_since(name)? <= from).then(|| ask(&known.table, name, which(target)))
+    }
+
+    fn place(&self, target: &rule::Target) -> Result<Arc<Place>, String> {
+        let (namespace, name) = named(target).ok_or_else(|| nowhere(target))?;
+        let place = self.0.places.lock().get(namespace).cloned();
+        place.ok_or_else(|| format!("Deployment {namespace}/{name}: not looked yet"))
     }
 }
 
 /// Namespace and name of the Deployment a target names.
-fn place(target: &rule::Target) -> Option<(&str, &str)> {
+fn named(target: &rule::Target) -> Option<(&str, &str)> {
     let field = |name: &str| target.fields.get(name).map(String::as_str);
     Some((field("namespace")?, field("deployment")?))
 }
 
-fn unseen(target: &rule::Target) -> String {
-    match place(target) {
-        None => format!("{} names no Deployment and namespace", target.name()),
-        Some((namespace, name)) => format!("Deployment {namespace}/{name}: not looked yet"),
+fn name(target: &rule::Target) -> Result<&str, String> {
+    named(target).map(|(_, name)| name).ok_or_else(|| nowhere(target))
+}
+
+fn nowhere(target: &rule::Target) -> String {
+    format!("{} names no Deployment and its namespace", target.name())
+}
+
+fn which(target: &rule::Target) -> Which {
+    match target.fields.get(REPLICASET).map(String::as_str) {
+        Some("new") => Which::New,
+        Some("old") => Which::Old,
+        _ => Which::All,
     }
+}
+
+fn count<'a>(pods: impl Iterator<Item = &'a PodLife>) -> u32 {
+    u32::try_from(pods.count()).unwrap_or(u32::MAX)
 }

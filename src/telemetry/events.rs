@@ -1,11 +1,13 @@
 //! One type per thing that happens. Each has one method, `emit`, which writes the log line and moves the metrics: neither can
 //! be forgotten, and a reader of the code sees an event, not two calls. Emitting never fails, never waits on I/O.
 
+mod cluster;
 mod daemon;
 mod notify;
 mod rollout;
 mod traffic;
 
+pub use cluster::{WatchBegan, WatchBroke, WatchChanged, WatchDropped, WatchMended};
 pub use daemon::{
     DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReleaseNoted, ReleaseSeen, ReloadRefused, Reloaded, StoppedEarly,
     StoreAppended, StoreFailed, TicksSkipped,

@@ -50,6 +50,9 @@ labels! {
     ReceiverEnd { receiver: String, outcome: &'static str, reason: &'static str }
     Request { route: String, method: &'static str, status: u16 }
     Build { version: &'static str }
+    Kind { kind: &'static str }
+    KindWhat { kind: &'static str, what: &'static str }
+    KindReason { kind: &'static str, reason: &'static str }
 }
 
 /// Every family, each shared with the registry.
@@ -84,6 +87,10 @@ pub(super) struct Families {
     pub(super) requests: Family<Request, Counter>,
     pub(super) connections: Whole,
     pub(super) build: Family<Build, Whole>,
+    pub(super) watches: Family<Kind, Whole>,
+    pub(super) watch_changes: Family<KindWhat, Counter>,
+    pub(super) watch_failures: Family<KindReason, Counter>,
+    pub(super) watch_dropped: Family<Kind, Counter>,
 }
 
 impl Families {
@@ -118,6 +125,10 @@ impl Families {
             requests: Family::default(),
             connections: Whole::default(),
             build: Family::default(),
+            watches: Family::default(),
+            watch_changes: Family::default(),
+            watch_failures: Family::default(),
+            watch_dropped: Family::default(),
         }
     }
 
@@ -125,6 +136,7 @@ impl Families {
         self.register_rollouts(r);
         self.register_way_in(r);
         self.register_way_out(r);
+        self.register_cluster(r);
     }
 
     fn register_rollouts(&self, r: &mut Registry) {
@@ -147,6 +159,13 @@ impl Families {
         r.register("last_tick_timestamp_seconds", "End of the newest tick read from a source", self.tick_at.clone());
         r.register("engine_queue_length", "Polls waiting for the engine", self.queue.clone());
         r.register("engine_pushes_refused", "Polls the engine's full queue did not take at once", self.refused.clone());
+    }
+
+    fn register_cluster(&self, r: &mut Registry) {
+        r.register("watches", "Watches of the cluster that are kept up, by kind of object", self.watches.clone());
+        r.register("watch_changes", "What watches of the cluster brought, by kind of object", self.watch_changes.clone());
+        r.register("watch_failures", "Times a watch of the cluster broke, by kind of object and reason", self.watch_failures.clone());
+        r.register("watch_dropped", "Pods forgotten early and failed probes not counted, for want of room", self.watch_dropped.clone());
     }
 
     fn register_way_out(&self, r: &mut Registry) {

@@ -1,0 +1,175 @@
+//! What a rollout notes of its workloads at its start: asked of the API server itself, for it is what later actions go back to.
+
+use super::place::{DEPLOYMENTS, REPLICASETS};
+use super::template;
+use crate::apiserver::{CallError, Collection, Object, Resource};
+use crate::model::Noted;
+use kube::Client;
+use serde_json::Value;
+
+const AUTOSCALERS: Resource = Resource { api: "autoscaling/v2", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" };
+/// Which release of its Deployment a ReplicaSet was, rising.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// A Deployment's place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+}
+
+impl At<'_> {
+    fn what(self) -> String {
+        format!("Deployment {}/{}", self.namespace, self.name)
+    }
+}
+
+/// Notes both workloads; with `one` they are the same, and its replicas are N.
+///
+/// # Errors
+/// The canary's Deployment or its ReplicaSets could not be read.
+pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one: bool) -> Result<Noted, String> {
+    let object = |at: At<'_>| Object::new(client.clone(), DEPLOYMENTS, at.namespace, at.name);
+    let ours = object(canary).get().await.map_err(|e| format!("{}: {e}", canary.what()))?;
+    let mut noted = about_canary(&ours);
+    noted.warnings = warnings(&ours, canary);
+    let sets = sets(client, canary, &ours).await.map_err(|e| format!("ReplicaSets of {}: {e}", canary.what()))?;
+    noted.template_before = before(&ours, sets);
+    if noted.template_before.is_none() {
+        noted.warnings.push(format!("{} has no earlier release: it cannot be undone", canary.what()));
+    }
+    noted.baseline_ready = match object(baseline).get().await {
+        Ok(_) if one => noted.canary_wanted,
+        Ok(theirs) => number(&theirs, "/status/readyReplicas").unwrap_or(0),
+        Err(CallError::Missing(why)) => {
+            noted.warnings.push(format!("{}: {why}", baseline.what()));
+            0
+        }
+        Err(e) => return Err(format!("{}: {e}", baseline.what())),
+    };
+    noted.baseline_floor = floor(client, baseline, &mut noted.warnings).await;
+    noted.canary_floor = if one { noted.baseline_floor } else { floor(client, canary, &mut noted.warnings).await };
+    Ok(noted)
+}
+
+fn about_canary(deployment: &Value) -> Noted {
+    let now = deployment.pointer("/spec/template").unwrap_or(&Value::Null);
+    Noted {
+        canary_wanted: number(deployment, "/spec/replicas").unwrap_or(1),
+        template: template::identity(now),
+        resources: template::resources(now),
+        ..Noted::default()
+    }
+}
+
+fn warnings(deployment: &Value, at: At<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if deployment.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+        warnings.push(format!("{} is paused: a change of its template makes no pods until it is resumed", at.what()));
+    }
+    if number(deployment, "/spec/revisionHistoryLimit") == Some(0) {
+        warnings.push(format!("{} keeps no earlier releases: set revisionHistoryLimit to 1 or more, or it cannot be undone", at.what()));
+    }
+    warnings
+}
+
+fn number(object: &Value, path: &str) -> Option<u32> {
+    object.pointer(path)?.as_u64()?.try_into().ok()
+}
+
+/// The ReplicaSets of a Deployment.
+async fn sets(client: &Client, at: At<'_>, deployment: &Value) -> Result<Vec<Value>, CallError> {
+    let all = Collection::new(client.clone(), REPLICASETS, Some(at.namespace));
+    let mut sets: Vec<Value> = all.list(&selector(deployment.pointer("/spec/selector").unwrap_or(&Value::Null))).await?;
+    // others may carry the same labels
+    let uid = deployment.pointer("/metadata/uid");
+    sets.retain(|set| {
+        let owners = set.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        uid.is_some() && owners.into_iter().flatten().any(|owner| owner.get("uid") == uid)
+    });
+    Ok(sets)
+}
+
+/// The newest template that is not the present one, as JSON.
+fn before(deployment: &Value, sets: Vec<Value>) -> Option<String> {
+    let now = template::identity(deployment.pointer("/spec/template")?);
+    let revision = |set: &Value| set.get("metadata")?.get("annotations")?.get(REVISION)?.as_str()?.parse::<u64>().ok();
+    let others = sets.into_iter().filter_map(|mut set| {
+        let template = set.pointer_mut("/spec/template").map(Value::take)?;
+        (template::identity(&template) != now).then_some((revision(&set)?, template))
+    });
+    let (_, newest) = others.max_by_key(|(revision, _)| *revision)?;
+    Some(template::bare(newest).to_string())
+}
+
+/// A label selector as the API takes it in a query.
+fn selector(selector: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let labels = selector.get("matchLabels").and_then(Value::as_object);
+    let equal = labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value)));
+    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+    let others = expressions.into_iter().flatten().filter_map(|e| {
+        let key = text(e.get("key")?);
+        let values = e.get("values").and_then(Value::as_array).into_iter().flatten().map(text).collect::<Vec<_>>().join(",");
+        Some(match e.get("operator")?.as_str()? {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key,
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        })
+    });
+    equal.chain(others).collect::<Vec<_>>().join(",")
+}
+
+/// The least replicas the autoscaler of a Deployment keeps, if it has one.
+async fn floor(client: &Client, at: At<'_>, warnings: &mut Vec<String>) -> Option<u32> {
+    let all = Collection::new(client.clone(), AUTOSCALERS, Some(at.namespace)).list::<Value>("").await;
+    let scalers = match all {
+        Ok(scalers) => scalers,
+        // a cluster without autoscalers
+        Err(CallError::Missing(_)) => return None,
+        Err(e) => {
+            warnings.push(format!("autoscaler of {}: {e}: what it does to the replicas is not held", at.what()));
+            return None;
+        }
+    };
+    let of = |scaler: &&Value, field: &str| scaler.pointer(&format!("/spec/scaleTargetRef/{field}")).cloned();
+    let ours = |scaler: &&Value| of(scaler, "kind") == Some("Deployment".into()) && of(scaler, "name") == Some(at.name.into());
+    let floors: Vec<u32> = scalers.iter().filter(ours).map(|scaler| number(scaler, "/spec/minReplicas").unwrap_or(1)).collect();
+    if floors.len() > 1 {
+        warnings.push(format!("{} autoscalers scale {}: keep one", floors.len(), at.what()));
+    }
+    floors.into_iter().max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn set(revision: Option<&str>, image: &str) -> Value {
+        let template = json!({"metadata": {"labels": {"app": "web", "pod-template-hash": image}}, "spec": {"containers": [{"image": image, "x-new": 1}]}});
+        json!({"metadata": {"annotations": {REVISION: revision}}, "spec": {"template": template}})
+    }
+
+    #[test]
+    fn the_template_before_is_the_newest_that_differs() {
+        let deployment =
+            json!({"spec": {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v3", "x-new": 1}]}}}});
+        let sets = || vec![set(Some("2"), "v2"), set(Some("10"), "v3"), set(Some("9"), "v1"), set(None, "v0")];
+        let found: Value = serde_json::from_str(&before(&deployment, sets()).unwrap()).unwrap();
+        let wanted = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v1", "x-new": 1}]}});
+        assert_eq!(found, wanted, "revision 9, not 2; with the fields we do not know, without what the controller added");
+        assert_eq!(before(&deployment, vec![set(Some("10"), "v3")]), None);
+    }
+
+    #[test]
+    fn a_selector_is_written_as_a_query_takes_it() {
+        let all = json!({"matchLabels": {"app": "web", "tier": "front"}, "matchExpressions": [
+            {"key": "track", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"},
+            {"key": "x", "operator": "NotIn", "values": ["y"]}, {"key": "z", "operator": "Exists"}]});
+        assert_eq!(selector(&all), "app=web,tier=front,track in (a,b),!old,x notin (y),z");
+        assert_eq!(selector(&Value::Null), "");
+    }
+}
