@@ -31,8 +31,8 @@ impl Machine {
         self.look_at_calendar(now);
         self.course = self.course_of(recorded);
         self.forget_hook();
-        self.work = None;
-        self.work_number = recorded.effects.iter().filter_map(number_of).fold(self.work_number, u64::max);
+        self.works.clear();
+        recorded.effects.iter().filter_map(number_of).for_each(|number| self.works.go_on_after(number));
         self.hooks.attempt = recorded.effects.iter().filter_map(attempt_of).fold(self.hooks.attempt, u32::max);
         (self.step, self.reasons) = (recorded.step, recorded.reasons.clone());
         self.generation = self.generation.max(recorded.generation);
@@ -41,6 +41,7 @@ impl Machine {
             State::Paused(pause) => (self.pause, self.pause_level) = (Some(pause.clone()), Level::Warning),
             _ => self.end_pause(),
         }
+        self.forget_capacity();
         match self.course {
             Course::Waiting | Course::Over(_) => self.weight = recorded.weight,
             Course::Gated => {
@@ -49,6 +50,8 @@ impl Machine {
             }
             _ => self.ask_weight(now, recorded.weight),
         }
+        self.see_to_baseline(now);
+        self.note_pods(now);
         self.tell_what_lasts(now);
         self.decision(now, Action::Hold)
     }

@@ -1,11 +1,11 @@
-//! What stands before the first weight, in this order: approvals, the maintenance window, the hook before the start. (Ready pods
-//! are the fourth, for whoever can see pods.) A gate that is passed may close again while a later one is awaited.
+//! What stands before the first weight, in this order: approvals, the maintenance window, ready pods where they can be seen, the
+//! hook before the start (what it tests must be there). A gate that is passed may close again while a later one is awaited.
 
 use super::approvals::Approvals;
 use super::calendar;
 use super::machine::{Course, Machine};
 use crate::model::rule::First;
-use crate::model::{Action, Begin, Hold, HoldWhy, HookPoint, Level, Timestamp, Waiting};
+use crate::model::{Action, Begin, Hold, HoldWhy, HookPoint, Level, Timestamp, Topic, Waiting};
 use std::time::Duration;
 
 /// What is shown for a window that does not open within the time searches look ahead.
@@ -33,6 +33,8 @@ enum Closed {
         why: String,
         opens: Option<Timestamp>,
     },
+    /// The canary's pods, or the baseline is not held yet.
+    Pods,
     Hook,
 }
 
@@ -63,7 +65,14 @@ impl Machine {
         }
         self.gates.begun = Some((now, begin.clone()));
         self.course = Course::Gated;
+        self.tell_warnings(begin);
         self.pass_gates(now).unwrap_or(Action::Hold)
+    }
+
+    /// What could not be found in the cluster, or may not be done there later.
+    fn tell_warnings(&mut self, begin: &Begin) {
+        let warnings = begin.noted.iter().flat_map(|n| &n.warnings);
+        warnings.for_each(|text| self.event(Level::Warning, Topic::Capacity, text.clone()));
     }
 
     /// Goes as far as the gates let it.
@@ -77,6 +86,10 @@ impl Machine {
             return None;
         }
         if self.pause.is_some() {
+            return None;
+        }
+        if self.closed_for_pods(now) {
+            self.gates.closed = Some(Closed::Pods);
             return None;
         }
         if !self.hook_lets_pass(now, HookPoint::BeforeStart) {
@@ -135,6 +148,7 @@ impl Machine {
         match self.gates.closed.as_ref().filter(|_| self.course == Course::Gated) {
             Some(Closed::Approval { roles }) => Waiting::Approval { roles: roles.clone() },
             Some(Closed::Window { opens, .. }) => Waiting::Window { opens: opens.unwrap_or(begun + NEVER) },
+            Some(Closed::Pods) => Waiting::Pods,
             Some(Closed::Hook) => Waiting::Hook { name: HookPoint::BeforeStart.name().to_owned() },
             None => Waiting::Router,
         }
@@ -156,6 +170,11 @@ impl Machine {
         self.course == Course::Gated
     }
 
+    /// Does it wait for pods before its first weight?
+    pub(super) fn is_closed_for_pods(&self) -> bool {
+        self.is_gated() && self.gates.closed == Some(Closed::Pods)
+    }
+
     pub(super) fn hold_gate(&self, now: Timestamp) -> Option<Hold> {
         let closed = self.gates.closed.as_ref().filter(|_| self.is_gated())?;
         let always = "break-glass-promote passes it by; a person may end it with rollback";
@@ -172,7 +191,7 @@ impl Machine {
                 ends: format!("{}; {always}", self.opens_words(*opens)),
                 until: *opens,
             },
-            Closed::Hook => return None, // the hook's own hold says more
+            Closed::Pods | Closed::Hook => return None, // their own holds say more
         })
     }
 
@@ -185,7 +204,8 @@ impl Machine {
 
     /// Why a person's word does not pass, in one sentence.
     pub(super) fn gate_words(&self, now: Timestamp) -> String {
-        let hold = self.hold_gate(now).or_else(|| self.hold_hook());
+        let pods = || self.hold_pods().or_else(|| self.hold_work()).or_else(|| self.hold_capacity());
+        let hold = self.hold_gate(now).or_else(pods).or_else(|| self.hold_hook());
         hold.map_or_else(|| "it has not begun".to_owned(), |h| format!("{}; {}", h.text, h.ends))
     }
 }

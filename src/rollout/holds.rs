@@ -88,6 +88,8 @@ impl Machine {
             self.hold_no_requests(),
             self.hold_orphans(),
             self.hold_ready(),
+            self.hold_capacity(),
+            self.hold_pods(),
             self.hold_drain(),
             self.hold_promotion(),
         ];
@@ -95,10 +97,16 @@ impl Machine {
     }
 
     /// Does anything hold the step besides the judge, a pause, the router and what has its own limit in time or must never lead
-    /// to more than waiting: a window, a hook, an alert?
+    /// to more than waiting: a window, a hook, an alert, pods of both versions, a cluster that cannot be looked at?
     pub(super) fn held_by_itself(&self, now: Timestamp) -> bool {
-        let others =
-            |why| matches!(why, HoldWhy::Paused | HoldWhy::Frozen | HoldWhy::Shifting | HoldWhy::Window | HoldWhy::Hook | HoldWhy::Alert);
+        let unknown = self.noted().is_some() && self.seen().is_none();
+        let others = |why| match why {
+            HoldWhy::Paused | HoldWhy::Frozen | HoldWhy::Shifting | HoldWhy::Window | HoldWhy::Hook | HoldWhy::Alert | HoldWhy::Pods => {
+                true
+            }
+            HoldWhy::Capacity => unknown,
+            _ => false,
+        };
         self.own_holds(now).iter().any(|h| !others(h.why))
     }
 
@@ -111,6 +119,8 @@ impl Machine {
             self.hold_share(),
             self.hold_no_requests(),
             self.hold_ready(),
+            self.hold_capacity(),
+            self.hold_pods(),
             self.hold_window(),
             self.hold_critical_alert(),
         ];

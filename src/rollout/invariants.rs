@@ -51,7 +51,8 @@ fn rises_with_leave(before: &Decision, input: &Input, after: &Decision) -> bool 
             Input::Command(c) if starts(before) => !matches!(c.verb, Verb::Pause | Verb::BreakGlassFreeze | Verb::RollBack),
             Input::Command(c) => matches!(c.verb, Verb::Advance | Verb::Promote | Verb::BreakGlassPromote),
             // the gates before the first weight open by themselves
-            Input::Wake | Input::Hook { .. } => matches!(before.state, State::Waiting(_)),
+            Input::Wake | Input::Hook { .. } | Input::Workloads(Ok(_)) => matches!(before.state, State::Waiting(_)),
+            Input::Workload { .. } if matches!(before.state, State::Waiting(_)) => true,
             Input::Effect { .. } | Input::Workload { .. } => returns_to_canary(before, after),
             _ => false,
         }

@@ -1,20 +1,22 @@
 //! What a rollout knows of itself, and the dispatch of its inputs.
 
 use super::alerts::Alerts;
+use super::capacity::Capacity;
 use super::gates::Gates;
 use super::hooks::Hooks;
 use super::notices::Told;
+use super::pods::Pods;
 use super::policy::Waits;
-use super::promotion::Work;
 use super::router::{Failure, Hands, Write};
 use super::share::ShareWatch;
 use super::vanished::VanishedWatch;
 use super::windows::CalendarView;
+use super::work::Works;
 use crate::model::calendar::Windows;
-use crate::model::rule::{BakeJudge, First, Hook, Policies, Promotion, Step};
+use crate::model::rule::{AfterRollback, BakeJudge, First, Hook, PodHealth, Policies, Promotion, Replicas, Step, WorkloadForm};
 use crate::model::{
     Action, Advance, Decision, Effect, HookPoint, Input, Level, Method, Mode, Paused, Promoting, Reason, Rule, State, Stuck, Tick,
-    Timestamp, Topic, Weight, WorkloadAction,
+    Timestamp, Topic, Weight,
 };
 use std::time::Duration;
 
@@ -33,8 +35,14 @@ pub(super) struct Terms {
     /// Roles that must approve.
     pub(super) approvals: Vec<String>,
     pub(super) windows: Option<Windows>,
-    /// What becomes of the canary's workload when it was rolled back and has drained; `None` = nothing.
-    pub(super) after_rollback: Option<WorkloadAction>,
+    /// What becomes of the canary's workload when it was rolled back and has drained.
+    pub(super) after_rollback: AfterRollback,
+    /// Who keeps the canary's capacity.
+    pub(super) replicas: Replicas,
+    /// What of its pods rolls a canary back.
+    pub(super) pod_health: Option<PodHealth>,
+    /// One Deployment in rolling update: the baseline shrinks as the canary grows, and only an undo makes it whole.
+    pub(super) rolling_update: bool,
     pub(super) hooks: Vec<Hook>,
     /// Names of the metrics, by position: for sentences only.
     pub(super) metrics: Vec<String>,
@@ -111,10 +119,10 @@ pub struct Machine {
     pub(super) hooks: Hooks,
     pub(super) calendar: CalendarView,
     pub(super) alerts: Alerts,
-    /// The action on a workload that is wanted.
-    pub(super) work: Option<Work>,
-    /// Number of the last one, over the whole rollout.
-    pub(super) work_number: u64,
+    /// The actions on workloads that are wanted.
+    pub(super) works: Works,
+    pub(super) capacity: Capacity,
+    pub(super) pods: Pods,
     pub(super) told: Told,
     /// Effects of the input in hand.
     pub(super) out: Vec<Effect>,
@@ -140,7 +148,10 @@ impl Machine {
                 first: rule.first,
                 approvals: rule.start.approvals.clone(),
                 windows: rule.windows.clone(),
-                after_rollback: None,
+                after_rollback: rule.after_rollback,
+                replicas: rule.replicas,
+                pod_health: rule.pod_health,
+                rolling_update: rule.workloads.form == WorkloadForm::One,
                 hooks: rule.hooks.clone(),
                 metrics: rule.metrics.iter().map(|m| m.name.clone()).collect(),
                 share: Duration::try_from_secs_f64(method.share_s).unwrap_or(Duration::MAX),
@@ -165,8 +176,9 @@ impl Machine {
             hooks: Hooks::default(),
             calendar: CalendarView::default(),
             alerts: Alerts::default(),
-            work: None,
-            work_number: 0,
+            works: Works::default(),
+            capacity: Capacity::default(),
+            pods: Pods::default(),
             told: Told::new(),
             out: Vec::new(),
         }
@@ -188,8 +200,9 @@ impl Machine {
             Input::Hook { hook, attempt, answer } => self.on_hook(now, *hook, *attempt, answer),
             Input::Alerts(alerts) => self.on_alerts(now, alerts),
             Input::Workload { number, outcome } => self.on_workload(now, *number, outcome),
-            Input::Workloads(_) => Action::Hold,
+            Input::Workloads(seen) => self.on_workloads(now, seen),
         };
+        self.note_pods(now);
         if !matches!(action, Action::Refuse(_)) {
             self.tell_what_lasts(now);
         }
@@ -275,8 +288,8 @@ impl Machine {
         match self.course {
             // the verdict on the old version stands: it must not start again by itself
             Course::RollingBack { .. } => Action::Hold,
-            // its template is in stable, or on its way there: it has succeeded but for the traffic
-            Course::Promoting { at: Promoting::ShiftingBack, .. } => Action::Hold,
+            // it has succeeded, but for the traffic or for what is put in order: its template is in stable, or it is stable
+            Course::Promoting { at: Promoting::ShiftingBack | Promoting::Settling, .. } => Action::Hold,
             _ if self.stable_is_ours() => Action::Hold,
             _ => self.roll_back(now, vec![Reason::Superseded { version: version.to_owned() }]),
         }
@@ -284,11 +297,12 @@ impl Machine {
 
     /// Everything a passing time can bring, without a poll.
     fn on_wake(&mut self, now: Timestamp) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 9] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 10] = [
             Machine::act_on_closed_window,
             Machine::write_again,
             Machine::work_again,
             Machine::finish_drained,
+            Machine::act_on_pods,
             Machine::pass_gates,
             Machine::act_on_hook,
             Machine::act_on_blindness,
@@ -314,6 +328,7 @@ impl Machine {
             self.blindness_acts_at(),
             self.undecided_acts_at(),
             self.external_acts_at(),
+            self.pods_tell_at(now),
         ];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
@@ -330,6 +345,9 @@ impl Machine {
     pub(super) fn complete(&mut self, now: Timestamp, forced: bool) {
         self.forget_hook();
         self.course = Course::Completing { forced };
+        if forced {
+            self.scale_canary(now, Weight::FULL); // asked for, not waited for
+        }
         if self.weight.is_full() && self.write.is_none() && self.in_force.is_some() && self.hands.foreign.is_none() {
             self.promote(now);
         } else {
@@ -346,9 +364,13 @@ impl Machine {
         self.reasons = reasons;
         self.end_pause();
         self.forget_hook();
-        self.work = None;
+        self.works.clear();
+        let carried = !self.weight.is_zero();
         self.course = Course::RollingBack { superseded };
         self.ask_weight(now, Weight::ZERO);
+        if carried {
+            self.traffic_returns(now);
+        }
         Action::RollBack
     }
 

@@ -83,6 +83,7 @@ impl Machine {
             self.lasting_foreign(),
             self.lasting_gate(now),
             self.lasting_alert(),
+            self.lasting_pods(now),
         ];
         all.into_iter().flatten().chain(self.lasting_limits()).collect()
     }

@@ -1,6 +1,6 @@
 //! Weights on their way to the router, what comes back, and other hands on the same object.
 
-use super::machine::{Course, End, Machine};
+use super::machine::{Course, Machine};
 use crate::model::rule::OnForeign;
 use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, Topic, TrafficReading, Weight, WorkloadAction};
 use std::time::Duration;
@@ -37,8 +37,8 @@ pub(super) struct Failure {
     pub(super) again: Timestamp,
     /// "When something changed": a reading from then on is reason enough to try again, sooner is not.
     on_change: Option<Timestamp>,
-    /// The router said no time will mend it.
-    never: bool,
+    /// No time will mend it.
+    pub(super) never: bool,
 }
 
 impl Write {
@@ -120,12 +120,15 @@ impl Machine {
                 self.in_force = Some(now);
                 self.promote(now);
             }
-            Course::RollingBack { superseded: true } => self.finish(End::Superseded),
+            Course::RollingBack { superseded: true } | Course::Promoting { at: Promoting::Settling, .. } => {
+                self.drained = Some(now);
+                return self.finish_drained(now).unwrap_or(Action::Hold);
+            }
             Course::RollingBack { superseded: false } | Course::Promoting { at: Promoting::ShiftingBack, .. } => {
                 self.drained = Some(now + self.terms.drain);
                 return self.finish_drained(now).unwrap_or(Action::Hold);
             }
-            Course::Promoting { at: Promoting::Copying, .. } if self.work.is_none() => self.ask_work(now, WorkloadAction::Copy),
+            Course::Promoting { at: Promoting::Copying, .. } => self.ask_work(now, WorkloadAction::Copy),
             Course::Waiting | Course::Gated | Course::Promoting { .. } | Course::Over(_) => {}
         }
         if self.is_over() { Action::Finish } else { Action::Hold }
@@ -145,7 +148,8 @@ impl Machine {
     fn note_failure(&mut self, now: Timestamp, text: &str, retry: Retry) {
         let before = self.write.take().unwrap_or_default();
         let write = self.failed_again(&before, now, text, retry);
-        let gives_up = write.stuck().is_some() && matches!(self.course, Course::Promoting { at: Promoting::ShiftingBack, .. });
+        let back = matches!(self.course, Course::Promoting { at: Promoting::ShiftingBack, .. }) && !self.works.are_tidying();
+        let gives_up = back && write.stuck().is_some();
         self.write = Some(write);
         if gives_up && self.stable_is_ours() {
             self.return_to_canary(now, &format!("the router does not take it: {text}"));
@@ -203,23 +207,6 @@ impl Machine {
     /// Has the last try failed, and no other is on its way?
     pub(super) fn write_failed(&self) -> bool {
         self.write.as_ref().is_some_and(|w| w.failure.is_some() && !w.under_way)
-    }
-
-    /// When the drain is over.
-    pub(super) fn drained_at(&self) -> Option<Timestamp> {
-        self.drained.filter(|_| self.write.is_none() && self.work.is_none() && self.pause.is_none() && !self.is_over())
-    }
-
-    /// The traffic has left for long enough.
-    pub(super) fn finish_drained(&mut self, now: Timestamp) -> Option<Action> {
-        self.drained_at().filter(|at| *at <= now)?;
-        if let Some(action) = self.work_after_drain() {
-            self.ask_work(now, action);
-            return Some(if self.is_over() { Action::Finish } else { Action::Hold });
-        }
-        let promoted = matches!(self.course, Course::Promoting { .. });
-        self.finish(if promoted { End::Succeeded } else { End::RolledBack });
-        Some(Action::Finish)
     }
 
     pub(super) fn on_traffic(&mut self, now: Timestamp, reading: &Result<TrafficReading, String>) -> Action {

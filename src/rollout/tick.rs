@@ -6,9 +6,10 @@ use crate::model::{Action, Breach, HookPoint, Judgement, Level, Promoting, Reaso
 
 impl Machine {
     pub(super) fn on_tick(&mut self, now: Timestamp, tick: &Tick) -> Action {
-        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 13] = [
+        const STEPS: [fn(&mut Machine, Timestamp) -> Option<Action>; 15] = [
             Machine::roll_back_on_breach,
             Machine::act_on_alerts,
+            Machine::act_on_pods,
             Machine::act_on_vanished,
             Machine::act_on_shared,
             Machine::act_on_closed_window,
@@ -19,6 +20,7 @@ impl Machine {
             Machine::act_on_undecided,
             Machine::act_on_external_limit,
             Machine::act_on_hook,
+            Machine::keep_scaled,
             Machine::advance_when_free,
         ];
         if self.is_old(tick) {
@@ -36,8 +38,15 @@ impl Machine {
         tick.judgement.duplicate || self.last.as_ref().is_some_and(|l| tick.judgement.at <= l.judgement.at)
     }
 
-    /// Reasons of the last poll to roll back; abandoned requests only where the policy says so.
+    /// Reasons of the last poll, and of the pods, to roll back.
     pub(super) fn breaches(&self) -> Vec<Reason> {
+        let mut reasons = self.judged_breaches();
+        reasons.extend(self.pod_reasons());
+        reasons
+    }
+
+    /// What the judge says; abandoned requests only where the policy says so.
+    fn judged_breaches(&self) -> Vec<Reason> {
         let Some(judgement) = self.last.as_ref().map(|t| &t.judgement) else { return Vec::new() };
         let during_shared = judgement.labels.shared || judgement.labels.hold;
         let acts = |b: &Breach| *b != Breach::Abandoned || self.terms.policies.vanished == Then::RollBack;
@@ -79,6 +88,9 @@ impl Machine {
         let tick = self.last.as_ref().filter(|t| self.judges_step(t))?;
         let free = tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty();
         if !free || !self.holds(now).is_empty() {
+            return None;
+        }
+        if self.next_share().is_some_and(|to| !self.capacity_lets_pass(now, to)) {
             return None;
         }
         let last = self.step as usize + 1 >= self.terms.steps.len();

@@ -2,7 +2,7 @@
 
 use super::machine::{Course, Machine};
 use crate::model::rule::Promotion;
-use crate::model::{Action, Command, Keep, Level, Promoting, Reason, Timestamp, Verb};
+use crate::model::{Action, Command, Keep, Level, Promoting, Reason, Timestamp, Topic, Verb, Weight};
 
 /// Followed with this action, or refused with this sentence.
 type Word = Result<Action, String>;
@@ -59,6 +59,9 @@ impl Machine {
             Course::Completing { .. } => {
                 return Err("all the traffic is on its way to the canary and cannot be held: roll back instead".to_owned());
             }
+            Course::Promoting { at: Promoting::Settling, .. } => {
+                return Err("it is promoted, what is left only puts things in order: wait until it is over, or roll back".to_owned());
+            }
             _ => {}
         }
         if self.pause.is_some() && (self.frozen || !freeze) {
@@ -76,6 +79,7 @@ impl Machine {
         }
         let was_paused = self.pause.is_some();
         self.end_pause();
+        self.scale_anew();
         self.hook_waits_anew(now);
         if let Course::Promoting { at: Promoting::External, since } = &mut self.course
             && was_paused
@@ -87,7 +91,8 @@ impl Machine {
             return Ok(Action::Hold);
         }
         self.notify(Level::Info, format!("resumed at {} by {}{}", self.weight, command.by, because(&command.why)));
-        Ok(self.pass_gates(now).unwrap_or(Action::Resume))
+        let on = self.is_gated().then(|| self.act_on_pods(now)).flatten();
+        Ok(on.or_else(|| self.pass_gates(now)).unwrap_or(Action::Resume))
     }
 
     /// A failed weight is tried now, and ours is written over another hand's; false if there is neither.
@@ -108,6 +113,9 @@ impl Machine {
             return Err("there is no next step after the last: promote when stable is equal and ready, or roll back".to_owned());
         }
         self.may_step("advance")?;
+        if !self.has_capacity(now, self.next_share(), "advance")? {
+            return Ok(Action::Hold);
+        }
         self.end_pause();
         Ok(self.next(now, &format!("advanced by {}{}", command.by, because(&command.why))))
     }
@@ -115,10 +123,17 @@ impl Machine {
     /// All the way now, bake skipped; or, where somebody else makes stable equal, their word that it is.
     fn promote_by(&mut self, now: Timestamp, command: &Command) -> Word {
         match self.course {
-            Course::Promoting { at: Promoting::ShiftingBack, .. } | Course::Completing { .. } => return Ok(Action::Hold),
+            Course::Promoting { at: Promoting::ShiftingBack | Promoting::Settling, .. } | Course::Completing { .. } => {
+                return Ok(Action::Hold);
+            }
             Course::Waiting if self.pause.is_none() => return Err(not_begun("promote")),
             Course::Waiting | Course::Promoting { .. } => {}
-            Course::Gated | Course::Climbing { .. } | Course::RollingBack { .. } | Course::Over(_) => self.may_step("promote")?,
+            Course::Gated | Course::Climbing { .. } | Course::RollingBack { .. } | Course::Over(_) => {
+                self.may_step("promote")?;
+                if !self.has_capacity(now, Some(Weight::FULL), "promote")? {
+                    return Ok(Action::Hold);
+                }
+            }
         }
         Ok(self.promote_now(now, command, false))
     }
@@ -127,7 +142,8 @@ impl Machine {
         if self.course == Course::Waiting && self.pause.is_none() {
             return Err(not_begun("break-glass-promote"));
         }
-        if matches!(self.course, Course::Promoting { at: Promoting::ShiftingBack, .. } | Course::Completing { forced: true }) {
+        let decided = |at| matches!(at, Promoting::ShiftingBack | Promoting::Settling);
+        if matches!(self.course, Course::Promoting { at, .. } if decided(at)) || self.course == (Course::Completing { forced: true }) {
             return Ok(Action::Hold);
         }
         Ok(self.promote_now(now, command, true))
@@ -142,6 +158,24 @@ impl Machine {
             _ => self.complete(now, forced),
         }
         Action::Promote
+    }
+
+    /// Are the pods there that this share needs? Where canaryd scales the canary it does so now, and the person asks again.
+    fn has_capacity(&mut self, now: Timestamp, to: Option<Weight>, verb: &str) -> Result<bool, String> {
+        let Some(to) = to.filter(|to| *to > self.weight) else { return Ok(true) };
+        if self.capacity_lets_pass(now, to) {
+            return Ok(true);
+        }
+        match self.short_of(to) {
+            Some(short) if !self.follows() => {
+                Err(format!("{verb} is refused: {}; wait, roll back, or break-glass-promote", self.short_text(&short)))
+            }
+            _ => {
+                let text = format!("{to} of the traffic needs more pods, the canary is scaled first: {verb} again when they are ready");
+                self.event(Level::Info, Topic::Capacity, text);
+                Ok(false)
+            }
+        }
     }
 
     /// May a person end this step? Not without a look at it, and not against harm.

@@ -235,7 +235,7 @@ pub struct Rehearsed {
 }
 
 /// A rollout in virtual time: every weight the machine asks for is in force at once. It tells what the evidence does: what a
-/// recording does not hold (approvals, windows of another day, hooks) is taken as passed.
+/// recording does not hold (approvals, windows of another day, hooks, pods) is taken as passed.
 pub struct Rehearsal {
     judge: Judge,
     machine: Machine,
@@ -254,7 +254,8 @@ impl Rehearsal {
         let warnings = judge.warnings().iter().map(ToString::to_string).collect();
         let open = Rule { start: Start::default(), hooks: Vec::new(), windows: None, ..rule.clone() };
         let mut machine = Machine::new(&open, &parts::method(opened.scale));
-        let decision = machine.handle(at, &Input::Begin(opened.begin.clone()));
+        let begin = Begin { noted: None, ..opened.begin.clone() };
+        let decision = machine.handle(at, &Input::Begin(begin));
         let view = first_view(rule, opened, at, warnings);
         let mut new = Self { judge, machine, decision, out: Judgement::empty(at, 0), view };
         new.obey(at);

@@ -47,6 +47,42 @@ fn a_pause_before_the_first_weight_stays_before_it() {
     assert_eq!(machine.handle(now.at, &Input::Command(resume)).state.name(), "waiting");
 }
 
+#[test]
+fn the_clusters_word_is_asked_anew() {
+    let begun = "0s begin noted=10/2,floor:3\n 1s work done\n 2s cluster 10/10 2/2\n 3s done";
+    let begun_as = |rule: &str, script: &str| taken_up(rule, &format!("{begun}{script}"));
+    // in mid-step: what it showed is not known, and the baseline is held once more
+    let (mut machine, _, now) = begun_as("5% 1m, 25% 1m, 100% 1m", "");
+    assert_eq!(asked(&now), Some(WorkloadAction::HoldBaseline));
+    machine.handle(now.at, &Input::Effect { generation: now.generation, outcome: Outcome::Done });
+    let number = machine.unconfirmed_work().expect("an action").1;
+    let held = machine.handle(now.at, &Input::Workload { number, outcome: Outcome::Done });
+    assert!(held.holds.iter().any(|h| h.text.contains("not heard of")), "{:?}", held.holds);
+    // before the first weight it waits for pods again
+    let (_, _, now) = taken_up("5% 1m, 100% 1m", "0s begin noted=10/2\n 1s wake");
+    assert_eq!(now.state, State::Waiting(Waiting::Pods));
+    // rolling back: stable gets its replicas, whatever was done in the gap; and in the end the autoscaler is its own again
+    let (mut machine, _, now) = begun_as("5% 1m, 100% 1m", "\n 9s rollback");
+    assert_eq!((asked(&now), now.state.name()), (Some(WorkloadAction::RestoreBaseline), "rolling-back"));
+    machine.handle(now.at, &Input::Effect { generation: now.generation, outcome: Outcome::Done });
+    let number = machine.unconfirmed_work().expect("an action").1;
+    machine.handle(now.at, &Input::Workload { number, outcome: Outcome::Done });
+    let drained = machine.handle(now.at + Duration::from_secs(60), &Input::Wake);
+    assert_eq!(asked(&drained), Some(WorkloadAction::ReleaseScalers));
+    // what was being put in order is put in order
+    let (mut machine, _, now) = begun_as("100% 1m; idle=0", "\n 4s break-glass-promote\n 5s done");
+    assert_eq!(now.state.name(), "promoting");
+    let on = machine.handle(now.at, &Input::Effect { generation: now.generation, outcome: Outcome::Done });
+    assert!(matches!(asked(&on), Some(WorkloadAction::IdleBaseline { replicas: 0, .. })), "{on:?}");
+}
+
+fn asked(decision: &Decision) -> Option<WorkloadAction> {
+    decision.effects.iter().find_map(|e| match e {
+        Effect::Workload { action, .. } => Some(*action),
+        _ => None,
+    })
+}
+
 const COPYING: &str = "0s begin\n 1s done\n 60s tick clear";
 
 #[test]

@@ -1,8 +1,10 @@
 //! Scripts (one input per line with the expected answer) and properties of the machine.
 
 mod alerts;
+mod capacity;
 mod gap;
 mod gates;
+mod pods;
 mod promotion;
 mod properties;
 mod script;

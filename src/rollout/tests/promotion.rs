@@ -1,10 +1,6 @@
 //! After the bake: copies, what somebody else does, and what becomes of the workloads.
 
 use super::check;
-use crate::model::{
-    Begin, Breach, Decision, Effect, Input, Judgement, Method, Outcome, PerArm, Side, State, Tick, Timestamp, Weight, WorkloadAction,
-};
-use crate::rollout::Machine;
 
 const COPY: &str = "100% 1m; promotion=copy";
 const COPYING: &str =
@@ -131,47 +127,4 @@ fn observe_copies_nothing() {
         180s wake                      => finish; succeeded; no scale-canary-down #1
     ",
     );
-}
-
-fn at(s: i64) -> Timestamp {
-    Timestamp::from_millis(1000 * s)
-}
-
-fn number(d: &Decision) -> Option<u64> {
-    d.effects.iter().find_map(|e| match e {
-        Effect::Workload { number, .. } => Some(*number),
-        _ => None,
-    })
-}
-
-/// Where a rule wants it, the canary gets back what it had once the traffic has left; and it ends if that cannot be done.
-#[test]
-fn an_undo_comes_after_the_drain() {
-    let mut machine = Machine::new(&super::rule("5% 10m"), &Method::default());
-    machine.terms.after_rollback = Some(WorkloadAction::Undo);
-    let begin = Begin {
-        canary: Side::Second,
-        version: String::new(),
-        by: "ana".into(),
-        weight: Weight::ZERO,
-        first: false,
-        retry: false,
-        generation: 0,
-        noted: None,
-    };
-    machine.handle(at(0), &Input::Begin(begin));
-    machine.handle(at(1), &Input::Effect { generation: 1, outcome: Outcome::Done });
-    let mut judgement = Judgement::empty(at(15), 0);
-    judgement.rollback.push(Breach::Gross);
-    let back =
-        machine.handle(at(15), &Input::Tick(Box::new(Tick { judgement, missing: PerArm::default(), detail: String::new(), orphans: 0.0 })));
-    assert_eq!((back.state.clone(), back.weight, number(&back)), (State::RollingBack, Weight::ZERO, None), "traffic first");
-    machine.handle(at(16), &Input::Effect { generation: 2, outcome: Outcome::Done });
-    let drained = machine.handle(at(76), &Input::Wake);
-    assert_eq!(
-        (drained.state.name(), number(&drained), machine.unconfirmed_work()),
-        ("rolling-back", Some(1), Some((WorkloadAction::Undo, 1)))
-    );
-    let end = machine.handle(at(80), &Input::Workload { number: 1, outcome: Outcome::Done });
-    assert_eq!((end.state, end.weight, machine.unconfirmed_work()), (State::RolledBack, Weight::ZERO, None));
 }

@@ -10,13 +10,14 @@
 
 use crate::model::calendar::{AtEnd, Span, When, Windows};
 use crate::model::rule::{
-    BakeJudge, First, HoldThen, Hook, OnForeign, OnHookFail, OnShared, Policies, Promotion, Start, Step, Target, Then, Traffic,
-    WorkloadForm, Workloads,
+    AfterRollback, BakeJudge, First, HoldThen, Hook, OnForeign, OnHookFail, OnShared, PodHealth, Policies, Promotion, Replicas, Start,
+    Step, Target, Then, Traffic, WorkloadForm, Workloads,
 };
 use crate::model::{
     Action, Advance, Alert, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, HookAnswer, HookPoint, Input, Judgement,
-    Keep, Level, LimitJudgement, LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Notice, Outcome, PerArm, Phase,
-    Retry, Rule, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting, Weight,
+    Keep, Level, LimitJudgement, LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Noted, Notice, Outcome, PerArm,
+    Phase, PodSigns, Retry, Rule, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting, Weight,
+    WorkloadAction, WorkloadSeen,
 };
 use crate::rollout::{Machine, invariants};
 use jiff::tz::TimeZone;
@@ -77,8 +78,8 @@ pub(crate) fn rule(text: &str) -> Rule {
         mode: Mode::Enforce,
         drain: duration("60s"),
         first: First::Promote,
-        replicas: crate::model::rule::Replicas::External,
-        after_rollback: crate::model::rule::AfterRollback::Leave,
+        replicas: Replicas::External,
+        after_rollback: AfterRollback::Leave,
         pod_health: None,
         shares: Default::default(),
         start: Start::default(),
@@ -123,6 +124,12 @@ fn set(rule: &mut Rule, part: &str) {
         ("mode", "observe") => rule.mode = Mode::Observe,
         ("promotion", "leave") => rule.promotion = Promotion::Leave,
         ("promotion", "copy") => rule.promotion = Promotion::Copy,
+        ("idle", v) => rule.promotion = Promotion::Swap { keep: duration("24h"), idle: Some(v.parse().expect("replicas")) },
+        ("replicas", "follow") => rule.replicas = Replicas::Follow,
+        ("after-rollback", "undo") => rule.after_rollback = AfterRollback::Undo,
+        ("after-rollback", "scale-down") => rule.after_rollback = AfterRollback::ScaleDown,
+        ("workloads", "one") => rule.workloads.form = WorkloadForm::One,
+        ("pod-health", v) => rule.pod_health = Some(pod_health(v)),
         ("external", v) => rule.promotion = Promotion::External { within: duration(v) },
         ("first", "refuse") => rule.first = First::Refuse,
         ("drain", v) => rule.drain = duration(v),
@@ -135,6 +142,17 @@ fn set(rule: &mut Rule, part: &str) {
         ("at-end", "hold") => windows(rule).at_end = AtEnd::Hold,
         ("at-end", "roll-back") => windows(rule).at_end = AtEnd::RollBack,
         _ => panic!("rule part {part:?}"),
+    }
+}
+
+/// `crash-loop,failed-probes:3`.
+fn pod_health(text: &str) -> PodHealth {
+    let has = |word: &str| word_list(text).any(|w| w == word);
+    PodHealth {
+        crash_loop: has("crash-loop"),
+        image_pull: has("image-pull"),
+        oom_killed: has("oom-killed"),
+        failed_probes: word_list(text).find_map(|w| w.strip_prefix("failed-probes:")).map(|n| n.parse().expect("a number")),
     }
 }
 
@@ -306,8 +324,56 @@ fn begin(words: &[&str]) -> Input {
         first: words.contains(&"first"),
         retry: false,
         generation: 0,
-        noted: None,
+        noted: words.iter().find_map(|w| w.strip_prefix("noted=")).map(noted),
     })
+}
+
+/// `10/3`: N, and what the canary's workload asks for; and `floor:2`, `canary-floor:1`, `no-template`, `warns`.
+fn noted(text: &str) -> Noted {
+    let words: Vec<&str> = word_list(text).collect();
+    let (ready, wanted) = words[0].split_once('/').expect("noted=N/wanted");
+    let floor = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)).map(|n| n.parse().expect("a floor"));
+    Noted {
+        baseline_ready: ready.parse().expect("a number"),
+        canary_wanted: wanted.parse().expect("a number"),
+        baseline_floor: floor("floor:"),
+        canary_floor: floor("canary-floor:"),
+        template_before: (!words.contains(&"no-template")).then(|| "{}".to_owned()),
+        warnings: if words.contains(&"warns") { vec!["may not read autoscalers".to_owned()] } else { Vec::new() },
+        ..Noted::default()
+    }
+}
+
+/// `cluster 10/10 1/3`: ready of wanted, the baseline's first; and signs such as `canary:crash-loop=1`. Or `cluster away`.
+fn cluster(words: &[&str]) -> Input {
+    if words == ["away"] {
+        return Input::Workloads(Err("connection refused".to_owned()));
+    }
+    let mut seen = PerArm { baseline: arm_seen(words[0]), canary: arm_seen(words[1]) };
+    for word in &words[2..] {
+        let (arm, sign) = word.split_once(':').expect("arm:sign");
+        let (sign, n) = sign.split_once('=').expect("sign=count");
+        let arm = Arm::BOTH.into_iter().find(|a| a.name() == arm).expect("an arm");
+        sign_of(&mut seen[arm].signs, sign, n.parse().expect("a number"));
+        seen[arm].trouble = format!("pod {}-1 is unwell", arm.name());
+    }
+    Input::Workloads(Ok(seen))
+}
+
+fn arm_seen(text: &str) -> WorkloadSeen {
+    let (ready, wanted) = text.split_once('/').expect("ready/wanted");
+    let (ready, wanted) = (ready.parse().expect("a number"), wanted.parse().expect("a number"));
+    WorkloadSeen { wanted, pods: wanted, ready, ..WorkloadSeen::default() }
+}
+
+fn sign_of(signs: &mut PodSigns, sign: &str, n: u32) {
+    match sign {
+        "crash-loop" => signs.crash_loops = n,
+        "image-pull" => signs.image_pulls = n,
+        "oom-killed" => signs.oom_killed = n,
+        "failed-probes" => signs.failed_probes = n,
+        _ => panic!("sign {sign:?}"),
+    }
 }
 
 fn verb(words: &[&str]) -> Option<Verb> {
@@ -406,6 +472,7 @@ fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step], asked: &A
         ["wake"] => Input::Wake,
         ["hook", answer @ ..] => asked.answer(answer),
         ["work", answer @ ..] => asked.worked(answer),
+        ["cluster", seen @ ..] => cluster(seen),
         ["alerts", all @ ..] => Input::Alerts(all.iter().map(|a| alert(a, at)).collect()),
         ["supersede", version] => Input::Supersede { version: (*version).to_owned() },
         ["traffic", "unreadable"] => Input::Traffic(Err("timeout".to_owned())),
@@ -451,9 +518,17 @@ fn facts(d: &Decision, zero: i64) -> Vec<String> {
         Effect::SetWeight { weight, generation } => vec![format!("set {weight} #{generation}")],
         Effect::Notify(notice) => told(notice),
         Effect::CallHook { hook, attempt } => vec![format!("call {} #{attempt}", hook.name())],
-        Effect::Workload { action, number } => vec![format!("{} #{number}", action.name())],
+        Effect::Workload { action, number } => vec![format!("{} #{number}", worked(*action))],
     }));
     facts
+}
+
+/// An action, with its replicas if it has some: `scale-canary 3`.
+fn worked(action: WorkloadAction) -> String {
+    match action {
+        WorkloadAction::ScaleCanary { replicas } | WorkloadAction::IdleBaseline { replicas, .. } => format!("{} {replicas}", action.name()),
+        _ => action.name().to_owned(),
+    }
 }
 
 /// `waiting approval manager,product`, `waiting window 3600s`, `waiting hook before-start`.
