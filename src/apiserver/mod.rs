@@ -5,10 +5,12 @@
 mod collection;
 mod follow;
 mod object;
+mod owner;
 
 pub use collection::Collection;
 pub use follow::{Follower, follow};
 pub use object::{Object, Resource};
+pub use owner::owner_of;
 
 /// Our name as field manager: what `kubectl get --show-managed-fields` shows beside what we wrote.
 pub const MANAGER: &str = "canaryd";
@@ -32,3 +34,6 @@ pub enum CallError {
     #[error("{0}")]
     Conflict(String),
 }
+
+/// What [`CallError::Missing`] says where the kind is served and the object is not there.
+pub const ABSENT: &str = "does not exist";

@@ -1,6 +1,6 @@
 //! One object of the API server: read it, change it. Every call is bounded; what it answers is told in the operator's words.
 
-use super::{CallError, MANAGER};
+use super::{ABSENT, CallError, MANAGER};
 use http_body_util::{BodyExt, Limited};
 use hyper::Method;
 use hyper::http::Request;
@@ -32,6 +32,11 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// What most workloads are.
+    pub const DEPLOYMENT: Self = Self { api: "apps/v1", kind: "Deployment", plural: "deployments" };
+    /// What scales them by load.
+    pub const AUTOSCALER: Self = Self { api: "autoscaling/v2", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" };
+
     /// As RBAC names it.
     fn in_a_role(self) -> String {
         self.api.rsplit_once('/').map_or_else(|| self.plural.to_owned(), |(group, _)| format!("{}.{group}", self.plural))
@@ -44,6 +49,8 @@ pub struct Object {
     resource: Resource,
     namespace: String,
     name: String,
+    /// Its number of replicas only, a part with permissions of its own.
+    scale: bool,
 }
 
 impl fmt::Debug for Object {
@@ -88,7 +95,12 @@ impl Answered {
 impl Object {
     /// Nothing is asked yet.
     pub fn new(client: Client, resource: Resource, namespace: &str, name: &str) -> Self {
-        Self { client, resource, namespace: namespace.to_owned(), name: name.to_owned() }
+        Self { client, resource, namespace: namespace.to_owned(), name: name.to_owned(), scale: false }
+    }
+
+    /// The `scale` of a Deployment: its number of replicas, under the version of the whole.
+    pub fn scale_of_deployment(client: Client, namespace: &str, name: &str) -> Self {
+        Self { scale: true, ..Self::new(client, Resource::DEPLOYMENT, namespace, name) }
     }
 
     /// What an operator calls it: `Deployment shop/web`.
@@ -172,8 +184,9 @@ impl Object {
 
     fn error(&self, verb: &str, answered: &Answered) -> CallError {
         let message = answered.message();
+        let resource = if self.scale { Resource { plural: "deployments/scale", ..self.resource } } else { self.resource };
         match answered.status {
-            401 | 403 => denied(answered.status, verb, self.resource, Some(&self.namespace), &message),
+            401 | 403 => denied(answered.status, verb, resource, Some(&self.namespace), &message),
             404 => CallError::Missing(self.missing(answered)),
             429 | 500.. => CallError::Unreachable(message),
             _ => CallError::Refused(message),
@@ -184,7 +197,7 @@ impl Object {
     fn missing(&self, answered: &Answered) -> String {
         let named = answered.body.pointer("/details/name").and_then(Value::as_str) == Some(&self.name);
         if named {
-            return "does not exist".to_owned();
+            return ABSENT.to_owned();
         }
         format!("the cluster does not serve {} of {}: install its custom resource definitions", self.resource.plural, self.resource.api)
     }
@@ -226,7 +239,7 @@ impl Object {
     }
 
     fn path(&self) -> String {
-        format!("{}/{}", self.collection(), self.name)
+        format!("{}/{}{}", self.collection(), self.name, if self.scale { "/scale" } else { "" })
     }
 
     fn collection(&self) -> String {

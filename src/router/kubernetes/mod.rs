@@ -9,14 +9,13 @@ mod gateway_api;
 mod istio;
 mod layout;
 mod nginx_ingress;
-mod owner;
 mod service;
 #[cfg(test)]
 mod tests;
 mod traefik;
 
 use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
-use crate::apiserver::{CallError, Object, Resource};
+use crate::apiserver::{CallError, Object, Resource, owner_of};
 use crate::model::rule::{KubernetesRoute, RouteKind};
 use crate::model::{Side, TrafficReading, Weight};
 use kube::Client;
@@ -174,7 +173,7 @@ impl Kubernetes {
 
     /// Who wrote the weights last.
     fn writer(&self, object: &Value) -> Option<String> {
-        owner::of(object, &self.layout.field(object)?)
+        owner_of(object, &self.layout.field(object)?)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What each kind reads from an object and would write into it, applied by a small JSON Patch.
 
 use super::layout::{Layout, Taken};
-use super::{aws_alb, claim, gateway_api, istio, nginx_ingress, owner, service, traefik};
+use super::{aws_alb, claim, gateway_api, istio, nginx_ingress, service, traefik};
+use crate::apiserver::owner_of;
 use crate::model::Weight;
 use crate::model::rule::IstioDestination;
 use serde_json::{Value, json};
@@ -283,8 +284,8 @@ fn the_last_owner_of_a_field_wrote_it() {
         entry("labeler", "2026-11-21T12:00:00Z", json!({"f:metadata": {"f:labels": {"f:x": {}}}})),
     ]}});
     let path = |parts: &[&str]| parts.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
-    assert_eq!(owner::of(&object, &path(&["spec", "http"])).as_deref(), Some("canaryd"));
-    assert_eq!(owner::of(&object, &path(&["spec", "hosts"])).as_deref(), Some("kubectl"));
-    assert_eq!(owner::of(&object, &path(&["metadata", "annotations", "a/b"])), None);
-    assert_eq!(owner::of(&json!({}), &path(&["spec"])), None);
+    assert_eq!(owner_of(&object, &path(&["spec", "http"])).as_deref(), Some("canaryd"));
+    assert_eq!(owner_of(&object, &path(&["spec", "hosts"])).as_deref(), Some("kubectl"));
+    assert_eq!(owner_of(&object, &path(&["metadata", "annotations", "a/b"])), None);
+    assert_eq!(owner_of(&json!({}), &path(&["spec"])), None);
 }
