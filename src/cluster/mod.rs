@@ -1,9 +1,10 @@
 //! Kubernetes: the way to the API server ([`connect()`]) and what it shows of workloads ([`Cluster`]): shared watches of Deployments,
-//! ReplicaSets and pods, which pod is which arm (for the packs' `pods()`), and the typed signs of pods (crash loop, failed probes);
-//! later the actions on workloads, one file each. It must never write a weight (`router` does).
+//! ReplicaSets and pods, which pod is which arm (for the packs' `pods()`), and the typed signs of pods (crash loop, failed probes),
+//! and the [`actions`] on workloads, one file each. It must never write a weight (`router` does).
 //!
 //! Begin with `view.rs`: what may be asked. Everything there is answered from memory but [`Cluster::note`].
 
+pub mod actions;
 mod connect;
 pub mod lease;
 mod note;

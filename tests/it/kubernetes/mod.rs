@@ -1,5 +1,6 @@
 //! Routers of the cluster, and what is shipped for it, against a real control plane with the real custom resource definitions.
 
+mod actions;
 mod deploy;
 mod faults;
 mod product;

@@ -1,0 +1,98 @@
+//! The HorizontalPodAutoscaler of a Deployment: its minimum is raised while a rollout needs replicas, and given back. What it was
+//! stands in an annotation beside it, so that it can be given back whatever else is lost.
+
+use super::change::{annotate, annotation, change, unannotate};
+use super::{Place, Stop};
+use crate::apiserver::{Collection, MANAGER, Object, Resource, owner_of};
+use kube::Client;
+use serde_json::{Value, json};
+
+/// The minimum before we raised it.
+const MIN_REPLICAS: &str = "canaryd.io/min-replicas";
+const MIN: &str = "/spec/minReplicas";
+/// What it is where the object does not say.
+const MIN_DEFAULT: u64 = 1;
+
+/// Nothing scales the Deployment below so many (or the autoscaler's maximum: above it there would be none to keep).
+pub(super) async fn hold(client: &Client, place: Place<'_>, least: u32) -> Result<(), Stop> {
+    for scaler in of(client, place).await? {
+        change(&scaler, |found| Ok(raised(found, u64::from(least).min(maximum(found))))).await?;
+    }
+    Ok(())
+}
+
+/// The same, and the maximum must allow it.
+pub(super) async fn raise(client: &Client, place: Place<'_>, least: u32) -> Result<(), Stop> {
+    for scaler in of(client, place).await? {
+        change(&scaler, |found| match maximum(found) {
+            maximum if u64::from(least) > maximum => Err(Stop::never(format!(
+                "{} allows at most {maximum} replicas and {least} are needed: raise its maxReplicas, or take a smaller step",
+                scaler.what()
+            ))),
+            _ => Ok(raised(found, u64::from(least))),
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Their minimums are what they were, unless another hand has set one since: that stays. Without an autoscaler there is nothing to
+/// release.
+pub(super) async fn release(client: &Client, place: Place<'_>) -> Result<(), Stop> {
+    for scaler in of(client, place).await? {
+        change(&scaler, |found| {
+            let Some(written) = annotation(found, MIN_REPLICAS) else { return Ok(Vec::new()) };
+            let ours = owner_of(found, &["spec", "minReplicas"]).is_none_or(|owner| owner == MANAGER);
+            let mut operations = unannotate(found, &[MIN_REPLICAS]);
+            if ours {
+                let was = written.parse::<u64>().map_err(|_| {
+                    let why = format!("annotation {MIN_REPLICAS} is {written:?} and no number");
+                    Stop::never(format!("{}: {why}: set its minReplicas by hand and take the annotation away", scaler.what()))
+                })?;
+                operations.push(minimum_is(was.min(maximum(found))));
+            }
+            Ok(operations)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn raised(found: &Value, least: u64) -> Vec<Value> {
+    let now = minimum(found);
+    if now >= least {
+        return Vec::new();
+    }
+    // raised before: what it was is known
+    let noted = annotation(found, MIN_REPLICAS).is_some();
+    let mut operations = if noted { Vec::new() } else { annotate(found, &[(MIN_REPLICAS, &now.to_string())]) };
+    operations.push(minimum_is(least));
+    operations
+}
+
+/// `add`, which replaces: it may be absent.
+fn minimum_is(replicas: u64) -> Value {
+    json!({"op": "add", "path": MIN, "value": replicas})
+}
+
+fn minimum(found: &Value) -> u64 {
+    found.pointer(MIN).and_then(Value::as_u64).unwrap_or(MIN_DEFAULT)
+}
+
+fn maximum(found: &Value) -> u64 {
+    found.pointer("/spec/maxReplicas").and_then(Value::as_u64).unwrap_or(u64::MAX)
+}
+
+/// Those that scale it: one, if nobody made a mistake.
+async fn of(client: &Client, place: Place<'_>) -> Result<Vec<Object>, Stop> {
+    let object = |name: &str| Object::new(client.clone(), Resource::AUTOSCALER, place.namespace, name);
+    let all = Collection::new(client.clone(), Resource::AUTOSCALER, Some(place.namespace));
+    let all: Vec<Value> = all.list("").await.map_err(|error| Stop::new(&all.what(), error))?;
+    let names = all.iter().filter(|scaler| targets(scaler, place.deployment)).filter_map(|s| s.pointer("/metadata/name")?.as_str());
+    Ok(names.map(object).collect())
+}
+
+fn targets(scaler: &Value, deployment: &str) -> bool {
+    let target = |key: &str| scaler.pointer(&format!("/spec/scaleTargetRef/{key}")).and_then(Value::as_str).unwrap_or("");
+    target("kind") == "Deployment" && target("name") == deployment && target("apiVersion").starts_with("apps/")
+}
