@@ -1,11 +1,13 @@
 //! The composition root: takes settings, makes the adapters, joins them, and ends them in order. Start-up is a list of named
 //! steps ([`Daemon::start`]); tests and the demo run the same steps on port 0.
 
+mod leader;
 mod pods;
 mod receivers;
 mod resources;
 mod sources;
 
+pub use leader::{LEASE_LOST, LeaseLost};
 pub use resources::definitions;
 
 use crate::api::{self, ApiState, Tokens};
@@ -131,19 +133,42 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let daemon = Daemon::start(settings, Extras::default()).await?;
+    let seat = tokio::select! {
+        seat = leader::Seat::take(&settings) => seat?,
+        _ = term.recv() => return Ok(()),
+        _ = int.recv() => return Ok(()),
+    };
+    let daemon = match seat.unless_lost(Daemon::start(settings, Extras::default())).await {
+        Ok(Ok(daemon)) => daemon,
+        Ok(Err(e)) => {
+            seat.leave().await;
+            return Err(e);
+        }
+        Err(lost) => return Err(lost.into()),
+    };
     tracing::info!(address = %daemon.address, "ready");
-    loop {
+    let lost = loop {
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
+            _ = term.recv() => break None,
+            _ = int.recv() => break None,
+            lost = seat.lost() => break Some(lost),
             // a refusal has been logged with every problem
             _ = hup.recv() => drop(daemon.handle.reload().await),
         }
-    }
+    };
     tracing::info!("stopping");
-    daemon.stop().await;
-    Ok(())
+    match lost {
+        None => {
+            daemon.stop().await;
+            seat.leave().await;
+            Ok(())
+        }
+        Some(lost) => {
+            // others may act soon: whatever is not over then is cut off
+            let _ = tokio::time::timeout(leader::STOP_MAX, daemon.stop()).await;
+            Err(lost.into())
+        }
+    }
 }
 
 /// Pods are told by the cluster's watches, where there is one and nobody brought another.

@@ -36,7 +36,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the API until `shutdown`: then nothing new is accepted, live feeds end, requests under way get 5 s, and it returns.
 pub async fn serve(listener: TcpListener, state: ApiState, shutdown: CancellationToken) {
     let metrics = state.metrics.clone();
-    let app = routes(state, shutdown.clone());
+    serve_app(listener, routes(state, shutdown.clone()), metrics, shutdown).await;
+}
+
+/// The same for any routes.
+pub(super) async fn serve_app(listener: TcpListener, app: Router, metrics: Metrics, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Some((stream, permit)) = accept(&listener, &permits, &shutdown).await {

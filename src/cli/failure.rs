@@ -1,6 +1,7 @@
 //! How a command fails, and with which exit code.
 
 use crate::api::wire;
+use crate::app;
 use crate::telemetry::words;
 use serde_json::{Value, json};
 use std::io;
@@ -16,6 +17,8 @@ pub(super) enum Failure {
     Usage(String),
     /// No server, or none that answers like one.
     Unreachable(String),
+    /// The daemon lost the lease that says it may act: another takes its place, and it may be started again at once.
+    LeaseLost(String),
     /// Nobody reads the output any more: `canaryd status | head`.
     PipeClosed,
 }
@@ -26,7 +29,7 @@ impl Failure {
     pub(super) fn text(&self) -> Option<String> {
         let text = match self {
             Self::Problem(problem) => format!("{} ({})", problem.detail, problem.code),
-            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) => text.clone(),
+            Self::Refused(text) | Self::Usage(text) | Self::Unreachable(text) | Self::LeaseLost(text) => text.clone(),
             Self::PipeClosed => return None,
         };
         Some(text.lines().map(words::printable).collect::<Vec<_>>().join("\n"))
@@ -43,6 +46,7 @@ impl Failure {
             Self::Refused(_) => ("refused", "Refused"),
             Self::Usage(_) => ("usage", "Wrong Usage"),
             Self::Unreachable(_) => ("unreachable", "Not Reached"),
+            Self::LeaseLost(_) => ("lease-lost", "Lease Lost"),
             Self::PipeClosed => return None,
         };
         let detail = self.text().unwrap_or_default();
@@ -57,6 +61,7 @@ impl Failure {
             Self::Problem(_) | Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
+            Self::LeaseLost(_) => app::LEASE_LOST,
         }
     }
 }
@@ -70,7 +75,8 @@ impl From<io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Refused(format!("{error:#}"))
+        let text = format!("{error:#}");
+        if error.is::<app::LeaseLost>() { Self::LeaseLost(text) } else { Self::Refused(text) }
     }
 }
 

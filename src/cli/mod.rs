@@ -1,6 +1,6 @@
 //! The command line. `run` and `demo` start the daemon by `app`, `check`, `plan` and `replay` use its parts; every other command is a client of the HTTP API and
 //! shows what it answers. Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused,
-//! 2 wrong usage, 3 the server cannot be reached.
+//! 2 wrong usage, 3 the server cannot be reached, 4 the daemon lost its lease.
 //!
 //! With `-o json` every command writes one JSON document, or one a line where it follows something, and its error is a problem
 //! document on standard error.
@@ -34,7 +34,11 @@ use std::process::ExitCode;
 
 /// Canary analysis daemon: compares two versions of a service and moves the traffic
 #[derive(Debug, Parser)]
-#[command(name = "canaryd", version, after_help = "exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server cannot be reached")]
+#[command(
+    name = "canaryd",
+    version,
+    after_help = "exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server cannot be reached, 4 the daemon lost its lease"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Act only while holding a Lease of the cluster; until then stand by
+    #[arg(long)]
+    leader_election: bool,
     #[command(flatten)]
     output: OutputArgs,
     /// Log levels, such as info,canaryd::router=debug
@@ -66,6 +69,7 @@ fn flags(args: &Args) -> Flags {
         ("tokens", path(&args.tokens)),
         ("log.format", args.log_format.clone().or_else(|| args.output.json().then(|| "json".to_owned()))),
         ("log.level", args.log_level.clone()),
+        ("cluster.leader_election.enabled", args.leader_election.then(|| "true".to_owned())),
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key.to_owned(), value?)))

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod daemon;
+mod lease;
 mod notify;
 mod rollout;
 mod traffic;
@@ -12,6 +13,7 @@ pub use daemon::{
     DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReleaseNoted, ReleaseSeen, ReloadRefused, Reloaded, StoppedEarly,
     StoreAppended, StoreFailed, TicksSkipped,
 };
+pub use lease::{LeaseLost, LeaseTaken, StandsBy};
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{

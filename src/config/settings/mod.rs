@@ -55,13 +55,33 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-/// How the API server of a Kubernetes cluster is reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How the API server of a Kubernetes cluster is reached, and what is kept there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// A kubeconfig file. `None`: the pod's own service account.
     pub kubeconfig: Option<PathBuf>,
     /// A context of that file; `None` = its current one.
     pub context: Option<String>,
+    /// Several processes, of which one acts: the lease that says which. Default none: this process is the only one.
+    pub leader_election: Option<LeaderElection>,
+    /// Rules are read from the cluster's `CanaryRule` objects too, and rollouts shown as `CanaryRollout` objects and Events. Default
+    /// true: where the cluster does not serve these kinds, nothing is lost but a line in the log.
+    pub resources: bool,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self { kubeconfig: None, context: None, leader_election: None, resources: true }
+    }
+}
+
+/// A Lease of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderElection {
+    /// Its name. Default `canaryd`.
+    pub lease: String,
+    /// Its namespace. Default the pod's own, or that of the kubeconfig's context.
+    pub namespace: Option<String>,
 }
 
 /// A named source.

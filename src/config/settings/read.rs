@@ -1,8 +1,8 @@
 //! The merged tree becomes settings.
 
 use super::{
-    ClusterSettings, LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings, receivers,
-    tokens,
+    ClusterSettings, LeaderElection, LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings,
+    receivers, tokens,
 };
 use crate::config::Report;
 use crate::config::walk::{At, Fields, one_of};
@@ -44,7 +44,11 @@ const PROMETHEUS: &[&str] = &[
 const BASIC: &[&str] = &["user", "password_file"];
 const SCRAPE: &[&str] = &["urls", "timeout"];
 const LOG: &[&str] = &["format", "level"];
-const CLUSTER: &[&str] = &["kubeconfig", "context"];
+const CLUSTER: &[&str] = &["kubeconfig", "context", "leader_election", "resources"];
+const LEADER_ELECTION: &[&str] = &["enabled", "lease", "namespace"];
+
+/// Name of the lease where none is written.
+const LEASE: &str = "canaryd";
 
 /// An answer that takes longer than a minute is of no use to a tick.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
@@ -342,10 +346,43 @@ fn cluster(at: &At<'_>, out: &mut Out<'_>) -> ClusterSettings {
     if context.is_some() && kubeconfig.is_none() {
         at.wrong(out.report, "has a context and no kubeconfig", "write kubeconfig: the file in which that context is");
     }
-    ClusterSettings { kubeconfig, context }
+    let leader_election = fields.get("leader_election").and_then(|at| leader_election(&at, out));
+    let resources = fields.get("resources").and_then(|at| at.flag(out.report)).unwrap_or(true);
+    ClusterSettings { kubeconfig, context, leader_election, resources }
+}
+
+/// Written down is asked for, unless it says otherwise.
+fn leader_election(at: &At<'_>, out: &mut Out<'_>) -> Option<LeaderElection> {
+    let fields = at.fields(LEADER_ELECTION, out.report)?;
+    let enabled = fields.get("enabled").and_then(|at| at.flag(out.report)).unwrap_or(true);
+    let lease = fields.get("lease").and_then(|at| object_name(&at, out));
+    let namespace = fields.get("namespace").and_then(|at| object_name(&at, out));
+    enabled.then(|| LeaderElection { lease: lease.unwrap_or_else(|| LEASE.to_owned()), namespace })
+}
+
+/// The name of an object of the cluster.
+fn object_name(at: &At<'_>, out: &mut Out<'_>) -> Option<String> {
+    let text = at.text(out.report)?;
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(inner) && text.bytes().last().is_some_and(inner);
+    if !ends || text.len() > 63 || !text.bytes().all(|b| inner(b) || b == b'-') {
+        at.wrong(out.report, format_args!("{text:?} is no name"), "write lower-case letters, digits and - inside, at most 63 characters");
+    }
+    Some(text.to_owned())
 }
 
 /// Every key, for the test that holds them to snake_case.
 #[cfg(test)]
-pub(super) const ALL_KEYS: [&[&str]; 10] =
-    [KEYS, CLUSTER, SOURCE, PROMETHEUS, BASIC, SCRAPE, LOG, receivers::RECEIVER, receivers::ALERTMANAGER, receivers::GRAFANA];
+pub(super) const ALL_KEYS: [&[&str]; 11] = [
+    KEYS,
+    CLUSTER,
+    LEADER_ELECTION,
+    SOURCE,
+    PROMETHEUS,
+    BASIC,
+    SCRAPE,
+    LOG,
+    receivers::RECEIVER,
+    receivers::ALERTMANAGER,
+    receivers::GRAFANA,
+];
