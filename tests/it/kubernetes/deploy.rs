@@ -2,9 +2,11 @@
 
 use super::scene::blocking;
 use super::shipped;
+use crate::rig;
 use crate::rig::kubernetes::{self, ControlPlane};
 use canaryd::config::{Flags, Settings};
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// Longest a Deployment may take to come up, in words of kubectl and helm.
 const UP: &str = "--timeout=90s";
@@ -28,12 +30,12 @@ fn objects(plane: &ControlPlane, yaml: &str) -> Vec<Value> {
 }
 
 /// What the claim of the journal and the token's volume ask of the cluster.
-fn beside(namespace: &str) -> Value {
+fn beside(namespace: &str, claim: &str) -> Value {
     let disk = json!({"path": "/nowhere"});
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("disk-of-{namespace}")},
             "spec": {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": disk,
-                "claimRef": {"namespace": namespace, "name": "canaryd"}}},
+                "claimRef": {"namespace": namespace, "name": claim}}},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "canaryd-tokens", "namespace": namespace},
             "stringData": {"tokens": "me:operator:0123456789abcdef0123456789abcdef"}},
     ]})
@@ -49,47 +51,128 @@ async fn the_manifests_are_valid_and_come_up_under_restricted_pod_security() {
     let Some(plane) = kubernetes::shared().await else { return };
     blocking(|| {
         plane.kubectl(&["apply", "-f", &shipped("kubernetes/base/namespace.yaml")]);
-        plane.apply(&beside("canaryd"));
+        plane.apply(&beside("canaryd", "canaryd"));
         plane.namespace("whose-routes");
         let strict = ["apply", "--dry-run=server", "--validate=strict"];
         let of = |folder: &str, more: &[&str]| plane.kubectl(&[&strict[..], &["-k", &shipped(folder)], more].concat());
-        assert!(of("kubernetes", &[]).lines().count() == 12);
-        assert!(of("kubernetes/namespace", &["-n", "whose-routes"]).contains("canaryd-route-write"));
+        assert_eq!(of("kubernetes", &[]).lines().count(), 16);
+        // the same, with two roles for the lease
+        assert_eq!(of("kubernetes/standby", &[]).lines().count(), 18);
+        for part in PARTS {
+            let bound = of(&format!("kubernetes/namespace/{part}"), &["-n", "whose-routes"]);
+            assert_eq!(bound.trim(), format!("rolebinding.rbac.authorization.k8s.io/canaryd-{part} created (server dry run)"));
+        }
+        assert_eq!(of("kubernetes/namespace", &["-n", "whose-routes"]).lines().count(), PARTS.len());
         plane.kubectl(&["apply", "-k", &shipped("kubernetes")]);
-        plane.kubectl(&["apply", "-n", "whose-routes", "-k", &shipped("kubernetes/namespace")]);
         plane.kubectl(&["rollout", "status", "deployment/canaryd", "-n", "canaryd", UP]);
-        let may = |verb: &str, what: &str, namespace: &str| {
-            let account = ["--as=system:serviceaccount:canaryd:canaryd", "-n", namespace];
-            plane.try_kubectl(&[&["auth", "can-i", verb, what], &account[..]].concat(), None).is_ok()
-        };
-        assert!(may("patch", "services", "whose-routes") && may("patch", "ingresses.networking.k8s.io", "whose-routes"));
-        assert!(!may("patch", "services", "default") && !may("patch", "deployments", "whose-routes"), "nothing beyond routes");
-        assert!(!may("get", "secrets", "canaryd"));
     })
     .await;
+}
+
+/// What may be done by whom has a name each, and each name can be left out.
+const PARTS: [&str; 3] = ["read", "route-write", "workload-write"];
+
+/// Verb, resource, and the part that gives it in a namespace.
+const RIGHTS: [(&str, &str, &str); 12] = [
+    ("watch", "deployments.apps", "read"),
+    ("list", "replicasets.apps", "read"),
+    ("watch", "pods", "read"),
+    ("watch", "events", "read"),
+    ("list", "horizontalpodautoscalers.autoscaling", "read"),
+    ("get", "services", "read"),
+    ("patch", "services", "route-write"),
+    ("patch", "ingresses.networking.k8s.io", "route-write"),
+    ("watch", "ingresses.networking.k8s.io", "route-write"),
+    ("patch", "deployments.apps", "workload-write"),
+    ("patch", "deployments.apps/scale", "workload-write"),
+    ("patch", "horizontalpodautoscalers.autoscaling", "workload-write"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_part_of_the_rights_gives_what_it_says_and_nothing_else() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    blocking(|| {
+        plane.kubectl(&["apply", "-k", &shipped("kubernetes")]);
+        let may = |verb: &str, what: &str, namespace: &str| {
+            let account = ["--as=system:serviceaccount:canaryd:canaryd", "-n", namespace];
+            let (what, part) = what.split_once('/').unwrap_or((what, ""));
+            plane.try_kubectl(&[&["auth", "can-i", verb, what, "--subresource", part], &account[..]].concat(), None).is_ok()
+        };
+        for part in PARTS {
+            let namespace = plane.namespace(&format!("parts-{part}"));
+            plane.kubectl(&["apply", "-n", &namespace, "-k", &shipped(&format!("kubernetes/namespace/{part}"))]);
+            for (verb, what, given_by) in RIGHTS {
+                let reads_routes = part == "read" && what.starts_with("ingresses") && verb == "watch";
+                let routes_are_read = part == "route-write" && what == "services" && verb == "get";
+                let given = given_by == part || reads_routes || routes_are_read;
+                assert_eq!(may(verb, what, &namespace), given, "{verb} {what} by {part}");
+                assert!(!may(verb, what, "default"), "{verb} {what} where nothing is bound");
+            }
+            for (verb, what) in [("get", "secrets"), ("create", "pods"), ("delete", "deployments.apps"), ("create", "deployments.apps")] {
+                assert!(!may(verb, what, &namespace), "{verb} {what} by {part}");
+            }
+            // canaryd's own kinds, in every namespace
+            assert!(may("watch", "canaryrules.canaryd.io", &namespace) && may("create", "events.events.k8s.io", &namespace));
+            assert!(!may("patch", "canaryrules.canaryd.io", &namespace) && may("patch", "canaryrollouts.canaryd.io/status", &namespace));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sidecar_example_is_valid_and_its_parts_fit_together() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let sidecar = shipped("kubernetes/sidecar");
+    blocking(move || {
+        plane.apply(&restricted("sidecar"));
+        let strict = ["apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-n", "sidecar", "-k", &sidecar];
+        assert_eq!(plane.kubectl(&strict).lines().count(), 3);
+    })
+    .await;
+    // where the files lie in the pod, and here
+    let places = ["/routes/routes.yaml", "/etc/canaryd/shop.yaml", "/etc/canaryd-tokens/tokens"];
+    for file in ["envoy.yaml", "routes.yaml", "canaryd.yaml", "shop.yaml"] {
+        let text = std::fs::read_to_string(shipped(&format!("kubernetes/sidecar/{file}"))).expect("it is shipped");
+        let here = places.iter().fold(text, |text, there| text.replace(there, &path(there.rsplit('/').next().unwrap())));
+        std::fs::write(path(file), here.replace("path: /routes }", &format!("path: {} }}", path("")))).unwrap();
+    }
+    std::fs::write(path("tokens"), "me:operator:0123456789abcdef0123456789abcdef\n").unwrap();
+    let checked =
+        Command::new(env!("CARGO_BIN_EXE_canaryd")).args(["check", &path("shop.yaml"), "--config", &path("canaryd.yaml")]).output();
+    let checked = checked.expect("it runs");
+    assert!(checked.status.success(), "{checked:?}");
+    let Some(envoy) = rig::require("envoy") else { return };
+    let validated = Command::new(envoy).args(["--mode", "validate", "-c", &path("envoy.yaml")]).output().expect("it runs");
+    assert!(validated.status.success(), "{validated:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_chart_installs_upgrades_and_goes() {
     let Some(plane) = kubernetes::shared().await else { return };
     blocking(|| {
+        // another name than the manifests' canaryd, whose ClusterRoles are in the cluster too
         plane.apply(&restricted("by-helm"));
-        plane.apply(&beside("by-helm"));
+        plane.apply(&beside("by-helm", "by-helm"));
         let chart = shipped("helm/canaryd");
         let helm = |arguments: &[&str]| plane.run("helm", arguments, None).unwrap_or_else(|e| panic!("helm {arguments:?}: {e}"));
         helm(&["lint", "--strict", &chart]);
-        let place = ["canaryd", chart.as_str(), "--namespace", "by-helm", "--wait", UP];
+        let place = ["by-helm", chart.as_str(), "--namespace", "by-helm", "--wait", UP];
         helm(&[&["install"], &place[..]].concat());
-        let revision = |n: &str| plane.kubectl(&["get", "deployment", "canaryd", "-n", "by-helm", "-o", n]);
+        let revision = |n: &str| plane.kubectl(&["get", "deployment", "by-helm", "-n", "by-helm", "-o", n]);
         let before = revision("jsonpath={.metadata.generation}");
-        helm(&[&["upgrade"], &place[..], &["--set", "settings.log.level=debug", "--set", "rbac.routeWrite.namespaces={by-helm}"]].concat());
+        helm(&[&["upgrade"], &place[..], &["--set", "settings.log.level=debug", "--set", "rbac.namespaces={by-helm}"]].concat());
         assert_ne!(revision("jsonpath={.metadata.generation}"), before, "a change of settings is a new pod");
-        let role = plane.kubectl(&["get", "rolebinding", "canaryd-route-write", "-n", "by-helm", "-o", "jsonpath={.roleRef.name}"]);
-        assert_eq!(role, "canaryd-route-write");
-        helm(&["uninstall", "canaryd", "--namespace", "by-helm", "--wait", UP]);
+        for part in PARTS.map(|part| format!("by-helm-{part}")) {
+            let role = plane.kubectl(&["get", "rolebinding", &part, "-n", "by-helm", "-o", "jsonpath={.roleRef.name}"]);
+            assert_eq!(role, part);
+        }
+        helm(&["uninstall", "by-helm", "--namespace", "by-helm", "--wait", UP]);
         for (wrong, said) in [
             (["--set", "settings.listen=0.0.0.0:1"], "settings"),
             (["--set", "replicas=2"], "replicas"),
+            (["--set", "rbac.routeWrite.create=true"], "routeWrite"),
             (["--set", "rules.shop=x"], "'shop' does not match"),
         ] {
             let error = self::chart(plane, &wrong).unwrap_err();
