@@ -8,6 +8,7 @@ use super::clock;
 use super::conductor::Live;
 use super::handle::{EventLine, Refusal, RolloutView};
 use super::hooks::{Caller, Hooks};
+use super::lookout::{Lookout, News, Watched};
 use super::memory::Memory;
 use super::registry::{Cell, Registry};
 use super::replay::Lost;
@@ -15,8 +16,8 @@ use super::supervisor::needed;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
-    Action, Alert, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Notice, Outcome, PerArm, Poll, Retry,
-    RolloutId, Rule, State, Tick, Timestamp, TrafficReading, Weight, WorkloadAction,
+    Action, Alert, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Notice, Outcome, PerArm, Poll,
+    Promoting, Retry, RolloutId, Rule, State, Tick, Timestamp, TrafficReading, Weight, WorkloadAction,
 };
 use crate::notify::{Notices, Told};
 use crate::rollout::Machine;
@@ -82,6 +83,8 @@ pub(super) struct Parts {
     pub(super) hooks: Hooks,
     /// What it has heard from Alertmanagers.
     pub(super) desk: Desk,
+    /// Its eyes in the cluster, if its workloads are in one.
+    pub(super) lookout: Option<Lookout>,
     pub(super) back: Back,
     pub(super) mailbox: mpsc::Receiver<Mail>,
     /// Told when the rollout is over.
@@ -102,6 +105,8 @@ pub(super) struct Left {
     pub(super) lost: Option<Lost>,
     /// What moves the traffic has forgotten the weight.
     pub(super) forgotten: bool,
+    /// Number of the copy into stable that is done.
+    pub(super) copied: Option<u64>,
 }
 
 pub(super) struct Driver {
@@ -112,6 +117,8 @@ pub(super) struct Driver {
     seen: Option<Result<TrafficReading, String>>,
     last: Option<Arc<Decision>>,
     now: Timestamp,
+    /// Number of the last copy into stable.
+    copy: Option<u64>,
 }
 
 impl Driver {
@@ -120,7 +127,7 @@ impl Driver {
         let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
         let Parts { hooks, rule, id, begin, back, .. } = &parts;
         let caller = Caller::new(hooks.clone(), Arc::clone(rule), id.clone(), begin.clone(), back.clone());
-        Self { writer, caller, seen: None, last: None, now: Timestamp::default(), parts }
+        Self { writer, caller, seen: None, last: None, now: Timestamp::default(), copy: None, parts }
     }
 
     /// A new rollout: tells the machine that it begins.
@@ -136,7 +143,8 @@ impl Driver {
     /// called and did not answer is called again, as the same attempt. Notices that still fire are told again,
     /// because some receivers remember only what this process told them.
     pub(super) async fn resume(&mut self, left: Left) {
-        let Left { decision: last, unanswered, firing, heard, lost, forgotten } = left;
+        let Left { decision: last, unanswered, firing, heard, lost, forgotten, copied } = left;
+        self.copy = copied;
         self.parts.desk.take_up(clock::now(), heard);
         if let Some(Lost { incarnation, why }) = lost {
             self.parts.memory.push(last.at, Event::Restarted { incarnation, why });
@@ -156,6 +164,7 @@ impl Driver {
         if let Some((hook, attempt)) = self.parts.machine.unanswered_hook() {
             self.caller.call(&last, hook, attempt);
         }
+        self.watch_promotion(&last.state);
         self.last = Some(Arc::new(last));
     }
 
@@ -172,6 +181,7 @@ impl Driver {
                 () = clock::sleep_until(wake.unwrap_or_default()), if wake.is_some() => self.handle(Input::Wake).await,
                 () = clock::sleep_until(expiry.unwrap_or_default()), if expiry.is_some() => self.on_expiry().await,
                 () = self.parts.memory.retry_due(), if self.parts.memory.is_down() => self.save().await,
+                news = news_of(&mut self.parts.lookout) => self.on_news(news).await,
             }
         }
         // an error means that the supervisor is gone too
@@ -246,6 +256,17 @@ impl Driver {
         }
     }
 
+    async fn on_news(&mut self, news: News) {
+        match news {
+            News::Workloads(seen) => self.handle(Input::Workloads(seen)).await,
+            News::MadeEqual => self.handle(Input::Workload { number: 0, outcome: Outcome::Done }).await,
+            News::NotReady(text) => {
+                let Some(number) = self.copy else { return };
+                self.handle(Input::Workload { number, outcome: Outcome::Failed { text, retry: Retry::OnChange } }).await;
+            }
+        }
+    }
+
     async fn on_written(&mut self, generation: u64, outcome: Outcome) {
         self.handle(Input::Effect { generation, outcome }).await;
         self.writer.read_soon(&self.parts.back);
@@ -279,10 +300,20 @@ impl Driver {
             self.save().await;
         }
         self.tell(&decision, judgement);
+        self.watch_promotion(&decision.state);
         if decision.state.is_over() || decision.state == State::RollingBack {
             self.caller.give_up();
         }
         self.last = Some(decision);
+    }
+
+    fn watch_promotion(&mut self, state: &State) {
+        let Some(lookout) = &mut self.parts.lookout else { return };
+        lookout.watch(match state {
+            State::Promoting(Promoting::External) => Watched::Equal,
+            State::Promoting(Promoting::ShiftingBack) if self.copy.is_some() => Watched::Ready,
+            _ => Watched::Nothing,
+        });
     }
 
     /// Every input is kept; a decision that only repeats the last one follows from it and is not written again.
@@ -322,8 +353,15 @@ impl Driver {
             Effect::SetWeight { weight, generation } => self.writer.want(*weight, *generation),
             Effect::Notify(notice) => self.notify(decision, notice.clone(), false),
             Effect::CallHook { hook, attempt } => self.caller.call(decision, *hook, *attempt),
-            Effect::Workload { action, number } => self.refuse_workload(*action, *number),
+            Effect::Workload { action, number } => self.act(*action, *number),
         }
+    }
+
+    fn act(&mut self, action: WorkloadAction, number: u64) {
+        if action == WorkloadAction::Copy {
+            self.copy = Some(number);
+        }
+        self.refuse_workload(action, number);
     }
 
     /// What acts on workloads is in a cluster; the machine says what follows from there being none.
@@ -385,6 +423,14 @@ impl Driver {
 
     fn weight_seen(&self) -> Option<Weight> {
         self.seen.as_ref().and_then(|r| r.as_ref().ok()).map(|r| r.weight)
+    }
+}
+
+/// For ever, without a cluster.
+async fn news_of(lookout: &mut Option<Lookout>) -> News {
+    match lookout {
+        Some(lookout) => lookout.next().await,
+        None => std::future::pending().await,
     }
 }
 

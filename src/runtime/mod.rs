@@ -19,6 +19,7 @@ mod handle;
 mod history;
 pub mod hooks;
 mod kept;
+mod lookout;
 mod memory;
 pub mod parts;
 pub mod plan;

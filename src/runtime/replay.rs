@@ -10,7 +10,7 @@ use crate::model::journal::{Entry, Event, Opened};
 use crate::model::rule::Start;
 use crate::model::{
     Alert, Begin, Decision, Effect, Input, Judgement, LimitChange, Notice, Outcome, PerArm, Phase, Poll, Rule, Tick, Timestamp,
-    TrafficReading, Weight,
+    TrafficReading, Weight, WorkloadAction,
 };
 use crate::rollout::Machine;
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub struct Rebuilt {
     pub changes: Vec<LimitChange>,
     /// Actions on workloads whose end it has not heard of.
     pub unanswered: Vec<Effect>,
+    /// Number of the copy into stable that was done.
+    pub copied: Option<u64>,
     /// What it told and has not resolved, with the times, oldest first.
     pub firing: Vec<(Timestamp, Notice)>,
     /// The alerts it heard of, as they were told last.
@@ -77,8 +79,9 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     if let Some(lost) = &lost {
         rebuilding.restart(now, lost.incarnation, &lost.why)?;
     }
-    let Rebuilding { judge, machine, decision, judgement, last_poll, warnings, changes, unanswered, firing, heard, differing, .. } =
-        rebuilding;
+    let Rebuilding {
+        judge, machine, decision, judgement, last_poll, warnings, changes, unanswered, copied, firing, heard, differing, ..
+    } = rebuilding;
     let decision = decision.ok_or("its journal holds no decision")?;
     let judgement = last_poll.is_some().then_some(judgement);
     let opened = (**opened).clone();
@@ -93,6 +96,7 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
         warnings,
         changes,
         unanswered,
+        copied,
         firing,
         heard: heard.into_values().collect(),
         lost,
@@ -125,6 +129,7 @@ struct Rebuilding<'a> {
     warnings: Vec<String>,
     changes: Vec<LimitChange>,
     unanswered: Vec<Effect>,
+    copied: Option<u64>,
     firing: Vec<(Timestamp, Notice)>,
     /// By fingerprint.
     heard: BTreeMap<String, Alert>,
@@ -148,6 +153,7 @@ impl<'a> Rebuilding<'a> {
             incarnation: opened.incarnation,
             changes: Vec::new(),
             unanswered: Vec::new(),
+            copied: None,
             firing: Vec::new(),
             heard: BTreeMap::new(),
             differing: Vec::new(),
@@ -204,10 +210,13 @@ impl<'a> Rebuilding<'a> {
     }
 
     fn note_answered(&mut self, input: &Input) {
-        self.unanswered.retain(|effect| match (effect, input) {
-            (Effect::Workload { number, .. }, Input::Workload { number: answered, .. }) => number != answered,
-            _ => true,
-        });
+        let Input::Workload { number: answered, outcome } = input else { return };
+        let is_it = |effect: &Effect| matches!(effect, Effect::Workload { number, .. } if number == answered);
+        let copied = |effect: &Effect| is_it(effect) && matches!(effect, Effect::Workload { action: WorkloadAction::Copy, .. });
+        if *outcome == Outcome::Done && self.unanswered.iter().any(copied) {
+            self.copied = Some(*answered);
+        }
+        self.unanswered.retain(|effect| !is_it(effect));
     }
 
     /// A new judge at half of the level (STATISTICS 7); the machine where the last recorded decision left it.

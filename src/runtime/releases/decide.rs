@@ -155,7 +155,7 @@ impl Scene<'_> {
         match &trial.state {
             // we are at work on them, and what another hand does meanwhile is looked at when it is over
             State::RollingBack | State::RolledBack | State::Superseded | State::Succeeded => None,
-            State::Promoting(Promoting::Copying | Promoting::WaitingReady | Promoting::ShiftingBack) => None,
+            State::Promoting(Promoting::Copying | Promoting::WaitingReady | Promoting::ShiftingBack | Promoting::Settling) => None,
             State::Promoting(Promoting::External) if !is_canary => (!is_known).then(|| shown.noted(Why::Promoted)),
             _ if is_canary => {
                 let another = trial.template.as_ref().is_some_and(|tried| *tried != shown.template);

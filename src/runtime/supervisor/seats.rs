@@ -5,7 +5,7 @@ use crate::analysis::Judge;
 use crate::engine::{Engine, Slot};
 use crate::model::journal::Opened;
 use crate::model::rule::{Rule, Traffic};
-use crate::model::{Decision, Judgement, Mode, RolloutId, State, Timestamp};
+use crate::model::{Begin, Decision, Judgement, Mode, RolloutId, State, Timestamp};
 use crate::rollout::{Approved, Machine};
 use crate::router::Router;
 use crate::runtime::alerts::Desk;
@@ -14,6 +14,7 @@ use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
 use crate::runtime::driver::{Driver, Left, MAIL_MAX, Parts};
 use crate::runtime::handle::{Refusal, RolloutView};
 use crate::runtime::kept::Born;
+use crate::runtime::lookout::Lookout;
 use crate::runtime::memory::Memory;
 use crate::runtime::parts;
 use crate::runtime::replay::{Lost, Rebuilt};
@@ -51,6 +52,7 @@ impl Supervisor {
             firing,
             heard,
             lost,
+            copied,
             differing,
         } = rebuilt;
         if !differing.is_empty() {
@@ -70,7 +72,7 @@ impl Supervisor {
         view.decision = Arc::new(decision.clone());
         view.approvals = needed(&rule, &machine);
         let id = opened.id.clone();
-        let left = Left { decision, unanswered, firing, heard, lost, forgotten: forgets(&rule) };
+        let left = Left { decision, unanswered, firing, heard, lost, forgotten: forgets(&rule), copied };
         let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
         if let Err(refusal) = self.seat(seat).await {
             events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
@@ -87,6 +89,7 @@ impl Supervisor {
         self.keys += 1;
         let key = self.keys;
         let (post, mailbox) = mpsc::channel(MAIL_MAX);
+        let opened_at = machine.begun().unwrap_or(view.opened);
         let live = Arc::new(Live::new(0, true));
         let cell = self.registry.add(view);
         self.registry.set_rule_rollout(&rule.name, &opened.id);
@@ -104,6 +107,7 @@ impl Supervisor {
             notices: self.notices.clone(),
             hooks: self.hooks.clone(),
             desk: Desk::new(self.alerts_expire),
+            lookout: self.lookout(&rule, &opened.begin, opened_at),
             back: post.downgrade(),
             mailbox,
             over: self.over.0.clone(),
@@ -131,6 +135,12 @@ impl Supervisor {
         let running = Running { id: opened.id, rule: Arc::clone(&rule), born, begin: opened.begin, key, slot, live, post, conductor };
         self.running.insert(rule.name.clone(), running);
         Ok(())
+    }
+
+    /// Eyes in the cluster for a rollout that began with a look at it.
+    fn lookout(&self, rule: &Rule, begin: &Begin, since: Timestamp) -> Option<Lookout> {
+        let (cluster, noted) = (self.cluster.clone()?, begin.noted.clone()?);
+        Some(Lookout::new(cluster, rule.workloads.clone(), begin.canary, since, noted))
     }
 
     fn conductor(&mut self, rule: &Rule, interval: Duration, first: Option<Timestamp>) -> Result<ConductorHandle, String> {

@@ -173,7 +173,8 @@ fn a_newer_template_takes_the_place_of_what_is_on_trial_ready_or_not() {
 
 #[test]
 fn while_we_act_on_workloads_nothing_is_a_release() {
-    let copying = [Promoting::Copying, Promoting::WaitingReady, Promoting::ShiftingBack].map(State::Promoting);
+    let all = [Promoting::Copying, Promoting::WaitingReady, Promoting::ShiftingBack, Promoting::Settling];
+    let copying = all.map(State::Promoting);
     for state in copying.into_iter().chain([State::RollingBack]) {
         assert_eq!(Case { seen: ["c 1/3", "d 1/3"], on_trial: trial(state), ..quiet() }.found(), []);
     }
