@@ -35,9 +35,6 @@ pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one:
     noted.warnings = warnings(&ours, canary);
     let sets = sets(client, canary, &ours).await.map_err(|e| format!("ReplicaSets of {}: {e}", canary.what()))?;
     noted.template_before = before(&ours, sets);
-    if noted.template_before.is_none() {
-        noted.warnings.push(format!("{} has no earlier release: it cannot be undone", canary.what()));
-    }
     noted.baseline_ready = match object(baseline).get().await {
         Ok(_) if one => noted.canary_wanted,
         Ok(theirs) => number(&theirs, "/status/readyReplicas").unwrap_or(0),

@@ -10,6 +10,7 @@ mod rights;
 mod rollout;
 mod scene;
 mod walk;
+mod watch;
 
 use std::path::Path;
 

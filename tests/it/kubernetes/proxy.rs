@@ -2,18 +2,22 @@
 
 use crate::rig::kubernetes::{ControlPlane, client_of};
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt};
 use http_body_util::BodyExt;
 use hyper::http;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// What happens to one request.
 pub(super) enum Fault {
@@ -39,6 +43,10 @@ struct Shared {
     behind: Client,
     down: AtomicBool,
     faults: Mutex<VecDeque<Fault>>,
+    /// What watches are answered with, in place of what they asked for.
+    watches: Mutex<VecDeque<&'static str>>,
+    /// Ends what is being passed on.
+    cut: watch::Sender<()>,
     passed: Mutex<Vec<u16>>,
 }
 
@@ -46,7 +54,14 @@ impl Proxy {
     /// Before the API server of a control plane.
     pub(super) async fn start(plane: &'static ControlPlane) -> Self {
         let behind = plane.client("admin").await;
-        let state = Arc::new(Shared { behind, down: AtomicBool::new(false), faults: Mutex::default(), passed: Mutex::default() });
+        let state = Arc::new(Shared {
+            behind,
+            down: AtomicBool::new(false),
+            faults: Mutex::default(),
+            watches: Mutex::default(),
+            cut: watch::Sender::new(()),
+            passed: Mutex::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let app = Router::new().fallback(pass).with_state(Arc::clone(&state));
@@ -57,6 +72,21 @@ impl Proxy {
     /// The next writes fare so, in this order; reads are passed on.
     pub(super) fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.faults.lock().extend(faults);
+    }
+
+    /// The next watches bring this text and end.
+    pub(super) fn next_watches(&self, texts: impl IntoIterator<Item = &'static str>) {
+        self.state.watches.lock().extend(texts);
+    }
+
+    /// So many of them have not been met yet.
+    pub(super) fn watches_left(&self) -> usize {
+        self.state.watches.lock().len()
+    }
+
+    /// Breaks every connection over which something is being passed on.
+    pub(super) fn cut(&self) {
+        self.state.cut.send_replace(());
     }
 
     /// From now on nothing is passed on, or everything again.
@@ -80,6 +110,10 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
         return answer(503, &[]);
     }
     let is_write = request.method() == http::Method::PATCH;
+    let is_watch = request.uri().query().is_some_and(|q| q.contains("watch=true"));
+    if let Some(text) = is_watch.then(|| state.watches.lock().pop_front()).flatten() {
+        return text.into_response();
+    }
     let fault = if is_write { state.faults.lock().pop_front() } else { None };
     match fault {
         None => forward(&state, request).await,
@@ -122,5 +156,17 @@ async fn forward(state: &Shared, request: Request) -> Response {
     if is_write {
         state.passed.lock().push(code.as_u16());
     }
-    (code, answered.into_body().collect().await.expect("a whole answer").to_bytes()).into_response()
+    (code, axum::body::Body::from_stream(until_cut(state, answered.into_body()))).into_response()
+}
+
+/// The body as it comes; a watch's never ends.
+fn until_cut(state: &Shared, body: Body) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    let parts = (body.into_data_stream(), state.cut.subscribe());
+    futures_util::stream::unfold(parts, |(mut body, mut cut)| async {
+        let piece = tokio::select! {
+            piece = body.next() => piece?.map_err(io::Error::other),
+            _ = cut.changed() => Err(io::Error::other("cut")),
+        };
+        Some((piece, (body, cut)))
+    })
 }
