@@ -1,7 +1,7 @@
 //! What must hold between any two decisions in a row, whatever came in: a checker over values, for tests and simulations
 //! of everything that drives a machine.
 
-use crate::model::{Action, Decision, Effect, Input, Phase, Promoting, State, Topic, Verb};
+use crate::model::{Action, Decision, Effect, Input, Phase, Promoting, State, Topic, Verb, WorkloadAction};
 use std::collections::BTreeSet;
 
 /// One invariant: is it kept from `before` to `after`?
@@ -19,6 +19,10 @@ const RULES: &[(&str, Rule)] = &[
     ("paused, rolling back, stuck and shifting time does not count", time_stands_still),
     ("a step is in force only after its weight was confirmed", step_moves_when_done),
     ("a wake-up lies in the future", wakes_later),
+    ("one action on workloads at a time", one_action),
+    ("the canary is undone or scaled down only when it has no traffic any more", undone_without_traffic),
+    ("autoscalers are released, and an old version idles, only when all is decided", released_when_decided),
+    ("a cluster that cannot be looked at decides nothing", unknown_decides_nothing),
 ];
 
 /// Checks the decision `after` on `input`, which came after the decision `before`.
@@ -106,6 +110,37 @@ fn step_moves_when_done(before: &Decision, input: &Input, after: &Decision) -> b
 
 fn wakes_later(_: &Decision, _: &Input, after: &Decision) -> bool {
     after.wake_at.is_none_or(|at| at > after.at)
+}
+
+fn actions(d: &Decision) -> impl Iterator<Item = WorkloadAction> + '_ {
+    d.effects.iter().filter_map(|e| match e {
+        Effect::Workload { action, .. } => Some(*action),
+        Effect::SetWeight { .. } | Effect::Notify(_) | Effect::CallHook { .. } => None,
+    })
+}
+
+fn one_action(_: &Decision, _: &Input, after: &Decision) -> bool {
+    actions(after).count() <= 1
+}
+
+/// Its weight of 0 was asked for in an earlier decision, and is not asked for again in this one.
+fn undone_without_traffic(before: &Decision, _: &Input, after: &Decision) -> bool {
+    let takes = |action| matches!(action, WorkloadAction::Undo | WorkloadAction::ScaleCanaryDown);
+    !actions(after).any(takes) || (before.weight.is_zero() && after.weight.is_zero() && asked(after).next().is_none())
+}
+
+fn released_when_decided(_: &Decision, _: &Input, after: &Decision) -> bool {
+    let over_bake = matches!(after.state, State::Promoting(_) | State::Paused(_) | State::Stuck(_));
+    actions(after).all(|action| match action {
+        WorkloadAction::ReleaseScalers => over_bake || !after.reasons.is_empty(),
+        WorkloadAction::IdleBaseline { .. } => over_bake && after.reasons.is_empty() && after.weight.is_full(),
+        _ => true,
+    })
+}
+
+fn unknown_decides_nothing(before: &Decision, input: &Input, after: &Decision) -> bool {
+    let same = after.weight == before.weight && after.reasons == before.reasons && after.step == before.step;
+    !matches!(input, Input::Workloads(Err(_))) || same
 }
 
 /// What was told of a rollout and lasts, over all of its decisions: nothing is resolved that was not told, nothing told twice,

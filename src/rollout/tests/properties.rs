@@ -1,17 +1,19 @@
 //! What holds for any sequence of inputs.
 
 use super::rule;
-use super::script::unborn;
+use super::script::{noted, unborn};
+use crate::model::rule::Replicas;
 use crate::model::{
     Action, Alert, Arm, Begin, Blind, Breach, Command, Counts, Decision, Effect, HoldWhy, HookAnswer, HookPoint, Input, Judgement, Keep,
-    Method, Outcome, PerArm, Retry, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Weight,
+    Method, Mode, Noted, Outcome, PerArm, PodSigns, Reason, Retry, Rule, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading,
+    Verb, Weight, WorkloadSeen,
 };
 use crate::rollout::{Machine, invariants};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
 
-const RULES: [&str; 12] = [
+const RULES: [&str; 17] = [
     "5% 1m, 25% 1m, 100% 1m",
     "0% 1m, 10% 1m; drain=0s; blind=1m:roll-back; undecided=1m:roll-back",
     "50% 1m; foreign=yield; vanished=hold; undecided=1m:ask; blind=1m:ask",
@@ -24,6 +26,11 @@ const RULES: [&str; 12] = [
     "5% 1m, 50% 1m, 100% 1m; deny=Thu 00:05-00:10; allow=Thu 00:00-00:20; at-end=roll-back; hook=before-start:5m:hold",
     "5% 1m, 100% 2m; hook=before-step:1m:hold; hook=before-promotion:1m:roll-back; hook=after-promotion:1m:hold; promotion=copy",
     "5% 1m, 100% 2m; hook=before-step:1m:ask; deny=Thu 00:02-00:04; allow=Thu 00:00-00:30; at-end=hold; promotion=copy",
+    "5% 1m, 50% 1m, 100% 1m; noted=6/6; pod-health=crash-loop,failed-probes:3; undecided=1m:roll-back; shared=roll-back",
+    "5% 1m, 50% 1m, 100% 1m; noted=6/1,floor:2,canary-floor:1; replicas=follow; idle=1; after-rollback=undo; hook=before-step:1m:hold",
+    "0% 1m, 50% 2m; noted=6/3,floor:2; pod-health=crash-loop; promotion=copy; bake-judge=page; after-rollback=scale-down; shared=page",
+    "5% 1m, 100% 1m; noted=0/3; replicas=follow; external=1m; after-rollback=undo; hook=before-start:1m:ask; foreign=yield",
+    "5% 1m, 100% 1m; noted=6/2,floor:2,no-template; mode=observe; replicas=follow; pod-health=crash-loop; after-rollback=undo",
 ];
 
 /// Windows that open for the start and close, or freeze, under way.
@@ -43,6 +50,7 @@ enum Event {
     Hook { behind: u32, answer: HookAnswer },
     Alerts(Vec<(u8, Severity, Option<Arm>, bool, u8)>),
     Work { behind: u64, failed: Option<Retry> },
+    Cluster(Option<PerArm<WorkloadSeen>>),
     Done { behind: u64 },
     Failed { behind: u64, retry: Retry },
     Traffic(Option<u16>),
@@ -109,6 +117,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (verb(), prop::sample::select(vec!["ana", "ben", "cyd"])).prop_map(|(verb, by)| Event::Command(verb, by)),
         4 => (prop_oneof![6 => Just(0u32), 1 => 1u32..3], answer()).prop_map(|(behind, answer)| Event::Hook { behind, answer }),
         1 => vec(alert(), 1..4).prop_map(Event::Alerts),
+        4 => prop::option::weighted(0.9, (arm_seen(), arm_seen()).prop_map(|(baseline, canary)| PerArm { baseline, canary })).prop_map(Event::Cluster),
         4 => (behind(), prop::option::weighted(0.3, retry.clone())).prop_map(|(behind, failed)| Event::Work { behind, failed }),
         8 => behind().prop_map(|behind| Event::Done { behind }),
         3 => (behind(), retry).prop_map(|(behind, retry)| Event::Failed { behind, retry }),
@@ -123,6 +132,18 @@ fn event() -> impl Strategy<Value = Event> {
 fn answer() -> impl Strategy<Value = HookAnswer> {
     let failed = |again| HookAnswer::Failed { text: "no".to_owned(), again };
     prop_oneof![3 => Just(HookAnswer::Passed), 1 => Just(failed(true)), 1 => Just(failed(false))]
+}
+
+/// Mostly well and enough, or nothing would ever go on.
+fn arm_seen() -> impl Strategy<Value = WorkloadSeen> {
+    let sign = || prop_oneof![8 => Just(0u32), 1 => 1u32..4];
+    (0u32..9, 0u32..9, sign(), sign()).prop_map(|(wanted, missing, crash_loops, failed_probes)| WorkloadSeen {
+        wanted,
+        pods: wanted,
+        ready: wanted.saturating_sub(missing.saturating_sub(5)),
+        signs: PodSigns { crash_loops, failed_probes, ..PodSigns::default() },
+        trouble: String::new(),
+    })
 }
 
 /// Number, severity, arm, firing, and how many minutes ago it began; mostly resolved, or nothing would ever go on.
@@ -158,6 +179,7 @@ fn input(event: &Event, at: Timestamp, run: &Run) -> Input {
             number: run.worked.saturating_sub(*behind),
             outcome: failed.map_or(Outcome::Done, |retry| Outcome::Failed { text: "forbidden".to_owned(), retry }),
         },
+        Event::Cluster(seen) => Input::Workloads(seen.clone().ok_or_else(|| "timeout".to_owned())),
         Event::Done { behind } => Input::Effect { generation: before.generation.saturating_sub(*behind), outcome: Outcome::Done },
         Event::Failed { behind, retry } => Input::Effect {
             generation: before.generation.saturating_sub(*behind),
@@ -170,7 +192,7 @@ fn input(event: &Event, at: Timestamp, run: &Run) -> Input {
         Event::Ours => Input::Traffic(Ok(TrafficReading { weight: before.weight, generation: None, writer: None })),
         Event::Wake => Input::Wake,
         Event::Supersede => Input::Supersede { version: "v3".to_owned() },
-        Event::Begin { first, weight: w } => begin(*first, weight(*w)),
+        Event::Begin { first, weight: w } => run.begin(*first, weight(*w)),
     }
 }
 
@@ -186,19 +208,6 @@ fn somebodys((number, severity, names, firing, minutes): &(u8, Severity, Option<
     }
 }
 
-fn begin(first: bool, weight: Weight) -> Input {
-    Input::Begin(Begin {
-        canary: Side::Second,
-        version: String::new(),
-        by: "ana".to_owned(),
-        weight,
-        first,
-        retry: false,
-        generation: 0,
-        noted: None,
-    })
-}
-
 /// A machine, its twin and its last decision: every input is given to both, and every decision is checked.
 struct Run {
     machine: Machine,
@@ -208,12 +217,21 @@ struct Run {
     /// The last hook that was called, and the last action's number.
     called: (HookPoint, u32),
     worked: u64,
+    rule: Rule,
+    /// What the rule's line says was noted, once it has begun.
+    noted: Option<Noted>,
+    /// The cluster's last word since then.
+    seen: Option<PerArm<WorkloadSeen>>,
 }
 
 impl Run {
     fn new(rule_text: &str) -> Self {
-        let machine = Machine::new(&rule(rule_text), &Method::default());
+        let rule = rule(rule_text);
+        let machine = Machine::new(&rule, &Method::default());
         Self {
+            rule,
+            noted: rule_text.split(';').find_map(|p| p.trim().strip_prefix("noted=")).map(noted),
+            seen: None,
             twin: machine.clone(),
             machine,
             last: unborn(),
@@ -223,7 +241,24 @@ impl Run {
         }
     }
 
+    fn begin(&self, first: bool, weight: Weight) -> Input {
+        Input::Begin(Begin {
+            canary: Side::Second,
+            version: String::new(),
+            by: "ana".to_owned(),
+            weight,
+            first,
+            retry: false,
+            generation: 0,
+            noted: self.noted.clone(),
+        })
+    }
+
     fn give(&mut self, at: Timestamp, input: &Input) -> Result<(), TestCaseError> {
+        if let Input::Workloads(seen) = input {
+            // before the beginning nobody looks
+            self.seen = seen.as_ref().ok().filter(|_| self.machine.begun().is_some()).cloned();
+        }
         let decision = self.machine.handle(at, input);
         let same = self.twin.handle(at, input);
         prop_assert_eq!(&decision, &same, "the same inputs give the same decisions");
@@ -231,6 +266,7 @@ impl Run {
         let tick_keeps = matches!(input, Input::Tick(t) if !t.judgement.keep.is_empty());
         let writes_up = decision.effects.iter().any(|e| matches!(e, Effect::SetWeight { weight, .. } if *weight > self.last.weight));
         prop_assert!(!(tick_keeps && writes_up), "a poll that keeps the step raised a weight");
+        self.pods_allow(input, &decision)?;
         for effect in &decision.effects {
             match effect {
                 Effect::CallHook { hook, attempt } => {
@@ -248,6 +284,31 @@ impl Run {
         Ok(())
     }
 
+    /// No step up without the pods it needs, said once more in other words than the machine's; and no rollback for what both show.
+    fn pods_allow(&self, input: &Input, decision: &Decision) -> Result<(), TestCaseError> {
+        let Some(noted) = &self.noted else { return Ok(()) };
+        let glass = matches!(input, Input::Command(c) if c.verb == Verb::BreakGlassPromote);
+        let up = matches!(decision.action, Action::Advance { .. } | Action::Promote) && decision.weight > self.last.weight;
+        if up && !glass && decision.reasons.is_empty() {
+            let follow = self.rule.replicas == Replicas::Follow && self.rule.mode == Mode::Enforce;
+            let whole = if noted.baseline_ready == 0 { noted.canary_wanted } else { noted.baseline_ready };
+            let seen = self.seen.as_ref().map(|s| &s.canary);
+            let enough = |c: &WorkloadSeen| {
+                let share = (f64::from(whole) * decision.weight.share() - 1e-9).ceil() as u32;
+                c.ready >= 1 && (c.ready >= share || (!follow && c.ready >= c.wanted))
+            };
+            prop_assert!(seen.is_some_and(enough), "up to {} of {whole} with {seen:?}", decision.weight);
+        }
+        let news = self.last.reasons.is_empty();
+        for reason in decision.reasons.iter().filter(|_| news) {
+            let Reason::Pods { sign, .. } = reason else { continue };
+            let seen = self.seen.as_ref().expect("nobody could look");
+            let rate = |arm: &WorkloadSeen| f64::from(sign.of(&arm.signs)) / f64::from(arm.pods.max(1));
+            prop_assert!(rate(&seen.baseline) < 0.5 * rate(&seen.canary) + 1e-9 && rate(&seen.canary) > 0.0, "{sign:?}: {seen:?}");
+        }
+        Ok(())
+    }
+
     fn event(&mut self, at: Timestamp, event: &Event) -> Result<(), TestCaseError> {
         let input = input(event, at, self);
         self.give(at, &input)
@@ -257,6 +318,8 @@ impl Run {
     fn everybody_helps(&mut self, at: Timestamp) -> Result<(), TestCaseError> {
         self.event(at, &Event::Hook { behind: 0, answer: HookAnswer::Passed })?;
         self.event(at, &Event::Work { behind: 0, failed: None })?;
+        let plenty = WorkloadSeen { wanted: 20, pods: 20, ready: 20, ..WorkloadSeen::default() };
+        self.event(at, &Event::Cluster(Some(PerArm { baseline: plenty.clone(), canary: plenty })))?;
         self.event(at, &Event::Command(Verb::Approve { role: "manager".to_owned() }, "ben"))?;
         self.event(at, &Event::Command(Verb::Approve { role: "product".to_owned() }, "cyd"))?;
         let arms = [None, Some(Arm::Baseline), Some(Arm::Canary)];
@@ -270,8 +333,9 @@ impl Run {
 
     /// Whatever is asked for is done, and every wake-up comes.
     fn settle(&mut self, mut at: Timestamp) -> Result<(), TestCaseError> {
-        for _ in 0..4 {
+        for _ in 0..8 {
             self.done(at)?;
+            self.event(at, &Event::Work { behind: 0, failed: None })?;
             at = self.last.wake_at.unwrap_or(at);
             self.give(at, &Input::Wake)?;
         }
@@ -332,7 +396,7 @@ proptest! {
     fn good_polls_and_a_person_lead_to_an_end((rule, events) in script()) {
         let (mut run, mut at) = run(RULES[rule], &events)?;
         if matches!(run.last.state, State::Waiting(_)) {
-            run.give(at, &begin(false, Weight::ZERO))?;
+            run.give(at, &run.begin(false, Weight::ZERO))?;
         }
         run.give(at, &Input::Command(Command { verb: Verb::Resume, by: "ana".to_owned(), why: String::new() }))?;
         for _ in 0..40 {

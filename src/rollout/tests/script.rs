@@ -136,7 +136,7 @@ fn set(rule: &mut Rule, part: &str) {
         ("approvals", v) => rule.start.approvals = word_list(v).map(str::to_owned).collect(),
         ("hook", v) => rule.hooks.push(hook(v)),
         ("zone", v) => windows(rule).zone = TimeZone::get(v).expect("a zone"),
-        ("begins", _) => {} // of the script
+        ("begins" | "noted", _) => {} // of the script
         ("allow", v) => windows(rule).allow.push(span(v)),
         ("deny", v) => windows(rule).deny.push(span(v)),
         ("at-end", "hold") => windows(rule).at_end = AtEnd::Hold,
@@ -329,7 +329,7 @@ fn begin(words: &[&str]) -> Input {
 }
 
 /// `10/3`: N, and what the canary's workload asks for; and `floor:2`, `canary-floor:1`, `no-template`, `warns`.
-fn noted(text: &str) -> Noted {
+pub(super) fn noted(text: &str) -> Noted {
     let words: Vec<&str> = word_list(text).collect();
     let (ready, wanted) = words[0].split_once('/').expect("noted=N/wanted");
     let floor = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)).map(|n| n.parse().expect("a floor"));
