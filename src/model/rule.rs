@@ -192,7 +192,7 @@ pub enum WorkloadForm {
 pub struct Workloads {
     /// How they are named.
     pub form: WorkloadForm,
-    /// Both, in the rule's order; for `One` the same twice.
+    /// Both, in the rule's order; for `One` its old ReplicaSet and its new one.
     pub sides: [Target; 2],
 }
 

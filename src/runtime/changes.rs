@@ -66,7 +66,9 @@ pub(super) fn said(change: LimitChange, rule: &Rule, judgement: &Judgement) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LimitJudgement, Margin, MetricKind, MetricSpec, PerArm, Timestamp};
+    use crate::model::rule::ShareOf;
+    use crate::model::{LimitJudgement, Margin, MetricKind, MetricSpec, Noted, PerArm, Resources, Timestamp};
+    use crate::runtime::parts;
 
     fn shop(rollback: Option<f64>, warn: Option<f64>) -> Rule {
         let limits = Limits { rollback_above: rollback, warn_above: warn, ..Limits::default() };
@@ -83,6 +85,26 @@ mod tests {
         assert_eq!(of(&shop(Some(0.05), None), &shop(None, None)), []);
         let moved = with(&shop(Some(0.05), None), &[change]);
         assert_eq!(of(&moved, &shop(Some(0.08), None)), [], "it is told once");
+    }
+
+    #[test]
+    fn a_share_that_moved_is_a_level_in_the_metric_s_own_unit() {
+        let shares = |share: f64| {
+            let mut rule = shop(Some(share), None);
+            rule.metrics[0] = MetricSpec {
+                name: "cpu".into(),
+                kind: MetricKind::Cpu,
+                margin: Margin::Ratio { harm: 0.1, ok: 0.2 },
+                ..rule.metrics[0].clone()
+            };
+            rule.shares.insert("cpu".to_owned(), ShareOf::Requests);
+            rule
+        };
+        let noted = Noted { resources: Resources { cpu_request: Some(500), ..Resources::default() }, ..Noted::default() };
+        let running = parts::in_units(&shares(0.7), Some(&noted));
+        let moved = of(&running, &parts::in_units(&shares(0.9), Some(&noted)));
+        assert_eq!(moved, [LimitChange { metric: 0, kind: LimitKind::RollbackAbove, level: 0.45 }]);
+        assert_eq!(with(&running, &moved).metrics[0].limits.rollback_above, Some(0.45));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! A rule, cut into what each part of a rollout needs of it.
 
+mod shares;
+
+pub use shares::{in_units, unsaid};
+
 use crate::model::journal::Opened;
 use crate::model::rule::Rule;
 use crate::model::{JudgeSpec, Method, MetricKind, PerArm, Side, StepTime};
@@ -20,18 +24,20 @@ pub fn interval(rule: &Rule, scrape: Option<Duration>) -> Duration {
     Duration::from_millis((wished.div_ceil(scrape) * scrape) as u64)
 }
 
-/// What the judge of this rollout is built from.
+/// What the judge of this rollout is built from: limits that are shares become cores and bytes of the pod noted at its start.
 pub fn judge_spec(rule: &Rule, opened: &Opened) -> JudgeSpec {
-    JudgeSpec { incarnation: opened.incarnation, ..first_spec(rule, opened.interval, opened.bounds_ms.clone(), opened.scale) }
+    let rule = in_units(rule, opened.begin.noted.as_ref());
+    JudgeSpec { incarnation: opened.incarnation, ..first_spec(&rule, opened.interval, opened.bounds_ms.clone(), opened.scale) }
 }
 
-/// What the judge of a rollout would be built from with ticks of this length, these latency bounds (ms), at this time scale.
+/// What the judge of a rollout would be built from with ticks of this length, these latency bounds (ms), at this time scale. Limits
+/// that are shares are left out: of what, is only known at a start.
 pub fn first_spec(rule: &Rule, interval: Duration, bounds_ms: Vec<f64>, scale: f64) -> JudgeSpec {
     JudgeSpec {
         interval,
         budget: rule.budget,
         incarnation: 0,
-        metrics: rule.metrics.clone(),
+        metrics: in_units(rule, None).metrics,
         bounds_ms,
         steps: rule.steps.iter().map(|s| StepTime { weight: s.weight, for_s: s.lasts.as_secs_f64() }).collect(),
         advance: rule.advance,

@@ -105,11 +105,13 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
 }
 
 /// The rule a rollout began with, from the texts kept with it. It was valid then: a source or a receiver that the settings no
-/// longer have is met where it is used, and is no reason to lose the rollout.
+/// longer have is met where it is used, and is no reason to lose the rollout. Its limits are in the units of their metrics.
 pub(super) fn rule_of(opened: &Opened, known: &Known) -> Result<Rule, String> {
     let known = Known { without_settings: true, ..known.clone() };
     let attached = |name: &str| opened.attached.get(name).cloned().ok_or_else(|| "the journal does not hold it".to_owned());
-    parse_rule_with(&opened.rule_text, Path::new(&opened.file), &known, &attached).map_err(|report| format!("its rule: {report}"))
+    let rule =
+        parse_rule_with(&opened.rule_text, Path::new(&opened.file), &known, &attached).map_err(|report| format!("its rule: {report}"))?;
+    Ok(parts::in_units(&rule, opened.begin.noted.as_ref()))
 }
 
 /// A rollout on its way through its journal.
@@ -260,7 +262,8 @@ impl Rehearsal {
     /// If the judge cannot be built from the rule.
     pub fn begin(rule: &Rule, opened: &Opened, at: Timestamp) -> Result<Self, String> {
         let judge = kept::judge(rule, opened, opened.incarnation).map_err(|e| e.to_string())?;
-        let warnings = judge.warnings().iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = judge.warnings().iter().map(ToString::to_string).collect();
+        warnings.extend(parts::unsaid(rule, opened.begin.noted.as_ref()).into_iter().map(|why| format!("not judged: {why}")));
         let open = Rule { start: Start::default(), hooks: Vec::new(), windows: None, ..rule.clone() };
         let mut machine = Machine::new(&open, &parts::method(opened.scale));
         let begin = Begin { noted: None, ..opened.begin.clone() };

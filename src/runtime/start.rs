@@ -52,6 +52,7 @@ impl Plan {
         self.refuse_a_version_rolled_back_before().await?;
         let (canary, generation) = self.who_is_the_canary().await?;
         let from_cluster = self.note(canary).await?;
+        self.refuse_shares_of_nothing(from_cluster.noted.as_ref())?;
         let wanted = parts::subscription(&self.rule, canary, 0, self.scale);
         let mut source = self.source()?;
         let now = clock::now();
@@ -62,9 +63,10 @@ impl Plan {
         let begin = self.begin(canary, generation, from_cluster.version, from_cluster.noted);
         let opened = self.opened(begin, interval, set_up.bounds_ms, history);
         let (opened, judge) = self.judge(opened, now).await?;
+        let rule = Arc::new(parts::in_units(&self.rule, opened.begin.noted.as_ref()));
         warnings.splice(0..0, from_cluster.warnings.into_iter().chain(set_up.warnings));
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
-        Ok(Prepared { rule: self.rule, opened, judge, router: self.router, warnings })
+        Ok(Prepared { rule, opened, judge, router: self.router, warnings })
     }
 
     fn refuse_what_cannot_run(&self) -> Result<(), Refusal> {
@@ -73,6 +75,11 @@ impl Plan {
         }
         let all: Vec<String> = self.rule.not_run.iter().map(|n| format!("{} (line {}): {}", n.path, n.line, n.why)).collect();
         Err(Refusal::new("not-run", format!("rule {} asks for what this build does not carry out: {}", self.rule.name, all.join("; "))))
+    }
+
+    fn refuse_shares_of_nothing(&self, noted: Option<&Noted>) -> Result<(), Refusal> {
+        let unsaid = parts::unsaid(&self.rule, noted);
+        if unsaid.is_empty() { Ok(()) } else { Err(Refusal::new("resources", unsaid.join("; "))) }
     }
 
     /// The bounds of the buckets are fixed at the start: a rollout that began before they can be seen could never judge them.

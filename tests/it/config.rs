@@ -6,7 +6,8 @@ use canaryd::model::journal::{Entry, Event, Opened};
 use canaryd::model::rule::{
     AfterRollback, EnvoyWrite, First, OnHookFail, PodHealth, Promotion, Replicas, Rule, ShareOf, Then, Traffic, WorkloadForm,
 };
-use canaryd::model::{Advance, Begin, History, HookPoint, Input, Margin, MetricKind, RolloutId, Side, Timestamp, Weight};
+use canaryd::model::{Advance, Begin, History, HookPoint, Input, Margin, MetricKind, Noted, Resources, RolloutId, Side, Timestamp, Weight};
+use canaryd::runtime::parts::judge_spec;
 use canaryd::runtime::replay::rebuild;
 use jiff::civil::{date, time};
 use std::collections::BTreeSet;
@@ -399,14 +400,8 @@ fn check_says_of_every_shipped_rule_what_run_would_refuse() {
     assert_eq!(checked(&["--config", &settings.display().to_string()]), (7, vec![]), "with a cluster nothing is refused");
 }
 
-/// A rollout is led by the texts it began with, whatever became of the files and the settings.
-#[test]
-fn a_rule_of_the_journal_has_its_dates_and_needs_no_settings() {
-    let text = format!(
-        "{}windows: {{ timezone: UTC, deny: [ {{ dates: days.txt }} ] }}\nnotify: [ a-receiver-of-last-year ]\n",
-        rule_text("shop")
-    );
-    let begin = Begin {
+fn begin() -> Begin {
+    Begin {
         canary: Side::Second,
         version: "v2".to_owned(),
         by: "test".to_owned(),
@@ -415,11 +410,15 @@ fn a_rule_of_the_journal_has_its_dates_and_needs_no_settings() {
         retry: false,
         generation: 0,
         noted: None,
-    };
-    let opened = |attached: &[(&str, &str)]| Opened {
+    }
+}
+
+/// The opening of a rollout of `shop` with this text and these files beside it.
+fn opened(text: &str, attached: &[(&str, &str)], begin: &Begin) -> Opened {
+    Opened {
         id: RolloutId("shop-1".to_owned()),
         rule: "shop".to_owned(),
-        rule_text: text.clone(),
+        rule_text: text.to_owned(),
         attached: attached.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
         file: "gone/shop.yaml".to_owned(),
         interval: Duration::from_secs(15),
@@ -429,16 +428,51 @@ fn a_rule_of_the_journal_has_its_dates_and_needs_no_settings() {
         history: History::default(),
         begin: begin.clone(),
         kept: None,
-    };
+    }
+}
+
+/// A rollout is led by the texts it began with, whatever became of the files and the settings.
+#[test]
+fn a_rule_of_the_journal_has_its_dates_and_needs_no_settings() {
+    let text = format!(
+        "{}windows: {{ timezone: UTC, deny: [ {{ dates: days.txt }} ] }}\nnotify: [ a-receiver-of-last-year ]\n",
+        rule_text("shop")
+    );
+    let opened = |attached: &[(&str, &str)]| opened(&text, attached, &begin());
     let at = Timestamp::from_millis(1_700_000_000_000);
     let journal = |opened: Opened| {
-        let events = [Event::Opened(Box::new(opened)), Event::Input(Box::new(Input::Begin(begin.clone())))];
+        let events = [Event::Opened(Box::new(opened)), Event::Input(Box::new(Input::Begin(begin())))];
         events.into_iter().enumerate().map(|(seq, event)| Entry { seq: seq as u64, at, event }).collect::<Vec<_>>()
     };
     let rebuilt = rebuild(&journal(opened(&[("days.txt", "2026-12-25")])), &known(), at).map_err(|why| panic!("{why}")).unwrap();
     assert_eq!(rebuilt.rule.windows.as_ref().map(|w| w.deny[0].words.as_str()), Some("days.txt: 2026-12-25"));
     let lost = rebuild(&journal(opened(&[])), &known(), at).err().expect("no dates");
     assert_eq!(lost, "its rule: gone/shop.yaml:7: windows.deny[0].dates: days.txt cannot be read: the journal does not hold it");
+}
+
+/// What was noted of the pod at the start holds for the whole rollout, wherever it is led again.
+#[test]
+fn a_rule_of_the_journal_has_the_shares_of_the_pod_that_was_noted() {
+    let text = format!(
+        "rule: shop\nworkloads: {{ namespace: prod, pair: [ {{ deployment: a }}, {{ deployment: b }} ] }}\ntelemetry: [ envoy ]\n\
+         traffic: none\nsteps: [ {{ weight: 10%, for: 1m }}, {{ weight: 100%, bake: 1m }} ]\n\
+         metrics: {{ error-rate: {{}}, cpu: {{ of: requests, rollback-above: {} }} }}\n",
+        "70%"
+    );
+    let resources = Resources { cpu_request: Some(500), ..Resources::default() };
+    let noted = Noted { baseline_ready: 3, canary_wanted: 3, resources, ..Noted::default() };
+    let level = |noted: Option<Noted>| {
+        let begin = Begin { noted, ..begin() };
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let events = [Event::Opened(Box::new(opened(&text, &[], &begin))), Event::Input(Box::new(Input::Begin(begin)))];
+        let entries: Vec<Entry> = events.into_iter().enumerate().map(|(seq, event)| Entry { seq: seq as u64, at, event }).collect();
+        let rebuilt = rebuild(&entries, &known(), at).map_err(|why| panic!("{why}")).unwrap();
+        let spec = judge_spec(&rebuilt.rule, &rebuilt.opened);
+        assert_eq!(spec.metrics, rebuilt.rule.metrics, "shown and judged are the same");
+        spec.metrics[1].limits.rollback_above
+    };
+    assert_eq!(level(Some(noted)), Some(0.35), "70 % of 500m, in cores");
+    assert_eq!(level(None), None, "a share of nothing limits nothing");
 }
 
 /// A good rule, and what an editor, a merge or a template may make of it.

@@ -5,6 +5,8 @@ use crate::config::walk::At;
 use crate::model::rule::{Target, Telemetry, WorkloadForm, Workloads};
 use std::collections::BTreeMap;
 
+/// The field that tells the two releases of one Deployment apart, as the cluster's watch reads it.
+const REPLICASET: &str = "replicaset";
 const FORMS: &str = "write pair: [ {...}, {...} ], or stable: and canary:, or one:";
 
 pub(super) fn workloads(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Workloads> {
@@ -63,7 +65,12 @@ fn pair(at: &At<'_>, out: &mut Out<'_>) -> Option<Workloads> {
 fn one(at: &At<'_>, out: &mut Out<'_>) -> Option<Workloads> {
     let target = target(at, out)?;
     out.in_cluster(at, "a rolling update", "name two workloads with pair");
-    Some(Workloads { form: WorkloadForm::One, sides: [target.clone(), target] })
+    let of = |which: &str| {
+        let mut side = target.clone();
+        side.fields.insert(REPLICASET.to_owned(), which.to_owned());
+        side
+    };
+    Some(Workloads { form: WorkloadForm::One, sides: [of("old"), of("new")] })
 }
 
 fn target(at: &At<'_>, out: &mut Out<'_>) -> Option<Target> {

@@ -17,7 +17,7 @@ use super::kept::Born;
 use super::registry::Registry;
 use super::releases::{self, Releases, Templates};
 use super::start::Prepared;
-use super::{annotations, changes, clock, history, kept, replay, retell};
+use super::{annotations, changes, clock, history, kept, parts, replay, retell};
 use crate::analysis::Judge;
 use crate::cluster::Cluster;
 use crate::config::{Known, Report, RuleSet};
@@ -322,7 +322,7 @@ impl Supervisor {
     fn move_limits(&mut self, rules: &RuleSet) {
         for run in self.running.values_mut() {
             let Some(new) = rules.rules.get(&run.rule.name) else { continue };
-            let moved = changes::of(&run.rule, new);
+            let moved = changes::of(&run.rule, &parts::in_units(new, run.begin.noted.as_ref()));
             if !moved.is_empty() {
                 run.rule = Arc::new(changes::with(&run.rule, &moved));
                 run.live.change(moved);
