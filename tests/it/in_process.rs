@@ -70,7 +70,7 @@ impl Source for Bursts {
 
 /// What its rules may name.
 pub(crate) fn known() -> Known {
-    Known { packs: ["envoy".to_owned()].into(), ..Known::default() }
+    Known { packs: ["envoy".to_owned()].into(), cluster: true, ..Known::default() }
 }
 
 /// The rule, and its twin `cart`.
