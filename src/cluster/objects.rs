@@ -37,6 +37,8 @@ pub(super) struct Deployment {
     pub(super) behind: bool,
     /// Identity of its template.
     pub(super) template: String,
+    /// Identity of what its pods run.
+    pub(super) program: String,
     /// The same for people.
     pub(super) version: String,
 }
@@ -183,6 +185,7 @@ impl From<RawWorkload> for Deployment {
             wanted: spec.replicas.unwrap_or(1),
             updated: status.updated_replicas,
             template: template::identity(&spec.template),
+            program: template::program(&spec.template),
             version: template::version(&spec.template),
         }
     }

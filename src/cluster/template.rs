@@ -24,6 +24,18 @@ pub fn identity(template: &Value) -> String {
     format!("{:016x}", hash.0)
 }
 
+/// Identity of what a template's pods run: equal for two Deployments of the same program, whose labels differ, and with them whatever
+/// selects by labels.
+pub(super) fn program(template: &Value) -> String {
+    let mut pod = template.get("spec").cloned().unwrap_or_default();
+    if let Some(fields) = pod.as_object_mut() {
+        for by_labels in ["affinity", "topologySpreadConstraints"] {
+            fields.shift_remove(by_labels);
+        }
+    }
+    identity(&pod)
+}
+
 struct Fnv(u64);
 
 impl Fnv {
@@ -159,6 +171,17 @@ mod tests {
         for other in others {
             assert_ne!(identity(&base), identity(&other), "{other}");
         }
+    }
+
+    #[test]
+    fn two_that_differ_by_what_tells_them_apart_run_the_same_program() {
+        let of = |track: &str, image: &str| {
+            let spread = json!([{"labelSelector": {"matchLabels": {"track": track}}}]);
+            program(&json!({"metadata": {"labels": {"track": track}},
+                "spec": {"containers": [{"image": image}], "topologySpreadConstraints": spread}}))
+        };
+        assert_eq!(of("stable", "web:v2"), of("canary", "web:v2"));
+        assert_ne!(of("stable", "web:v1"), of("stable", "web:v2"));
     }
 
     #[test]

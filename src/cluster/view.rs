@@ -25,6 +25,8 @@ pub const REPLICASET: &str = "replicaset";
 pub struct Release {
     /// Identity of its pod template: the same text as long as the template says the same.
     pub template: String,
+    /// Identity of what its pods run, without what tells two workloads apart: equal for stable and canary once stable was made equal.
+    pub program: String,
     /// For people: the images and their tags.
     pub version: String,
     /// All replicas wanted, at least one, run this template and are ready.
@@ -108,6 +110,7 @@ impl Cluster {
         let enough = found.wanted > 0 && found.updated >= found.wanted && ready_replicas >= found.wanted;
         Ok(Some(Release {
             template: found.template.clone(),
+            program: found.program.clone(),
             version: found.version.clone(),
             ready: enough && !found.behind,
             ready_replicas,

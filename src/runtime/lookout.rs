@@ -115,7 +115,9 @@ impl Lookout {
         let stable = self.workloads.side(self.canary.other());
         // out of sight is told as such
         let release = self.cluster.release(stable).ok()?;
-        let equal = release.as_ref().is_some_and(|r| r.template == self.noted.template && r.ready);
+        let released = self.cluster.release(self.workloads.side(self.canary)).ok()?.filter(|r| r.template == self.noted.template);
+        // their templates are never the same: labels tell the two workloads apart
+        let equal = release.as_ref().zip(released).is_some_and(|(stable, ours)| stable.program == ours.program && stable.ready);
         let ready = release.as_ref().map_or(0, |r| r.ready_replicas);
         match self.watched {
             Watched::Equal => equal.then_some(News::MadeEqual),

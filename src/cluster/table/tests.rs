@@ -14,6 +14,7 @@ fn deployment(template: &str) -> Deployment {
         updated: 2,
         behind: false,
         template: text(template),
+        program: text(template),
         version: text("web:v1"),
     }
 }
