@@ -34,6 +34,7 @@ impl From<&RolloutView> for wire::Rollout {
             verdict: verdict(view).to_owned(),
             weight_permille: decision.weight.permille(),
             weight_seen_permille: view.weight_seen.map(model::Weight::permille),
+            workloads: view.workloads.as_ref().map(workloads),
             step: step(view),
             steps: view.steps.iter().map(|(weight, ms)| planned(weight.permille(), *ms)).collect(),
             decision: wire::Decision {
@@ -54,6 +55,14 @@ impl From<&RolloutView> for wire::Rollout {
             warnings: view.warnings.clone(),
         }
     }
+}
+
+fn workloads(seen: &Result<model::PerArm<model::WorkloadSeen>, String>) -> wire::Workloads {
+    let of = |arm| {
+        let seen = &seen.as_ref().ok()?[arm];
+        Some(wire::Workload { wanted: seen.wanted, pods: seen.pods, ready: seen.ready, trouble: seen.trouble.clone() })
+    };
+    wire::Workloads { unseen: seen.as_ref().err().cloned(), baseline: of(model::Arm::Baseline), canary: of(model::Arm::Canary) }
 }
 
 fn needed((role, given): &(String, Option<Approved>)) -> wire::NeededApproval {

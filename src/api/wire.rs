@@ -89,6 +89,8 @@ wire! {
         pub weight_permille: u16,
         /// The share last read from the router; null if it could not be read.
         pub weight_seen_permille: Option<u16>,
+        /// What the cluster shows of both workloads; null outside of one.
+        pub workloads: Option<Workloads>,
         /// Where in the steps.
         pub step: Step,
         /// All steps.
@@ -113,6 +115,28 @@ wire! {
         pub stuck: Option<String>,
         /// Sentences from the set-up.
         pub warnings: Vec<String>,
+    }
+
+    /// Both workloads, as the cluster shows them.
+    pub struct Workloads {
+        /// Why the cluster cannot be looked at; null while it can.
+        pub unseen: Option<String>,
+        /// The one that carries the rest of the traffic; null while it cannot be looked at.
+        pub baseline: Option<Workload>,
+        /// The one on trial; null while it cannot be looked at.
+        pub canary: Option<Workload>,
+    }
+
+    /// A workload in a cluster.
+    pub struct Workload {
+        /// Replicas it asks for.
+        pub wanted: u32,
+        /// Pods that are not on their way out.
+        pub pods: u32,
+        /// Those of them that are ready.
+        pub ready: u32,
+        /// The pod that is worst off, and what is wrong with it; empty if nothing is.
+        pub trouble: String,
     }
 
     /// Where in the steps a rollout is.

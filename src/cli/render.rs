@@ -126,9 +126,29 @@ fn facts(rollout: &wire::Rollout) -> Vec<Vec<Cell>> {
         facts.push(fact("harm", &bar(evidence.harm_nats, evidence.harm_needed_nats), bar_tone(evidence)));
         facts.push(fact("health", &health(evidence), Tone::Plain));
     }
+    if let Some(workloads) = &rollout.workloads {
+        let tone = if troubles_of(workloads).next().is_some() { Tone::Odd } else { Tone::Plain };
+        facts.push(fact("pods", &pods(workloads), tone));
+    }
     facts.push(fact("decided", &decision(rollout), Tone::Plain));
     facts.extend(rollout.stuck.as_ref().map(|stuck| fact("stuck", stuck, Tone::Bad)));
     facts
+}
+
+/// `canary 3 of 3 ready, baseline 9 of 10 ready; web-7d-x: waits in a crash loop`
+fn pods(workloads: &wire::Workloads) -> String {
+    if let Some(why) = &workloads.unseen {
+        return format!("not seen: {why}");
+    }
+    let arms = [("canary", &workloads.canary), ("baseline", &workloads.baseline)];
+    let arms = arms.into_iter().filter_map(|(arm, seen)| seen.as_ref().map(|w| format!("{arm} {} of {} ready", w.ready, w.wanted)));
+    let troubles = troubles_of(workloads).map(|trouble| format!("; {trouble}"));
+    arms.collect::<Vec<_>>().join(", ") + &troubles.collect::<String>()
+}
+
+fn troubles_of(workloads: &wire::Workloads) -> impl Iterator<Item = &str> {
+    let arms = [&workloads.canary, &workloads.baseline].into_iter().flatten().map(|w| w.trouble.as_str());
+    arms.chain(workloads.unseen.as_deref()).filter(|trouble| !trouble.is_empty())
 }
 
 fn state(rollout: &wire::Rollout) -> String {

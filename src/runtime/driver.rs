@@ -8,11 +8,12 @@ use super::clock;
 use super::conductor::Live;
 use super::handle::{EventLine, Refusal, RolloutView};
 use super::hooks::{Caller, Hooks};
-use super::lookout::{Lookout, News, Watched};
+use super::lookout::{Lookout, News, Seen, Watched};
 use super::memory::Memory;
 use super::registry::{Cell, Registry};
 use super::replay::Lost;
 use super::supervisor::needed;
+use super::worker::Worker;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
 use crate::model::{
@@ -85,6 +86,8 @@ pub(super) struct Parts {
     pub(super) desk: Desk,
     /// Its eyes in the cluster, if its workloads are in one.
     pub(super) lookout: Option<Lookout>,
+    /// Its hands there.
+    pub(super) worker: Option<Worker>,
     pub(super) back: Back,
     pub(super) mailbox: mpsc::Receiver<Mail>,
     /// Told when the rollout is over.
@@ -119,6 +122,8 @@ pub(super) struct Driver {
     now: Timestamp,
     /// Number of the last copy into stable.
     copy: Option<u64>,
+    /// What the cluster showed last.
+    workloads: Option<Seen>,
 }
 
 impl Driver {
@@ -127,7 +132,7 @@ impl Driver {
         let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
         let Parts { hooks, rule, id, begin, back, .. } = &parts;
         let caller = Caller::new(hooks.clone(), Arc::clone(rule), id.clone(), begin.clone(), back.clone());
-        Self { writer, caller, seen: None, last: None, now: Timestamp::default(), copy: None, parts }
+        Self { writer, caller, seen: None, last: None, now: Timestamp::default(), copy: None, workloads: None, parts }
     }
 
     /// A new rollout: tells the machine that it begins.
@@ -258,7 +263,10 @@ impl Driver {
 
     async fn on_news(&mut self, news: News) {
         match news {
-            News::Workloads(seen) => self.handle(Input::Workloads(seen)).await,
+            News::Workloads(seen) => {
+                self.workloads = Some(seen.clone());
+                self.handle(Input::Workloads(seen)).await;
+            }
             News::MadeEqual => self.handle(Input::Workload { number: 0, outcome: Outcome::Done }).await,
             News::NotReady(text) => {
                 let Some(number) = self.copy else { return };
@@ -361,7 +369,10 @@ impl Driver {
         if action == WorkloadAction::Copy {
             self.copy = Some(number);
         }
-        self.refuse_workload(action, number);
+        match &mut self.parts.worker {
+            Some(worker) => worker.want(action, number),
+            None => self.refuse_workload(action, number),
+        }
     }
 
     /// What acts on workloads is in a cluster; the machine says what follows from there being none.
@@ -402,6 +413,7 @@ impl Driver {
             state: decision.state.clone(),
             decision: Arc::clone(decision),
             weight_seen: self.weight_seen(),
+            workloads: self.workloads.clone(),
             judgement: judgement.or_else(|| old.judgement.clone()),
             approvals: needed(&self.parts.rule, &self.parts.machine),
             stuck: self.parts.memory.trouble(),

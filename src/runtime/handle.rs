@@ -4,7 +4,7 @@ use super::alerts::Heard;
 use super::annotations::{Range, Stretch};
 use super::registry::Registry;
 use crate::model::journal::Entry;
-use crate::model::{Command, Decision, Judgement, Mode, RolloutId, Side, State, Timestamp, Weight};
+use crate::model::{Command, Decision, Judgement, Mode, PerArm, RolloutId, Side, State, Timestamp, Weight, WorkloadSeen};
 use crate::rollout::Approved;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct RolloutView {
     pub decision: Arc<Decision>,
     /// The weight last read from the router.
     pub weight_seen: Option<Weight>,
+    /// What the cluster shows of both workloads, or why it cannot be looked at; `None` outside of one.
+    pub workloads: Option<Result<PerArm<WorkloadSeen>, String>>,
     /// The last judgement, once there is one.
     pub judgement: Option<Arc<Judgement>>,
     /// Roles that must approve, each with the approval that was given.

@@ -48,6 +48,8 @@ pub(super) struct Lookout {
     canary: Side,
     since: Timestamp,
     noted: Noted,
+    /// Number of the last change that was looked at.
+    mark: Option<(u64, Instant)>,
     filter: Filter,
     watched: Watched,
     /// Since when stable is short of pods.
@@ -57,9 +59,10 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    /// What went wrong after `since` counts.
-    pub(super) fn new(cluster: Cluster, workloads: Workloads, canary: Side, since: Timestamp, noted: Noted) -> Self {
+    /// `of`: its workloads, and which is on trial; what went wrong after `since` counts.
+    pub(super) fn new(cluster: Cluster, of: (Workloads, Side), since: Timestamp, noted: Noted) -> Self {
         let changed = cluster.changed();
+        let (workloads, canary) = of;
         Self {
             cluster,
             changed,
@@ -67,6 +70,7 @@ impl Lookout {
             canary,
             since,
             noted,
+            mark: None,
             filter: Filter::default(),
             watched: Watched::Nothing,
             short: None,
@@ -103,6 +107,12 @@ impl Lookout {
             self.told_at = Some(now);
             return Some(news);
         }
+        let changes = self.cluster.changes(&self.workloads);
+        if self.mark.is_some_and(|(mark, at)| mark == changes && now.duration_since(at) < LOOK_EVERY) {
+            return None;
+        }
+        // what does not pass because it comes too soon is looked at again
+        self.mark = self.filter.rest(now).is_none().then_some((changes, now));
         let seen = self.cluster.seen(&self.workloads, self.canary, self.since);
         self.filter.pass(seen, now).map(News::Workloads)
     }

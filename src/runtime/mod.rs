@@ -30,6 +30,7 @@ mod retell;
 pub mod retention;
 mod start;
 mod supervisor;
+mod worker;
 mod writer;
 
 pub use crate::rollout::Approved;

@@ -11,7 +11,7 @@ mod traffic;
 pub use cluster::{WatchBegan, WatchBroke, WatchChanged, WatchDropped, WatchMended};
 pub use daemon::{
     DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReleaseNoted, ReleaseSeen, ReloadRefused, Reloaded, StoppedEarly,
-    StoreAppended, StoreFailed, TicksSkipped,
+    StoreAppended, StoreFailed, TicksSkipped, WorkloadIdled,
 };
 pub use lease::{LeaseLost, LeaseTaken, StandsBy};
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};

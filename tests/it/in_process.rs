@@ -1,6 +1,7 @@
 //! The daemon's runtime in this process, with a scripted source and a journal on a real disk. Ticks of 100 ms, the method a
 //! thousand times faster.
 
+use canaryd::cluster::Cluster;
 use canaryd::config::{Known, RuleSet, parse_rule};
 use canaryd::model::journal::Kept;
 use canaryd::model::{ArmSample, Command, History, PerArm, RolloutId, Rule, Timestamp, Verb};
@@ -73,11 +74,13 @@ pub(crate) fn known() -> Known {
     Known { packs: ["envoy".to_owned()].into(), cluster: true, ..Known::default() }
 }
 
-/// The rule, and its twin `cart`.
-fn rules(text: &str) -> RuleSet {
+/// The rule, and its twin `cart`; in a cluster without it, where both would be started by the same release.
+fn rules(text: &str, known: &Known) -> RuleSet {
     let mut set = RuleSet::default();
-    for text in [text.to_owned(), text.replacen("rule: shop", "rule: cart", 1)] {
-        let rule: Rule = parse_rule(&text, Path::new("shop.yaml"), &known()).expect("a rule");
+    let twin = (!known.cluster).then(|| text.replacen("rule: shop", "rule: cart", 1));
+    for text in std::iter::once(text.to_owned()).chain(twin) {
+        let rule: Rule = parse_rule(&text, Path::new("shop.yaml"), known).expect("a rule");
+        assert!(rule.not_run.is_empty(), "{:?}", rule.not_run);
         set.texts.insert(rule.name.clone(), text.into());
         set.rules.insert(rule.name.clone(), Arc::new(rule));
     }
@@ -103,15 +106,18 @@ impl Running {
     /// The same with what its routers reach the outside by.
     pub(crate) async fn up_with(folder: &TempDir, rule: &str, means: Means) -> Self {
         let store = Arc::new(Sqlite::open(folder.path()).expect("a journal"));
+        let shutdown = CancellationToken::new();
+        let metrics = Metrics::new();
         let text = rule.to_owned();
+        let known = Known { cluster: means.cluster.is_some(), ..known() };
+        let cluster = means.cluster.clone().map(|client| Cluster::new(client, metrics.clone(), shutdown.clone()));
+        let rules_may = known.clone();
         let makers = Makers {
             source: Box::new(|_, _| Ok(Box::<Bursts>::default())),
             router: Box::new(move |rule| canaryd::router::open(&rule.traffic, &means).map_err(|e| e.to_string())),
-            rules: Box::new(move |_| Ok(rules(&text))),
-            known: known(),
+            rules: Box::new(move |_| Ok(rules(&text, &rules_may))),
+            known,
         };
-        let shutdown = CancellationToken::new();
-        let metrics = Metrics::new();
         let hooks = Hooks::new("http://127.0.0.1:7878", metrics.clone()).expect("an HTTP client");
         let (notices, told) = Notices::channel(metrics.clone());
         let alerts_expire = Duration::from_secs(3600);
@@ -124,7 +130,7 @@ impl Running {
             notices,
             hooks,
             alerts_expire,
-            cluster: None,
+            cluster,
         };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).expect("threads");
         supervisor.load_rules().expect("rules");

@@ -178,6 +178,7 @@ pub(crate) fn view(id: &str, state: State) -> RolloutView {
         state,
         decision: Arc::new(decision),
         weight_seen: Some(permille(250)),
+        workloads: None,
         judgement: Some(Arc::new(judgement())),
         approvals: Vec::new(),
         stuck: None,

@@ -101,8 +101,6 @@ pub(super) enum Why {
     Manual,
     /// The other workload runs it, and carries the traffic.
     Same,
-    /// It is what the promotion waited for.
-    Promoted,
     /// It is live already, and that was told.
     Live,
 }
@@ -115,7 +113,6 @@ impl Why {
             Why::Gone => "not there",
             Why::Manual => "started by hand",
             Why::Same => "same as the live one",
-            Why::Promoted => "promotion",
             Why::Live => "live",
         }
     }
@@ -156,7 +153,8 @@ impl Scene<'_> {
             // we are at work on them, and what another hand does meanwhile is looked at when it is over
             State::RollingBack | State::RolledBack | State::Superseded | State::Succeeded => None,
             State::Promoting(Promoting::Copying | Promoting::WaitingReady | Promoting::ShiftingBack | Promoting::Settling) => None,
-            State::Promoting(Promoting::External) if !is_canary => (!is_known).then(|| shown.noted(Why::Promoted)),
+            // somebody is to make it equal; it is known when that is done
+            State::Promoting(Promoting::External) if !is_canary => None,
             _ if is_canary => {
                 let another = trial.template.as_ref().is_some_and(|tried| *tried != shown.template);
                 another.then_some(What::Supersede)

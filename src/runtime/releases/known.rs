@@ -21,7 +21,7 @@ impl Templates {
     }
 
     /// What is known of this rule's workloads, by their names.
-    pub(super) async fn of(&self, rule: &str) -> Result<NotedTemplates, StoreError> {
+    pub(in crate::runtime) async fn of(&self, rule: &str) -> Result<NotedTemplates, StoreError> {
         if let Some(known) = self.read.lock().get(rule) {
             return Ok(known.clone());
         }
@@ -45,8 +45,13 @@ impl Templates {
     }
 }
 
+/// What is known of this workload; `None` = it was never looked for.
+pub(in crate::runtime) fn of_side<'a>(known: &'a NotedTemplates, rule: &Rule, side: Side) -> Option<Option<&'a str>> {
+    known.get(&workload(rule.workloads.side(side))).map(Option::as_deref)
+}
+
 /// A workload as the store names it: a rule whose file names another one in its place has not seen that yet.
-pub(super) fn workload(target: &Target) -> String {
+fn workload(target: &Target) -> String {
     let field = |name: &str| target.fields.get(name).map_or("", String::as_str);
     format!("{}/{}", field("namespace"), field("deployment"))
 }

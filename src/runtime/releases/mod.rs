@@ -2,6 +2,7 @@
 //! it sees is decided in `decide.rs`; a start goes the way of a person's, so that whatever keeps a person from starting keeps it too.
 
 mod decide;
+mod idle;
 mod known;
 
 pub(super) use known::Templates;
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Who starts a rollout here.
@@ -31,6 +32,8 @@ const TOGETHER: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// A refused start is tried again after this, or when its workloads change: preparing one asks the source for hours of history.
 const START_AGAIN: Duration = Duration::from_secs(60);
+/// How often workloads that may be idle are looked at: `keep` is hours.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for the router.
 const READ_MAX: Duration = Duration::from_secs(10);
 /// Characters of a template's identity that people read.
@@ -71,6 +74,7 @@ pub(super) struct Releases {
     starting: BTreeSet<String>,
     /// Starts that were refused.
     refused: BTreeMap<String, Refused>,
+    sweeping: Option<JoinHandle<()>>,
 }
 
 /// The router's answer, and to what question.
@@ -94,12 +98,15 @@ impl Releases {
             starts: JoinSet::new(),
             starting: BTreeSet::new(),
             refused: BTreeMap::new(),
+            sweeping: None,
         }
     }
 
     /// Until shutdown.
     pub(super) async fn run(mut self) {
         let mut changed = self.parts.cluster.changed();
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.parts.shutdown.cancelled() => return,
@@ -113,16 +120,27 @@ impl Releases {
                     self.look().await;
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => self.look().await,
+                _ = sweeps.tick() => self.sweep().await,
             }
         }
     }
 
-    async fn look(&mut self) {
+    /// What the supervisor knows of its rules; nothing when the daemon stops.
+    async fn followed(&self) -> Vec<Followed> {
         let (answer, got) = oneshot::channel();
-        // an error means that the daemon stops
         let _ = self.parts.news.send(News::Followed { answer }).await;
-        let Ok(all) = got.await else { return };
-        for followed in all {
+        got.await.unwrap_or_default()
+    }
+
+    async fn sweep(&mut self) {
+        if self.sweeping.as_ref().is_none_or(JoinHandle::is_finished) {
+            let sweep = idle::sweep(self.parts.cluster.clone(), self.parts.news.clone(), self.followed().await);
+            self.sweeping = Some(tokio::spawn(sweep));
+        }
+    }
+
+    async fn look(&mut self) {
+        for followed in self.followed().await {
             if let Err(why) = self.look_at(&followed).await {
                 events::StoreFailed { what: &followed.rule.name, error: &why }.emit(&self.parts.metrics);
             }
@@ -137,7 +155,7 @@ impl Releases {
         }
         let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
         let known = self.parts.templates.of(&rule.name).await.map_err(|e| e.to_string())?;
-        let of = |side: Side| known.get(&known::workload(rule.workloads.side(side))).map(Option::as_deref);
+        let of = |side: Side| known::of_side(&known, rule, side);
         let nothing = BTreeSet::new();
         let on_trial = followed.on_trial.as_ref().map(|run| OnTrial {
             canary: run.begin.canary,
@@ -192,19 +210,9 @@ impl Releases {
         if let Some(asked) = fresh {
             return asked.idle.clone();
         }
-        let idle = self.ask_router(rule).await;
+        let idle = ask_idle(rule, &self.parts.news).await;
         self.idle.insert(rule.name.clone(), Asked { seen: seen.clone(), at: Instant::now(), idle: idle.clone() });
         idle
-    }
-
-    async fn ask_router(&self, rule: &Rule) -> Result<Side, String> {
-        let (answer, got) = oneshot::channel();
-        let _ = self.parts.news.send(News::Router { rule: rule.name.clone(), answer }).await;
-        let router: Arc<dyn Router> = got.await.map_err(|_| "the daemon is shutting down".to_owned())??;
-        let read = tokio::time::timeout(READ_MAX, router.read(Side::Second)).await;
-        let reading = read.map_err(|_| format!("{}: no answer within {} s", router.name(), READ_MAX.as_secs()))?;
-        let weight = reading.map_err(|e| format!("the traffic cannot be read: {e}"))?.weight;
-        super::start::canary_side(rule, weight).map_err(|refusal| refusal.text)
     }
 
     async fn follow(&mut self, followed: &Followed, finding: Finding, seen: &[Sight; 2]) -> Result<(), String> {
@@ -271,9 +279,7 @@ impl Releases {
             Err(refusal) if matches!(refusal.code, "already-running" | "already-starting" | "unavailable") => return,
             Err(refusal) => refusal,
         };
-        let (answer, got) = oneshot::channel();
-        let _ = self.parts.news.send(News::Followed { answer }).await;
-        let followed = got.await.ok().and_then(|all| all.into_iter().find(|f| f.rule.name == rule));
+        let followed = self.followed().await.into_iter().find(|f| f.rule.name == rule);
         let Some(followed) = followed else { return };
         let text = format!("a new release could not be started, which is tried again: {}", refusal.text);
         let release = [Side::First, Side::Second].into_iter().find_map(|side| match self.sight(&followed.rule, side) {
@@ -330,4 +336,16 @@ impl Releases {
             None => self.said.retain(|(of, _, _)| of != rule),
         }
     }
+}
+
+/// The side without traffic, by the router's word.
+async fn ask_idle(rule: &Rule, news: &mpsc::Sender<News>) -> Result<Side, String> {
+    let (answer, got) = oneshot::channel();
+    // an error means that the daemon stops
+    let _ = news.send(News::Router { rule: rule.name.clone(), answer }).await;
+    let router: Arc<dyn Router> = got.await.map_err(|_| "the daemon is shutting down".to_owned())??;
+    let read = tokio::time::timeout(READ_MAX, router.read(Side::Second)).await;
+    let reading = read.map_err(|_| format!("{}: no answer within {} s", router.name(), READ_MAX.as_secs()))?;
+    let weight = reading.map_err(|e| format!("the traffic cannot be read: {e}"))?.weight;
+    super::start::canary_side(rule, weight).map_err(|refusal| refusal.text)
 }

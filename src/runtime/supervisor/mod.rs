@@ -23,12 +23,12 @@ use crate::cluster::Cluster;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
 use crate::model::journal::Entry;
-use crate::model::rule::{Rule, Traffic};
+use crate::model::rule::{Promotion, Rule, Traffic};
 use crate::model::{Begin, Command, RolloutId, State};
 use crate::notify::Notices;
 use crate::router::Router;
 use crate::source::Source;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, events};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -418,12 +418,27 @@ impl Supervisor {
         let succeeded = self.registry.rollout(&run.id).is_some_and(|view| view.state == State::Succeeded);
         let Some(noted) = run.begin.noted.as_ref().filter(|_| succeeded) else { return };
         let noting = self.templates.note(&run.rule, run.begin.canary, Some(noted.template.clone()));
+        let noting = async {
+            noting.await?;
+            self.note_made_equal(run).await
+        };
         let why = match tokio::time::timeout(KEEP_TIMEOUT, noting).await {
             Ok(Ok(())) => return,
             Ok(Err(e)) => e.to_string(),
             Err(_) => "the template that succeeded could not be noted in time".to_owned(),
         };
         events::StoreFailed { what: &run.id.0, error: &why }.emit(&self.metrics);
+    }
+
+    /// Where somebody else made stable equal, what it has now is what was waited for.
+    async fn note_made_equal(&self, run: &Running) -> Result<(), StoreError> {
+        let stable = run.begin.canary.other();
+        let external = matches!(run.rule.promotion, Promotion::External { .. });
+        let release = self.cluster.as_ref().filter(|_| external).and_then(|c| c.release(run.rule.workloads.side(stable)).ok().flatten());
+        match release {
+            Some(release) => self.templates.note(&run.rule, stable, Some(release.template)).await,
+            None => Ok(()),
+        }
     }
 
     /// Empties the slot; what the judge learned is kept for the next rollout, unless this one was rolled back.

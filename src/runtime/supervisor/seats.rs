@@ -11,7 +11,7 @@ use crate::router::Router;
 use crate::runtime::alerts::Desk;
 use crate::runtime::changes;
 use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
-use crate::runtime::driver::{Driver, Left, MAIL_MAX, Parts};
+use crate::runtime::driver::{Back, Driver, Left, MAIL_MAX, Parts};
 use crate::runtime::handle::{Refusal, RolloutView};
 use crate::runtime::kept::Born;
 use crate::runtime::lookout::Lookout;
@@ -19,6 +19,7 @@ use crate::runtime::memory::Memory;
 use crate::runtime::parts;
 use crate::runtime::replay::{Lost, Rebuilt};
 use crate::runtime::start::Prepared;
+use crate::runtime::worker::{Kit, Worker};
 use crate::telemetry::events;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,7 +90,9 @@ impl Supervisor {
         self.keys += 1;
         let key = self.keys;
         let (post, mailbox) = mpsc::channel(MAIL_MAX);
-        let opened_at = machine.begun().unwrap_or(view.opened);
+        let began = machine.begun().unwrap_or(view.opened);
+        let lookout = self.lookout(&rule, &opened.begin, began);
+        let worker = self.worker(&rule, &opened, post.downgrade());
         let live = Arc::new(Live::new(0, true));
         let cell = self.registry.add(view);
         self.registry.set_rule_rollout(&rule.name, &opened.id);
@@ -107,7 +110,8 @@ impl Supervisor {
             notices: self.notices.clone(),
             hooks: self.hooks.clone(),
             desk: Desk::new(self.alerts_expire),
-            lookout: self.lookout(&rule, &opened.begin, opened_at),
+            lookout,
+            worker,
             back: post.downgrade(),
             mailbox,
             over: self.over.0.clone(),
@@ -140,7 +144,22 @@ impl Supervisor {
     /// Eyes in the cluster for a rollout that began with a look at it.
     fn lookout(&self, rule: &Rule, begin: &Begin, since: Timestamp) -> Option<Lookout> {
         let (cluster, noted) = (self.cluster.clone()?, begin.noted.clone()?);
-        Some(Lookout::new(cluster, rule.workloads.clone(), begin.canary, since, noted))
+        Some(Lookout::new(cluster, (rule.workloads.clone(), begin.canary), since, noted))
+    }
+
+    /// Hands there.
+    fn worker(&self, rule: &Arc<Rule>, opened: &Opened, back: Back) -> Option<Worker> {
+        let (cluster, noted) = (self.cluster.clone()?, opened.begin.noted.clone()?);
+        let kit = Kit {
+            cluster,
+            templates: self.templates.clone(),
+            rule: Arc::clone(rule),
+            rollout: opened.id.clone(),
+            canary: opened.begin.canary,
+            noted,
+            metrics: self.metrics.clone(),
+        };
+        Some(Worker::new(kit, back))
     }
 
     fn conductor(&mut self, rule: &Rule, interval: Duration, first: Option<Timestamp>) -> Result<ConductorHandle, String> {
@@ -247,6 +266,7 @@ pub(in crate::runtime) fn first_view(rule: &Rule, opened: &Opened, at: Timestamp
             wake_at: None,
         }),
         weight_seen: None,
+        workloads: None,
         judgement: None::<Arc<Judgement>>,
         approvals: rule.start.approvals.iter().map(|role| (role.clone(), None)).collect(),
         stuck: None,

@@ -184,6 +184,28 @@ impl ReleaseNoted<'_> {
     }
 }
 
+/// A workload without traffic got its idle replicas, or not.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkloadIdled<'a> {
+    /// Of which rule.
+    pub rule: &'a str,
+    /// As an operator calls it.
+    pub workload: &'a str,
+    /// How many it has now; or why not.
+    pub outcome: Result<u32, &'a str>,
+}
+
+impl WorkloadIdled<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, workload, outcome } = self;
+        match outcome {
+            Ok(replicas) => tracing::info!(rule, workload, replicas, "scaled to its idle replicas"),
+            Err(why) => tracing::warn!(rule, workload, why, "not scaled to its idle replicas"),
+        }
+    }
+}
+
 /// What was too old is gone from the journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Pruned {

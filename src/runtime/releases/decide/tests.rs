@@ -184,7 +184,7 @@ fn while_we_act_on_workloads_nothing_is_a_release() {
 fn the_baseline_under_a_rollout_is_told_unless_somebody_is_to_make_it_equal() {
     let with = |state| Case { seen: ["d 3/3", "c 3/3"], on_trial: trial(state), ..quiet() }.found();
     assert_eq!(with(State::Progressing { step: 1 }), [on(FIRST, What::Live)]);
-    assert_eq!(with(State::Promoting(Promoting::External)), [note(FIRST, "d", Why::Promoted)]);
+    assert_eq!(with(State::Promoting(Promoting::External)), []);
 }
 
 #[test]
