@@ -128,15 +128,7 @@ fn check_level(m: &MetricSpec, kind: LimitKind, v: f64) -> Result<(), JudgeError
 
 /// The limits of a metric in their order.
 fn levels(m: &MetricSpec) -> impl Iterator<Item = (LimitKind, f64)> {
-    let l = &m.limits;
-    [
-        (LimitKind::PromoteBelow, l.promote_below),
-        (LimitKind::WarnAbove, l.warn_above),
-        (LimitKind::RollbackAbove, l.rollback_above),
-        (LimitKind::PageAbove, l.page_above),
-    ]
-    .into_iter()
-    .filter_map(|(kind, v)| v.map(|v| (kind, v)))
+    m.limits.levels().into_iter().filter_map(|(kind, v)| v.map(|v| (kind, v)))
 }
 
 /// Builds metrics, limits and series.

@@ -7,6 +7,7 @@ use super::plan::Planned;
 use super::run::settings as read_settings;
 use crate::app;
 use crate::config::{Flags, Known, Report, Settings, load_rules};
+use crate::model::rule::{AfterRollback, Promotion, Replicas};
 use crate::model::{Arm, Rule};
 use crate::runtime::plan::Expected;
 use crate::source::Packs;
@@ -104,6 +105,10 @@ fn page(checked: &Checked) -> String {
     let _ = writeln!(out, "  steps: {} ({} in all)", steps.join(", "), minutes(total));
     let names: Vec<&str> = rule.metrics.iter().map(|m| m.name.as_str()).collect();
     let _ = writeln!(out, "  metrics: {}", names.join(", "));
+    let acts = acts(rule);
+    if !acts.is_empty() {
+        let _ = writeln!(out, "  in the cluster: {}", acts.join("; "));
+    }
     for part in &rule.not_run {
         let _ = writeln!(out, "  `run` refuses it: line {}: {}: {}", part.line, part.path, part.why);
     }
@@ -118,6 +123,32 @@ fn page(checked: &Checked) -> String {
         out += &planned.page(output::style());
     }
     out
+}
+
+/// What the rule asks of a cluster, besides the traffic.
+fn acts(rule: &Rule) -> Vec<String> {
+    let named = rule.workloads.sides.iter().all(|side| side.fields.contains_key("deployment"));
+    let promotion = match rule.promotion {
+        Promotion::Swap { keep, idle: Some(1) } => Some(format!("1 idle replica of the old version after {}", said(keep))),
+        Promotion::Swap { keep, idle: Some(idle) } => Some(format!("{idle} idle replicas of the old version after {}", said(keep))),
+        Promotion::Swap { idle: None, .. } if named => Some("the old version keeps its replicas (idle-replicas would scale it)".to_owned()),
+        Promotion::Copy => Some("promotion copies the canary's pod template into stable".to_owned()),
+        Promotion::Swap { .. } | Promotion::External { .. } | Promotion::Leave => None,
+    };
+    let after = match rule.after_rollback {
+        AfterRollback::Leave => None,
+        AfterRollback::Undo => Some("after a rollback undo".to_owned()),
+        AfterRollback::ScaleDown => Some("after a rollback scale down".to_owned()),
+    };
+    let starts = rule.start.on_new_template.then(|| "starts at a new template".to_owned());
+    let follow = (rule.replicas == Replicas::Follow).then(|| "replicas follow".to_owned());
+    [starts, follow, after, promotion].into_iter().flatten().collect()
+}
+
+/// Whole hours as such, whatever they are in minutes.
+fn said(d: Duration) -> String {
+    let hours = d.as_secs() / 3600;
+    if hours > 0 && d.as_secs().is_multiple_of(3600) { format!("{hours}h") } else { minutes(d) }
 }
 
 fn live_page(live: &Live) -> String {
@@ -152,6 +183,7 @@ fn wire(checked: &Checked) -> Value {
         "file": rule.file.display().to_string(),
         "steps": steps,
         "metrics": rule.metrics.iter().map(|m| m.name.clone()).collect::<Vec<_>>(),
+        "in-the-cluster": acts(rule),
         "not-run": not_run,
         "cannot-see": unseen,
         "live": live.as_ref().map(|l| json!({

@@ -6,6 +6,7 @@ use crate::model::{Arm, History, PerArm, Rule, Side};
 use crate::router::Means;
 use crate::runtime::{self, parts};
 use crate::source::{Packs, SetUp, Source, SourceError, Subscription};
+use kube::Client;
 use std::time::Duration;
 
 /// Ticks that are looked at to count requests, after the first, which only notes raw values.
@@ -46,7 +47,11 @@ impl Live {
 pub(super) async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Live {
     crate::tls::install();
     let mut live = Live::default();
-    let canary = traffic(settings, rule, &mut live).await;
+    let cluster = cluster(settings, &mut live).await;
+    let canary = traffic(cluster.clone(), rule, &mut live).await;
+    if let Some(client) = cluster {
+        super::workloads::look(&client, rule, canary, &mut live.notes).await;
+    }
     match app::source(settings, packs, rule, None) {
         Ok(source) => numbers(source, settings.time_scale, (rule, canary), &mut live).await,
         Err(why) => live.notes.push(why),
@@ -54,15 +59,16 @@ pub(super) async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Liv
     live
 }
 
+async fn cluster(settings: &Settings, live: &mut Live) -> Option<Client> {
+    let connected = app::cluster(settings).await;
+    connected.unwrap_or_else(|e| {
+        live.notes.push(format!("cluster: {e}"));
+        None
+    })
+}
+
 /// Asks the router who carries the traffic, and whether it can represent every step.
-async fn traffic(settings: &Settings, rule: &Rule, live: &mut Live) -> Side {
-    let cluster = match app::cluster(settings).await {
-        Ok(cluster) => cluster,
-        Err(e) => {
-            live.notes.push(format!("cluster: {e}"));
-            None
-        }
-    };
+async fn traffic(cluster: Option<Client>, rule: &Rule, live: &mut Live) -> Side {
     let router = match crate::router::open(&rule.traffic, &Means { proxy: None, cluster }) {
         Ok(router) => router,
         Err(e) => {

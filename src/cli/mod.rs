@@ -24,6 +24,7 @@ mod status;
 mod table;
 mod verb;
 mod watch;
+mod workloads;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;

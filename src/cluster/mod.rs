@@ -12,11 +12,14 @@ mod objects;
 mod place;
 mod pods;
 pub mod resources;
+pub mod rights;
 mod signs;
+mod standing;
 mod table;
 mod template;
 mod view;
 
 pub use connect::{ClusterError, ClusterSettings, connect};
+pub use standing::standing;
 pub use template::identity;
 pub use view::{Cluster, REPLICASET, Release};

@@ -1,7 +1,7 @@
 //! What a judge needs to know about a rule: metrics, margins, limits, budget, steps. Operators' terms become these numbers
 //! in one place, `config`.
 
-use super::Weight;
+use super::{LimitKind, Weight};
 use std::time::Duration;
 
 /// The four error levels of one rollout (STATISTICS 1, 7.1). A level is a probability in `(0, 1)`.
@@ -169,6 +169,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The four levels, each with its kind.
+    pub fn levels(&self) -> [(LimitKind, Option<f64>); 4] {
+        [
+            (LimitKind::PromoteBelow, self.promote_below),
+            (LimitKind::WarnAbove, self.warn_above),
+            (LimitKind::RollbackAbove, self.rollback_above),
+            (LimitKind::PageAbove, self.page_above),
+        ]
+    }
+
     /// Is there any?
     pub fn any(&self) -> bool {
         self.promote_below.is_some() || self.warn_above.is_some() || self.rollback_above.is_some() || self.page_above.is_some()

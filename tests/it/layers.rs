@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("web", &[]),
     ("api", &["model", "runtime", "telemetry", "web"]),
     ("app", &["model", "runtime", "source", "router", "cluster", "notify", "store", "config", "telemetry", "tls", "api"]),
-    ("cli", &["model", "runtime", "source", "router", "store", "config", "telemetry", "tls", "api", "app"]),
+    ("cli", &["model", "runtime", "source", "router", "cluster", "store", "config", "telemetry", "tls", "api", "app"]),
     ("main", &["cli"]),
 ];
 

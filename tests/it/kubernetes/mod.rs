@@ -1,6 +1,7 @@
 //! Routers of the cluster, and what is shipped for it, against a real control plane with the real custom resource definitions.
 
 mod actions;
+mod check;
 mod deploy;
 mod faults;
 mod product;

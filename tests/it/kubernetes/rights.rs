@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Rules of the ClusterRole in `deploy/` of this name.
-fn shipped(name: &str) -> Value {
+pub(super) fn shipped(name: &str) -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/rbac").join(format!("{name}.yaml"));
     let text = std::fs::read_to_string(&file).expect("it is shipped");
     let role: Value = serde_saphyr::from_str(&text).expect("YAML");

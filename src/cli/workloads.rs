@@ -1,0 +1,52 @@
+//! What the cluster shows of one rule's workloads right now, and what canaryd may not do there: lines of `check --live`.
+
+use crate::cluster::{self, Cluster, rights};
+use crate::model::{Arm, Noted, PerArm, Rule, Side};
+use crate::runtime::parts;
+use crate::telemetry::{Metrics, words};
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing is changed, and nothing is watched.
+pub(super) async fn look(client: &Client, rule: &Rule, canary: Side, notes: &mut Vec<String>) {
+    if Cluster::covers(&rule.workloads) {
+        let sides = PerArm { baseline: canary.other(), canary };
+        for arm in Arm::BOTH {
+            notes.push(format!("{}: {}", arm.name(), cluster::standing(client, rule.workloads.side(sides[arm])).await));
+        }
+        let asked = Cluster::new(client.clone(), Metrics::new(), CancellationToken::new());
+        match asked.note(&rule.workloads, canary).await {
+            Ok(noted) => notes.extend(noted_lines(rule, noted)),
+            Err(why) => notes.push(format!("cluster: {why}")),
+        }
+    }
+    match rights::missing(client, rule).await {
+        Ok(missing) => notes.extend(missing.iter().map(|right| format!("cluster: {right}"))),
+        Err(why) => notes.push(format!("cluster: {why}")),
+    }
+}
+
+fn noted_lines(rule: &Rule, noted: Noted) -> Vec<String> {
+    let floors = PerArm { baseline: noted.baseline_floor, canary: noted.canary_floor };
+    let floor = |arm: Arm| Some(format!("{}: an autoscaler keeps at least {} replicas", arm.name(), floors[arm]?));
+    let mut lines: Vec<String> = Arm::BOTH.into_iter().filter_map(floor).collect();
+    lines.extend(shares(rule, &noted));
+    lines.extend(parts::unsaid(rule, Some(&noted)).into_iter().map(|why| format!("no rollout begins: {why}")));
+    lines.extend(noted.warnings.into_iter().map(|why| format!("cluster: {why}")));
+    lines
+}
+
+/// Limits that are shares, as they would be in a rollout that begins now.
+fn shares(rule: &Rule, noted: &Noted) -> Vec<String> {
+    let now = parts::in_units(rule, Some(noted));
+    let lines = rule.metrics.iter().zip(&now.metrics).filter(|(metric, _)| rule.shares.contains_key(&metric.name));
+    let line = |(metric, now): (&crate::model::MetricSpec, &crate::model::MetricSpec)| {
+        let (written, is) = (metric.limits.levels(), now.limits.levels());
+        let said = written.into_iter().zip(is).filter_map(|((kind, share), (_, level))| {
+            Some(format!("{} {} is {}", kind.name(), words::percent(share?), words::value(metric.kind, level?)))
+        });
+        let said: Vec<String> = said.collect();
+        (!said.is_empty()).then(|| format!("{}: {}", metric.name, said.join(", ")))
+    };
+    lines.filter_map(line).collect()
+}
