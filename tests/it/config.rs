@@ -450,6 +450,14 @@ fn a_rule_of_the_journal_has_its_dates_and_needs_no_settings() {
     assert_eq!(lost, "its rule: gone/shop.yaml:7: windows.deny[0].dates: days.txt cannot be read: the journal does not hold it");
 }
 
+#[test]
+fn the_arms_of_one_deployment_are_told_apart_as_the_cluster_s_watch_does() {
+    let text = "rule: shop\nworkloads: { namespace: prod, one: { deployment: a } }\ntelemetry: [ envoy ]\ntraffic: none\n\
+                steps: [ { weight: 100%, bake: 1m } ]\nmetrics: { error-rate: {} }\n";
+    let sides = parse_rule(text, Path::new("shop.yaml"), &known()).unwrap().workloads.sides;
+    assert_eq!(sides.map(|side| side.fields[canaryd::cluster::REPLICASET].clone()), ["old", "new"]);
+}
+
 /// What was noted of the pod at the start holds for the whole rollout, wherever it is led again.
 #[test]
 fn a_rule_of_the_journal_has_the_shares_of_the_pod_that_was_noted() {

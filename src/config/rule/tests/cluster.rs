@@ -47,7 +47,7 @@ fn where_there_is_a_cluster_every_key_is_taken() {
     assert_eq!(shop(&format!("{FIXED}\npromotion: copy")).promotion, Promotion::Copy);
     let one = shop(ONE);
     assert_eq!((one.workloads.form, one.promotion), (WorkloadForm::One, Promotion::Leave));
-    let sets = one.workloads.sides.map(|side| side.fields[crate::cluster::REPLICASET].clone());
+    let sets = one.workloads.sides.map(|side| side.fields["replicaset"].clone());
     assert_eq!(sets, ["old", "new"], "its arms are its old and its new ReplicaSet");
 }
 
