@@ -51,12 +51,17 @@ async fn watches_that_expire_or_break_lose_nothing_and_make_up_nothing() {
     shop.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web-b", "--timeout=60s"]).await;
     proxy.next_watches([EXPIRED; 4]);
     proxy.set_down(false);
+    until("they were met", || (proxy.watches_left() == 0).then_some(())).await;
     let all = until("the other pod", || Some(shop.pods(&shop.target("web-b"), begin)).filter(|p| p.len() == 2)).await;
     assert!(all.iter().filter(|p| p.ready).count() == 1 && all.iter().any(|p| p.name == before[0].name && !p.ready), "{all:?}");
     let seen = shop.seen("all is well", begin, |s| s.canary.ready == 1).await;
     assert_eq!(seen.canary.signs, PodSigns::default());
     assert_eq!(shop.ready("web-b").await, first, "no release");
     assert!(shop.cluster.changes(&pair) > changes);
+    let text = shop.metrics.text();
+    let lists = text.lines().filter(|l| l.starts_with("canaryd_watch_changes_total{") && l.contains(r#"what="listed""#));
+    let lists: u32 = lists.map(|l| l.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum();
+    assert_eq!(lists, 4 + 4 + 1 + 4, "one for each kind, and one for each that expired; what only broke goes on where it was");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

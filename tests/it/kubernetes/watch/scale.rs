@@ -84,6 +84,7 @@ async fn thousands_of_pods_cost_little() {
     let Some(many) = std::env::var("CANARY_TEST_SCALE").ok().and_then(|n| n.parse::<usize>().ok()) else { return };
     let Some(plane) = kubernetes::shared().await else { return };
     let admin = plane.client("admin").await;
+    say(&format!("{:.1} MB resident before", used().0));
     let begin = Instant::now();
     make(plane, &admin, many).await;
     say(&format!("{many} Deployments of {PODS_EACH} pods in {NAMESPACES} namespaces made in {:.0?}", begin.elapsed()));
