@@ -6,6 +6,7 @@ mod deploy;
 mod faults;
 mod product;
 mod proxy;
+mod releases;
 mod resources;
 mod rights;
 mod rollout;
