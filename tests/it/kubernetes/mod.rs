@@ -4,6 +4,7 @@ mod actions;
 mod check;
 mod deploy;
 mod faults;
+mod lease;
 mod product;
 mod proxy;
 mod releases;

@@ -13,9 +13,10 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -36,18 +37,22 @@ pub(super) enum Fault {
 /// A running proxy. It asks as the administrator, whoever asks it.
 pub(super) struct Proxy {
     pub(super) client: Client,
+    /// Names it as the cluster.
+    pub(super) kubeconfig: PathBuf,
     state: Arc<Shared>,
 }
 
 struct Shared {
     behind: Client,
     down: AtomicBool,
+    /// Requests whose path has this in it get no answer.
+    silent: Mutex<Option<&'static str>>,
     faults: Mutex<VecDeque<Fault>>,
     /// What watches are answered with, in place of what they asked for.
     watches: Mutex<VecDeque<&'static str>>,
     /// Ends what is being passed on.
     cut: watch::Sender<()>,
-    passed: Mutex<Vec<u16>>,
+    passed: Mutex<Vec<(u16, Instant)>>,
 }
 
 impl Proxy {
@@ -57,6 +62,7 @@ impl Proxy {
         let state = Arc::new(Shared {
             behind,
             down: AtomicBool::new(false),
+            silent: Mutex::default(),
             faults: Mutex::default(),
             watches: Mutex::default(),
             cut: watch::Sender::new(()),
@@ -66,7 +72,8 @@ impl Proxy {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let app = Router::new().fallback(pass).with_state(Arc::clone(&state));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { client: client_of(&plane.kubeconfig_at(&address)).await, state }
+        let kubeconfig = plane.kubeconfig_at(&address);
+        Self { client: client_of(&kubeconfig).await, kubeconfig, state }
     }
 
     /// The next writes fare so, in this order; reads are passed on.
@@ -94,8 +101,18 @@ impl Proxy {
         self.state.down.store(down, Ordering::Release);
     }
 
+    /// From now on requests whose path has this in it get no answer.
+    pub(super) fn silence(&self, path: &'static str) {
+        *self.state.silent.lock() = Some(path);
+    }
+
     /// Codes of the answers to the writes that were passed on, and forgets them.
     pub(super) fn passed(&self) -> Vec<u16> {
+        self.passed_at().into_iter().map(|(code, _)| code).collect()
+    }
+
+    /// The same with when each was answered.
+    pub(super) fn passed_at(&self) -> Vec<(u16, Instant)> {
         std::mem::take(&mut self.state.passed.lock())
     }
 
@@ -108,6 +125,10 @@ impl Proxy {
 async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
     if state.down.load(Ordering::Acquire) {
         return answer(503, &[]);
+    }
+    let silent = *state.silent.lock();
+    if silent.is_some_and(|path| request.uri().path().contains(path)) {
+        return std::future::pending().await;
     }
     let is_write = request.method() == http::Method::PATCH;
     let is_watch = request.uri().query().is_some_and(|q| q.contains("watch=true"));
@@ -154,7 +175,7 @@ async fn forward(state: &Shared, request: Request) -> Response {
     let answered = state.behind.send(onward.body(Body::from(body.to_vec())).unwrap()).await.expect("the API server answers");
     let code = answered.status();
     if is_write {
-        state.passed.lock().push(code.as_u16());
+        state.passed.lock().push((code.as_u16(), Instant::now()));
     }
     (code, axum::body::Body::from_stream(until_cut(state, answered.into_body()))).into_response()
 }

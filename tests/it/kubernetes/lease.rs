@@ -1,0 +1,342 @@
+//! Two real binaries on one journal, and a Lease that says which of them acts.
+
+use super::proxy::Proxy;
+use super::scene::{self, Scene, ask, blocking};
+use crate::rig::http::{self, Request};
+use crate::rig::process::Process;
+use crate::rig::{kubernetes, poll, ports};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+const TOKEN: &str = "operator-token-of-the-tests-0001";
+/// What the lease lasts, and what follows: looking every two seconds, starting, and a machine with much to do.
+const TAKEN_OVER_MAX: Duration = Duration::from_secs(60);
+const LEASE_LASTS: Duration = Duration::from_secs(15);
+/// Of a daemon that lost its lease.
+const LEASE_LOST: i32 = 4;
+
+/// What both share: the journal, the rule, and a page with counters that stand still.
+pub(super) struct Shared {
+    pub(super) folder: TempDir,
+    namespace: String,
+    page: u16,
+}
+
+impl Shared {
+    pub(super) async fn new(scene: &Scene) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let page = listener.local_addr().unwrap().port();
+        let counter = |cluster: &str| {
+            format!(
+                "envoy_cluster_upstream_rq_xx{{envoy_response_code_class=\"2\",envoy_cluster_name=\"{cluster}\"}} 1000\n\
+                envoy_cluster_upstream_rq_completed{{envoy_cluster_name=\"{cluster}\"}} 1000\n"
+            )
+        };
+        let text = format!("# TYPE envoy_cluster_upstream_rq_xx counter\n{}{}", counter("v1"), counter("v2"));
+        let app = axum::Router::new().fallback(move || async move { text });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let shared = Self { folder: tempfile::tempdir().unwrap(), namespace: scene.namespace.clone(), page };
+        let tokens = shared.folder.path().join("tokens");
+        fs::write(&tokens, format!("tests:operator:{TOKEN}\n")).unwrap();
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(shared.folder.path().join("rule.yaml"), shared.rule()).unwrap();
+        shared
+    }
+
+    pub(super) fn rule(&self) -> String {
+        format!(
+            "rule: shop
+workloads: {{ namespace: {}, pair: [ {{ cluster: v1, subset: v1 }}, {{ cluster: v2, subset: v2 }} ] }}
+telemetry: [ envoy ]
+interval: 500ms
+traffic: {{ istio: {{ virtual-service: shop, route: primary }} }}
+promotion: swap
+drain: 1h
+steps: [ {{ weight: 50%, for: 1h }}, {{ weight: 100%, bake: 1h }} ]
+metrics:
+  error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }}
+",
+            self.namespace
+        )
+    }
+}
+
+/// One of the two.
+pub(super) struct One {
+    pub(super) process: Process,
+    settings: PathBuf,
+    log: PathBuf,
+    port: u16,
+}
+
+impl One {
+    fn start(shared: &Shared, name: &str, kubeconfig: &Path) -> Self {
+        let election = json!({ "enabled": false, "namespace": shared.namespace });
+        Self::start_with(shared, name, &json!({ "kubeconfig": kubeconfig, "resources": false, "leader_election": election }))
+    }
+
+    /// The same with these settings of the cluster; it stands by only where they name an election.
+    pub(super) fn start_with(shared: &Shared, name: &str, cluster: &Value) -> Self {
+        let (folder, port) = (shared.folder.path(), ports::free());
+        let settings = json!({
+            "listen": format!("127.0.0.1:{port}"),
+            "data": folder.join("data"),
+            "rules": [folder.join("rule.yaml")],
+            "tokens": folder.join("tokens"),
+            "sources": { "main": { "scrape": { "urls": [format!("http://127.0.0.1:{}/metrics", shared.page)] } } },
+            "cluster": cluster,
+        });
+        let (file, log) = (folder.join(format!("{name}.yaml")), folder.join(format!("{name}.log")));
+        fs::write(&file, settings.to_string()).unwrap();
+        let election = cluster.get("leader_election").is_some();
+        Self { process: launch(&file, &log, election), settings: file, log, port }
+    }
+
+    /// As a kubelet would.
+    fn start_again(&mut self) {
+        self.process = launch(&self.settings, &self.log, true);
+    }
+
+    fn status(&self, path: &str) -> Option<u16> {
+        http::get(self.port, path, Duration::from_millis(500)).ok().map(|answer| answer.status)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.status("/readyz") == Some(200)
+    }
+
+    /// Waits until it is ready; how long that took.
+    pub(super) fn until_ready(&self) -> Duration {
+        let begun = Instant::now();
+        let ready = poll(TAKEN_OVER_MAX, || self.is_ready().then_some(()));
+        assert!(ready.is_some(), "not ready within {TAKEN_OVER_MAX:?}:\n{}", self.process.log());
+        begun.elapsed()
+    }
+
+    /// Waits until it answers that it is alive, and is not ready.
+    fn until_standby(&self) {
+        let stands_by = poll(TAKEN_OVER_MAX, || (self.status("/healthz") == Some(200)).then_some(()));
+        assert!(stands_by.is_some() && self.status("/readyz") == Some(503), "{}", self.process.log());
+    }
+
+    /// Waits until it has ended; with which code.
+    fn until_ended(&mut self, most: Duration) -> Option<i32> {
+        poll(most, || self.process.ended()).and_then(|status| status.code())
+    }
+
+    pub(super) fn send(&self, method: &str, path: &str, body: &str) -> http::Response {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        http::send(self.port, &Request { method, path, headers: &headers, body: body.as_bytes() }, Duration::from_secs(60)).unwrap()
+    }
+
+    fn start_rollout(&self) {
+        let answer = self.send("POST", "/api/v1/rules/shop/start", "{\"version\": \"2\"}");
+        assert!((200..300).contains(&answer.status), "{}", answer.text());
+    }
+
+    fn rollout(&self) -> Value {
+        self.send("GET", "/api/v1/rollouts/shop-1", "").json()
+    }
+}
+
+/// The flag turns on what the settings describe.
+fn launch(settings: &Path, log: &Path, election: bool) -> Process {
+    let mut arguments: Vec<OsString> = vec!["run".into(), "--config".into(), settings.into()];
+    arguments.extend(election.then(|| "--leader-election".into()));
+    Process::spawn("canaryd", Path::new(env!("CARGO_BIN_EXE_canaryd")), &arguments, log)
+}
+
+/// For whoever reads the log of a run.
+fn measured(what: &str) {
+    let _ = writeln!(std::io::stderr(), "measured: {what}");
+}
+
+async fn until_numbers(scene: &Scene, wanted: [u64; 2]) {
+    let begun = Instant::now();
+    while scene.numbers(&scene.object().await) != wanted {
+        assert!(begun.elapsed() < TAKEN_OVER_MAX, "not {wanted:?} within {TAKEN_OVER_MAX:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn lease(scene: &Scene) -> Value {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/canaryd", scene.namespace);
+    ask(&scene.admin, "GET", &path, None).await.1["spec"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_takes_over_from_one_that_was_killed_and_at_once_from_one_that_was_stopped() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "lease-killed").await;
+    let shared = Shared::new(&scene).await;
+    let kubeconfig = plane.kubeconfig("admin");
+    let (first, second) = blocking(move || {
+        let first = One::start(&shared, "first", &kubeconfig);
+        first.until_ready();
+        let second = One::start(&shared, "second", &kubeconfig);
+        second.until_standby();
+        let refused = || second.send("POST", "/api/v1/rules/shop/start", "{}");
+        let said = poll(TAKEN_OVER_MAX, || Some(refused()).filter(|answer| answer.text().contains("held by")));
+        assert!(said.is_some_and(|answer| answer.status == 503), "{}", refused().text());
+        first.start_rollout();
+        ((first, shared), second)
+    })
+    .await;
+    until_numbers(&scene, [50, 50]).await;
+    assert_eq!(lease(&scene).await["leaseTransitions"], 0);
+    let ((mut first, shared), second) = (first, second);
+    let (mut first, second, took) = blocking(move || {
+        assert!(!second.is_ready());
+        first.process.kill();
+        let took = second.until_ready();
+        (first, second, took)
+    })
+    .await;
+    measured(&format!("taken over {took:?} after kill -9"));
+    assert!(took > LEASE_LASTS - Duration::from_secs(3), "it took {took:?}: the lease was still the other's");
+    let now = lease(&scene).await;
+    assert!(now["leaseTransitions"] == 1 && now["leaseDurationSeconds"] == 15, "{now}");
+    assert_eq!(scene.numbers(&scene.object().await), [50, 50]);
+    let took = blocking(move || {
+        let rollout = second.rollout();
+        assert_eq!(rollout["state"], "progressing", "{rollout}");
+        first.start_again();
+        first.until_standby();
+        let mut second = second;
+        let status = second.process.stop();
+        assert!(status.success(), "{status}");
+        let took = first.until_ready();
+        let rollout = first.rollout();
+        assert_eq!(rollout["state"], "progressing", "{rollout}");
+        drop(shared);
+        took
+    })
+    .await;
+    measured(&format!("taken over {took:?} after a stop"));
+    assert!(took < LEASE_LASTS, "{took:?}: it was not released");
+    assert_eq!(lease(&scene).await["leaseTransitions"], 2);
+}
+
+/// The first is cut off from its lease alone: it could go on writing weights, and another hand that gives the canary traffic while
+/// it rolls back gives it cause to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_cannot_renew_its_lease_is_still_before_the_other_writes() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "lease-cut").await;
+    let shared = Shared::new(&scene).await;
+    let (one, other) = (Proxy::start(plane).await, Proxy::start(plane).await);
+    let (by_one, by_other) = (one.kubeconfig.clone(), other.kubeconfig.clone());
+    let (first, second, _shared) = blocking(move || {
+        let first = One::start(&shared, "first", &by_one);
+        first.until_ready();
+        let second = One::start(&shared, "second", &by_other);
+        second.until_standby();
+        first.start_rollout();
+        (first, second, shared)
+    })
+    .await;
+    until_numbers(&scene, [50, 50]).await;
+    let first = blocking(move || {
+        let answer = first.send("POST", "/api/v1/rollouts/shop-1/rollback", "{}");
+        assert!((200..300).contains(&answer.status), "{}", answer.text());
+        first
+    })
+    .await;
+    until_numbers(&scene, [100, 0]).await;
+    drop(one.passed());
+    let fight = {
+        let (client, path, takes) = (scene.admin.clone(), scene.path.clone(), scene.case.takes.clone());
+        tokio::spawn(async move {
+            loop {
+                scene::edit(&client, &path, &takes).await;
+                tokio::time::sleep(Duration::from_millis(700)).await;
+            }
+        })
+    };
+    while one.passed().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let cut = Instant::now();
+    one.silence("/leases/");
+    let (first_ended, second) = blocking(move || {
+        let mut first = first;
+        let code = first.until_ended(Duration::from_secs(30));
+        assert_eq!(code, Some(LEASE_LOST), "{}", first.process.log());
+        assert!(first.process.log().contains("could not be renewed for 10 s"), "{}", first.process.log());
+        let ended = Instant::now();
+        second.until_ready();
+        (ended, second)
+    })
+    .await;
+    let writes = one.passed_at();
+    let last = writes.iter().map(|(_, at)| *at).max().expect("it wrote on after the cut");
+    measured(&format!("last write {:?} after the cut, ended after {:?}", last - cut, first_ended - cut));
+    assert!(last > cut, "it gave up at once, which shows nothing");
+    assert!(first_ended - cut < LEASE_LASTS, "it lived on for {:?}", first_ended - cut);
+    let by_second = loop {
+        if let Some((_, at)) = other.passed_at().first() {
+            break *at;
+        }
+        assert!(cut.elapsed() < TAKEN_OVER_MAX, "the second never wrote: {}", second.process.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    measured(&format!("the second's first write {:?} after the cut", by_second - cut));
+    assert!(last < by_second && one.passed_at().is_empty(), "both wrote");
+    fight.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_away_stops_both_and_then_one_goes_on() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "lease-away").await;
+    let shared = Shared::new(&scene).await;
+    let proxy = Proxy::start(plane).await;
+    let kubeconfig = proxy.kubeconfig.clone();
+    let (mut first, mut second, _shared) = blocking(move || {
+        let first = One::start(&shared, "first", &kubeconfig);
+        first.until_ready();
+        let second = One::start(&shared, "second", &kubeconfig);
+        second.until_standby();
+        first.start_rollout();
+        (first, second, shared)
+    })
+    .await;
+    until_numbers(&scene, [50, 50]).await;
+    let before = scene.object().await;
+    proxy.set_down(true);
+    let away = Instant::now();
+    let (first, second) = blocking(move || {
+        let code = first.until_ended(Duration::from_secs(30));
+        assert_eq!(code, Some(LEASE_LOST), "{}", first.process.log());
+        first.start_again();
+        first.until_standby();
+        std::thread::sleep(Duration::from_secs(20).saturating_sub(away.elapsed()));
+        assert!(!first.is_ready() && !second.is_ready());
+        second.process.assert_alive();
+        (first, second)
+    })
+    .await;
+    proxy.set_down(false);
+    let begun = Instant::now();
+    let ready = loop {
+        let ready = [first.is_ready(), second.is_ready()];
+        if ready != [false; 2] {
+            break ready;
+        }
+        assert!(begun.elapsed() < TAKEN_OVER_MAX, "neither goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    measured(&format!("one goes on {:?} after the API server is back", begun.elapsed()));
+    assert_ne!(ready, [true; 2]);
+    let goes_on = if ready[0] { &first } else { &second };
+    assert_eq!(goes_on.rollout()["state"], "progressing");
+    assert_eq!(scene.object().await["spec"], before["spec"]);
+}
