@@ -205,7 +205,7 @@ impl ControlPlane {
         ];
         let fixed = ["--leader-elect=false", "--secure-port=0", "--profiling=false", "--use-service-account-credentials=true"];
         arguments.extend(fixed.map(str::to_owned));
-        arguments.extend(["--kube-api-qps=500", "--kube-api-burst=1000"].map(str::to_owned));
+        arguments.extend(["--kube-api-qps=500", "--kube-api-burst=1000", "--horizontal-pod-autoscaler-sync-period=1s"].map(str::to_owned));
         arguments
     }
 

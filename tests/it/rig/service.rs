@@ -58,7 +58,7 @@ pub(crate) struct Served {
 /// A service of one version.
 pub(crate) struct Service {
     version: String,
-    ip: Ipv4Addr,
+    ips: Vec<Ipv4Addr>,
     /// Its port.
     pub(crate) port: u16,
     life: Arc<Life>,
@@ -102,14 +102,14 @@ struct Tally {
 impl Service {
     /// Starts on any free port.
     pub(crate) fn start(version: &str) -> Self {
-        Self::start_on(Ipv4Addr::LOCALHOST, version)
+        Self::start_on(&[Ipv4Addr::LOCALHOST], 0, version)
     }
 
-    /// The same on another address of this machine.
-    pub(crate) fn start_on(ip: Ipv4Addr, version: &str) -> Self {
+    /// The same on other addresses of this machine, on this port of each (0: any).
+    pub(crate) fn start_on(ips: &[Ipv4Addr], port: u16, version: &str) -> Self {
         let life = Arc::new(Life::new(version, Behaviour::default()));
-        let (runtime, port) = serve(Arc::clone(&life), ip, 0);
-        Self { version: version.to_owned(), ip, port, life, runtime: Some(runtime) }
+        let (runtime, port) = serve(&life, ips, port);
+        Self { version: version.to_owned(), ips: ips.to_vec(), port, life, runtime: Some(runtime) }
     }
 
     /// Changes what it does, from the next request on.
@@ -136,7 +136,7 @@ impl Service {
         self.die();
         let behaviour = *self.life.behaviour.lock();
         self.life = Arc::new(Life::new(&self.version, behaviour));
-        self.runtime = Some(serve(Arc::clone(&self.life), self.ip, self.port).0);
+        self.runtime = Some(serve(&self.life, &self.ips, self.port).0);
     }
 }
 
@@ -237,13 +237,15 @@ fn reply(status: u16, version: &str, body: String) -> Response<Full<Bytes>> {
     response.body(Full::new(Bytes::from(body))).expect("a valid answer")
 }
 
-fn serve(life: Arc<Life>, ip: Ipv4Addr, port: u16) -> (Runtime, u16) {
+fn serve(life: &Arc<Life>, ips: &[Ipv4Addr], mut port: u16) -> (Runtime, u16) {
     let name = format!("service {}", life.version);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let listener = runtime.block_on(TcpListener::bind((ip, port))).expect("the port is free");
-    let port = listener.local_addr().expect("an address").port();
-    runtime.spawn(accept(listener, life));
+    for ip in ips {
+        let listener = runtime.block_on(TcpListener::bind((*ip, port))).expect("the port is free");
+        port = listener.local_addr().expect("an address").port();
+        runtime.spawn(accept(listener, Arc::clone(life)));
+    }
     (runtime, port)
 }
 

@@ -1,6 +1,7 @@
 //! What every scenario stands on: releases that are processes, Deployments that stand for them, a mesh that sends users to them, a
 //! Prometheus that counts at the gateway, and the daemon with the shipped settings and the shipped rights.
 
+use super::objects;
 use crate::kubernetes::shipped;
 use crate::rig::addresses::PodAddress;
 use crate::rig::daemon::{self, Daemon};
@@ -13,6 +14,7 @@ use crate::rig::{poll, ports};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -20,8 +22,10 @@ use tempfile::TempDir;
 const SCENARIO_MAX: Duration = Duration::from_secs(400);
 /// Long enough for any next step of a scenario.
 pub(super) const PATIENT: Duration = Duration::from_secs(120);
-/// Name of the rule, the Service, the VirtualService, and of what is before the version in a Deployment's name.
-const SHOP: &str = "shop";
+/// Name of the rule, the Service, the VirtualService, and of what is before the label in a Deployment's name.
+pub(super) const SHOP: &str = "shop";
+/// The label `version` of the two Deployments' pods.
+pub(super) const VERSIONS: [&str; 2] = ["v1", "v2"];
 /// Requests of users per second.
 const RATE_PER_S: u32 = 100;
 /// Answers of which a share is taken, and the fewest of which it may be.
@@ -30,31 +34,43 @@ const ANSWERS_MIN: u64 = 100;
 /// How much faster the method's clock runs.
 const TIME_SCALE: u32 = 30;
 
+/// Name of a Deployment.
+pub(super) fn deployment(position: usize) -> String {
+    format!("{SHOP}-{}", VERSIONS[position])
+}
+
 /// One at a time: each needs a whole machine's patience.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// A release: what its pods run.
-pub(super) struct Release {
+/// How the two Deployments are told apart, and what moves the traffic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// They take turns; weights of two subsets in a VirtualService, counted at the gateway.
+    Pair,
+    /// The same, where the first is always stable.
+    StableCanary,
+    /// They take turns; the Service selects one of them, and each counts its own requests.
+    BlueGreen,
+}
+
+/// A release: the process its pods are.
+struct Release {
     version: &'static str,
     service: Service,
-    address: PodAddress,
 }
 
 impl Release {
-    fn start(version: &'static str) -> Option<Self> {
-        let address = PodAddress::claim()?;
-        Some(Self { version, service: Service::start_on(address.ip, version), address })
+    /// It listens where pods of either Deployment would, and at home for those who scrape it.
+    fn start(version: &'static str, addresses: &[PodAddress]) -> Self {
+        let ips: Vec<Ipv4Addr> = addresses.iter().map(|a| a.ip).chain([Ipv4Addr::LOCALHOST]).collect();
+        Self { version, service: Service::start_on(&ips, ports::free(), version) }
     }
 
-    /// The container of its pods, which listen where its process does.
+    /// The container of its pods.
     fn container(&self) -> Value {
         json!({"name": SHOP, "image": format!("registry.example/{SHOP}:{}", self.version),
             "ports": [{"name": "http", "containerPort": self.service.port}],
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}})
-    }
-
-    fn annotations(&self) -> Value {
-        json!({"sim/pod-ip": self.address.ip.to_string()})
     }
 }
 
@@ -62,9 +78,12 @@ impl Release {
 pub(super) struct Stage {
     pub(super) daemon: Daemon,
     load: Load,
-    _prometheus: Prometheus,
+    prometheus: Prometheus,
     pub(super) gateway: Gateway,
-    releases: Vec<Release>,
+    /// What each Deployment has run, the newest last.
+    releases: [Vec<Release>; 2],
+    addresses: Vec<PodAddress>,
+    form: Form,
     pub(super) plane: &'static ControlPlane,
     pub(super) namespace: String,
     _folder: TempDir,
@@ -77,10 +96,13 @@ pub(super) struct Stage {
 pub(super) struct Scene {
     /// Name of its namespace.
     pub(super) name: &'static str,
+    pub(super) form: Form,
     /// Which releases the two Deployments run at first.
-    pub(super) releases: [&'static str; 2],
+    pub(super) versions: [&'static str; 2],
     /// Replicas of each.
-    pub(super) replicas: u32,
+    pub(super) replicas: [u32; 2],
+    /// Both have an autoscaler, from one replica to ten.
+    pub(super) scalers: bool,
     /// The rule but for its name, workloads, telemetry and route.
     pub(super) rule: &'static str,
 }
@@ -93,22 +115,69 @@ impl Stage {
         let begun = Instant::now();
         let plane = kubernetes::shared_blocking()?;
         let istiod = Istiod::shared(plane)?;
-        let releases = scene.releases.map(Release::start);
-        let releases: Vec<Release> = releases.into_iter().collect::<Option<_>>()?;
+        let addresses: Vec<PodAddress> = (0..2).map(|_| PodAddress::claim()).collect::<Option<_>>()?;
+        let releases = scene.versions.map(|version| vec![Release::start(version, &addresses)]);
         let folder = tempfile::tempdir().expect("a folder");
         let namespace = plane.namespace(scene.name);
         let mut gateway = Gateway::start(&folder.path().join("gateway"), istiod, &namespace)?;
-        plane.apply(&objects(&namespace, &gateway, &releases, scene.replicas));
+        plane.apply(&objects::all(&namespace, &gateway, &scene));
+        for (position, of) in releases.iter().enumerate() {
+            let replicas = scene.replicas[position];
+            plane.apply(&objects::deployment(&namespace, VERSIONS[position], &annotations(&addresses), &of[0].container(), replicas));
+        }
         gateway.wait_open();
-        let job = Job::new("gateway", gateway.admin, "/stats/prometheus", &[]);
-        let prometheus = Prometheus::start(&folder.path().join("prometheus"), &[job])?;
-        let load = load::Settings { port: gateway.listener, rate_per_s: RATE_PER_S, timeout: Duration::from_secs(2), lasts: SCENARIO_MAX };
-        let load = Load::start(load);
-        await_scrapes(&prometheus, &namespace);
-        let daemon = daemon_of(plane, &folder, &namespace, &prometheus, scene.rule);
-        let stage = Self { daemon, load, _prometheus: prometheus, gateway, releases, plane, namespace, _folder: folder, begun, _one: one };
+        let prometheus = Prometheus::start(&folder.path().join("prometheus"), &jobs(&gateway, &releases))?;
+        let (port, timeout) = (gateway.listener, Duration::from_secs(2));
+        let load = Load::start(load::Settings { port, rate_per_s: RATE_PER_S, timeout, lasts: SCENARIO_MAX });
+        await_scrapes(&prometheus, &namespace, scene.form);
+        let rule = objects::rule(&namespace, &scene);
+        let daemon = daemon_of(plane, &folder, &namespace, &prometheus, rule);
+        let form = scene.form;
+        let mut stage =
+            Self { daemon, load, prometheus, gateway, releases, addresses, form, plane, namespace, _folder: folder, begun, _one: one };
+        stage.wait_noted();
         stage.tell("everything stands");
         Some(stage)
+    }
+
+    /// Waits until the daemon knows what runs: a template it has not seen before any other is no release.
+    fn wait_noted(&mut self) {
+        let noted = poll(PATIENT, || (self.daemon.process().log().matches("pod template noted").count() >= 2).then_some(()));
+        assert!(noted.is_some(), "the daemon does not see the workloads: {}", self.daemon.process().log());
+    }
+
+    /// A new release of one of the Deployments: another image, another process. `Behaviour` is how it serves.
+    pub(super) fn deploy(&mut self, position: usize, version: &'static str, behaviour: Behaviour) {
+        let release = Release::start(version, &self.addresses);
+        release.service.behave(behaviour);
+        let container = json!([{"op": "replace", "path": "/spec/template/spec/containers/0", "value": release.container()}]);
+        self.releases[position].push(release);
+        // who scrapes finds it before it serves
+        let jobs = jobs(&self.gateway, &self.releases);
+        self.prometheus.rescrape(Duration::from_secs(1), &jobs);
+        self.patch("deployment", &deployment(position), &container);
+        self.tell(&format!("{} is to run {version}", deployment(position)));
+    }
+
+    /// How what this Deployment runs behaves from now on.
+    pub(super) fn behave(&self, position: usize, behaviour: Behaviour) {
+        self.releases[position].last().expect("it runs something").service.behave(behaviour);
+    }
+
+    /// Somebody else's JSON Patch.
+    pub(super) fn patch(&self, kind: &str, name: &str, operations: &Value) {
+        let patch = operations.to_string();
+        self.plane.kubectl(&["patch", kind, name, "-n", &self.namespace, "--type=json", "-p", &patch]);
+    }
+
+    /// Waits for the rollout that somebody's deployment of this version has begun, and gives its name.
+    pub(super) fn wait_begun(&self, version: &str) -> String {
+        let of_it = |rollout: &&Value| rollout["over"] == false && rollout["version"].as_str().is_some_and(|v| v.contains(version));
+        let all = || self.daemon.get("/api/v1/rollouts");
+        let found = poll(PATIENT, || all()["rollouts"].as_array()?.iter().find(of_it)?["id"].as_str().map(str::to_owned));
+        let id = found.unwrap_or_else(|| panic!("no rollout of {version} within {PATIENT:?}: {:#}", all()));
+        self.tell(&format!("a rollout of {version} has begun by itself"));
+        id
     }
 
     /// Says how far the scenario is, and when, to whoever runs the tests.
@@ -146,13 +215,13 @@ impl Stage {
         view
     }
 
-    /// Waits for this weight of the canary, which is the second Deployment or the first, and checks that users get so much of it.
-    pub(super) fn assert_share(&self, id: &str, second_is_canary: bool, permille: u64) {
+    /// Waits for this weight of the canary, and checks that users get so much of the second Deployment.
+    pub(super) fn assert_share(&self, id: &str, permille: u64, second_permille: u64) {
         self.wait_for(id, &format!("{permille} permille"), |view| {
             assert_eq!(view["over"], false, "over before {permille} permille: {view:#}");
             view["weight-seen-permille"] == permille
         });
-        self.assert_share_now(if second_is_canary { permille } else { 1000 - permille });
+        self.assert_share_now(second_permille);
     }
 
     /// Waits until the gateway gives the second Deployment so much, and checks that users do get it: within five standard deviations
@@ -175,10 +244,23 @@ impl Stage {
 
     /// What the gateway gives the second Deployment, by its own account.
     pub(super) fn second_permille(&self) -> Option<u64> {
-        let weights = self.gateway.weights();
-        let of = |subset: &str| weights.get(&cluster_of(SHOP, &self.namespace, 80, subset)).copied().unwrap_or(0);
-        let total = of("v1") + of("v2");
-        (total > 0).then(|| 1000 * of("v2") / total)
+        let [first, second] = match self.form {
+            Form::BlueGreen => self.endpoints(),
+            _ => {
+                let weights = self.gateway.weights();
+                VERSIONS.map(|subset| weights.get(&cluster_of(SHOP, &self.namespace, 80, subset)).copied().unwrap_or(0))
+            }
+        };
+        (first + second > 0).then(|| 1000 * second / (first + second))
+    }
+
+    /// How many endpoints of the Service are of each Deployment.
+    fn endpoints(&self) -> [u64; 2] {
+        let (clusters, cluster) = (self.gateway.clusters(), cluster_of(SHOP, &self.namespace, 80, ""));
+        [0, 1].map(|i| {
+            let of = format!("{cluster}::{}:", self.addresses[i].ip);
+            clusters.lines().filter(|line| line.starts_with(&of) && line.ends_with("::health_flags::healthy")).count() as u64
+        })
     }
 
     /// Share of the second Deployment's in the next answers, and of how many: fewer if the gateway's weight moves meanwhile.
@@ -199,10 +281,11 @@ impl Stage {
         (seen[1] as f64 / answers as f64, answers)
     }
 
-    /// Answers so far of what each Deployment runs now.
+    /// Answers so far of what each Deployment has run.
     fn answers(&self) -> [u64; 2] {
         let counts = self.load.counts();
-        [0, 1].map(|i| counts.by_version.get(self.releases[i].version).copied().unwrap_or(0))
+        let of = |release: &Release| counts.by_version.get(release.version).copied().unwrap_or(0);
+        [0, 1].map(|i| self.releases[i].iter().map(of).sum())
     }
 
     /// Statuses users saw.
@@ -210,15 +293,26 @@ impl Stage {
         self.load.counts().by_status.keys().copied().collect()
     }
 
-    /// How the process of what the Deployment of this position runs behaves from now on.
-    pub(super) fn behave(&self, position: usize, behaviour: Behaviour) {
-        self.releases[position].service.behave(behaviour);
-    }
-
     /// An object of the namespace.
     pub(super) fn object(&self, kind: &str, name: &str) -> Value {
         let text = self.plane.kubectl(&["get", kind, name, "-n", &self.namespace, "-o", "json"]);
         serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// A Deployment's pod template as it is.
+    pub(super) fn template(&self, position: usize) -> Value {
+        self.object("deployment", &deployment(position))["spec"]["template"].clone()
+    }
+
+    /// Waits until an object is as wanted, and gives it.
+    ///
+    /// # Panics
+    /// If it is not in time.
+    pub(super) fn wait_object(&self, kind: &str, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let seen = poll(PATIENT, || Some(self.object(kind, name)).filter(|object| wanted(object)));
+        let object = seen.unwrap_or_else(|| panic!("{kind} {name} not within {PATIENT:?}: {what}: {:#}", self.object(kind, name)));
+        self.tell(what);
+        object
     }
 
     /// Weights as they are in the VirtualService.
@@ -246,8 +340,25 @@ impl Stage {
     }
 }
 
-fn await_scrapes(prometheus: &Prometheus, namespace: &str) {
-    let cluster = cluster_of(SHOP, namespace, 80, "v1");
+/// What Prometheus scrapes: the gateway, and each process, labelled with the Deployment whose pods it is.
+fn jobs(gateway: &Gateway, releases: &[Vec<Release>; 2]) -> Vec<Job> {
+    let of = |position: usize, release: &Release| {
+        let name = format!("{}-{}", VERSIONS[position], release.version);
+        Job::new(&name, release.service.port, "/metrics", &[("deployment", &deployment(position))])
+    };
+    let apps = releases.iter().enumerate().flat_map(|(position, all)| all.iter().map(move |release| of(position, release)));
+    [Job::new("gateway", gateway.admin, "/stats/prometheus", &[])].into_iter().chain(apps).collect()
+}
+
+/// The address of its pods, by which Deployment they are of.
+fn annotations(addresses: &[PodAddress]) -> Value {
+    let of = |(version, address): (&&str, &PodAddress)| (format!("sim/pod-ip-{version}"), address.ip.to_string().into());
+    Value::Object(VERSIONS.iter().zip(addresses).map(of).collect())
+}
+
+fn await_scrapes(prometheus: &Prometheus, namespace: &str, form: Form) {
+    let subset = if form == Form::BlueGreen { "" } else { VERSIONS[0] };
+    let cluster = cluster_of(SHOP, namespace, 80, subset);
     let query = format!(r#"sum(count_over_time(envoy_cluster_upstream_rq{{cluster_name="{cluster}"}}[1m]))"#);
     let seen = poll(Duration::from_secs(60), || prometheus.value(&query).filter(|n| *n >= 4.0));
     let all = || prometheus.instant(r#"{__name__=~"envoy_cluster_upstream_rq.*"}"#, None);
@@ -256,7 +367,7 @@ fn await_scrapes(prometheus: &Prometheus, namespace: &str) {
 
 /// The daemon with the shipped settings, but for addresses, paths and the time scale; as the shipped service account, which has the
 /// shipped rights in this namespace.
-fn daemon_of(plane: &ControlPlane, folder: &TempDir, namespace: &str, prometheus: &Prometheus, rule: &str) -> Daemon {
+fn daemon_of(plane: &ControlPlane, folder: &TempDir, namespace: &str, prometheus: &Prometheus, rule: String) -> Daemon {
     plane.kubectl(&["apply", "-k", &shipped("kubernetes")]);
     plane.kubectl(&["apply", "-n", namespace, "-k", &shipped("kubernetes/namespace")]);
     let text = std::fs::read_to_string(shipped("kubernetes/base/canaryd.yaml")).expect("it is shipped");
@@ -265,53 +376,6 @@ fn daemon_of(plane: &ControlPlane, folder: &TempDir, namespace: &str, prometheus
         assert!(settings.as_object_mut().expect("a map").remove(own).is_some(), "{own} is not in the shipped settings");
     }
     settings["cluster"] = json!({"kubeconfig": plane.kubeconfig_of("canaryd", "canaryd")});
-    let told = daemon::Settings { source: prometheus.url(), time_scale: TIME_SCALE, rule: rule_of(namespace, rule) };
+    let told = daemon::Settings { source: prometheus.url(), time_scale: TIME_SCALE, rule };
     Daemon::start_with(&folder.path().join("canaryd"), ports::free(), &told, &settings)
-}
-
-fn rule_of(namespace: &str, rest: &str) -> String {
-    let workload = |version: &str| {
-        let cluster = cluster_of(SHOP, namespace, 80, version);
-        format!("{{ deployment: {SHOP}-{version}, subset: {version}, cluster: '{cluster}' }}")
-    };
-    format!(
-        "rule: {SHOP}
-workloads: {{ namespace: {namespace}, pair: [ {}, {} ] }}
-telemetry: [ {{ pack: envoy, params: {{ cluster-label: cluster_name, code-label: response_code }} }} ]
-interval: 1s
-traffic: {{ istio: {{ virtual-service: {SHOP}, route: primary }} }}
-{rest}",
-        workload("v1"),
-        workload("v2")
-    )
-}
-
-fn objects(namespace: &str, gateway: &Gateway, releases: &[Release], replicas: u32) -> Value {
-    let named = |name: &str| json!({"name": name, "namespace": namespace});
-    let host = format!("{SHOP}.{namespace}.svc.cluster.local");
-    let to = |subset: &str, weight: u64| json!({"destination": {"host": host, "subset": subset}, "weight": weight});
-    let subset = |name: &str| json!({"name": name, "labels": {"version": name}});
-    let http = json!([{"name": "primary", "route": [to("v1", 100), to("v2", 0)]}]);
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": named(SHOP),
-        "spec": {"selector": {"app": SHOP}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}});
-    let istio =
-        |kind: &str, spec: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": named(SHOP), "spec": spec});
-    let mut items = vec![
-        service,
-        gateway.object(),
-        istio("DestinationRule", json!({"host": host, "subsets": [subset("v1"), subset("v2")]})),
-        istio("VirtualService", json!({"hosts": ["*"], "gateways": ["gateway"], "http": http})),
-    ];
-    items.extend(["v1", "v2"].into_iter().zip(releases).map(|(version, release)| deployment(namespace, version, release, replicas)));
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
-}
-
-fn deployment(namespace: &str, version: &str, release: &Release, replicas: u32) -> Value {
-    let labels = json!({"app": SHOP, "version": version});
-    json!({"apiVersion": "apps/v1", "kind": "Deployment",
-    "metadata": {"name": format!("{SHOP}-{version}"), "namespace": namespace},
-    "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
-        "metadata": {"labels": labels, "annotations": release.annotations()},
-        "spec": {"containers": [release.container()]},
-    }}})
 }
