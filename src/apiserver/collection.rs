@@ -63,7 +63,7 @@ pub struct Collection {
     resource: Resource,
     /// `None` = all.
     namespace: Option<String>,
-    fields: Option<&'static str>,
+    fields: Option<String>,
 }
 
 impl fmt::Debug for Collection {
@@ -79,8 +79,8 @@ impl Collection {
     }
 
     /// Only those with these fields, such as `reason=Unhealthy`.
-    pub fn with_fields(self, fields: &'static str) -> Self {
-        Self { fields: Some(fields), ..self }
+    pub fn with_fields(self, fields: impl Into<String>) -> Self {
+        Self { fields: Some(fields.into()), ..self }
     }
 
     /// What an operator calls it: `pods of namespace shop`.
@@ -162,7 +162,7 @@ impl Collection {
         let root = if api.contains('/') { "apis" } else { "api" };
         let mut text = form_urlencoded::Serializer::new(String::new());
         text.extend_pairs(query.iter().filter(|(_, value)| !value.is_empty()));
-        text.extend_pairs(self.fields.map(|fields| ("fieldSelector", fields)));
+        text.extend_pairs(self.fields.as_deref().map(|fields| ("fieldSelector", fields)));
         let namespace = self.namespace.as_ref().map_or_else(String::new, |n| format!("/namespaces/{n}"));
         format!("/{root}/{api}{namespace}/{plural}?{}", text.finish())
     }

@@ -6,11 +6,13 @@ mod collection;
 mod follow;
 mod object;
 mod owner;
+mod scalers;
 
 pub use collection::Collection;
 pub use follow::{Follower, follow};
 pub use object::{Object, Resource};
 pub use owner::owner_of;
+pub use scalers::scalers_of;
 
 /// Our name as field manager: what `kubectl get --show-managed-fields` shows beside what we wrote.
 pub const MANAGER: &str = "canaryd";

@@ -402,6 +402,13 @@ pub enum RouteKind {
         /// Names of the services.
         services: [String; 2],
     },
+    /// The replicas of two Deployments behind one Service, which the route names.
+    Replicas {
+        /// Names of the Deployments.
+        deployments: [String; 2],
+        /// How many replicas both have together; `None` = as many as are found at the first write.
+        total: Option<u32>,
+    },
 }
 
 impl RouteKind {
@@ -414,6 +421,7 @@ impl RouteKind {
             Self::AlbIngress { .. } => "aws-alb",
             Self::Service { .. } => "service",
             Self::TraefikService { .. } => "traefik",
+            Self::Replicas { .. } => "replicas",
         }
     }
 
@@ -423,8 +431,8 @@ impl RouteKind {
             // weights count against each other: any total will do
             Self::VirtualService { .. } | Self::GatewayRoute { .. } | Self::TraefikService { .. } => 1,
             // what only the object can tell is told when it is written
-            Self::NginxIngress { weight_total: None, .. } => 1,
-            Self::NginxIngress { weight_total: Some(total), .. } => finest(*total),
+            Self::NginxIngress { weight_total: None, .. } | Self::Replicas { total: None, .. } => 1,
+            Self::NginxIngress { weight_total: Some(total), .. } | Self::Replicas { total: Some(total), .. } => finest(*total),
             // 999 is the most a target group may have
             Self::AlbIngress { .. } => 10,
             Self::Service { .. } => 1000,

@@ -12,7 +12,6 @@ mod webhook;
 
 pub use envoy::Envoy;
 pub use haproxy::Haproxy;
-pub use kubernetes::Kubernetes;
 pub use none::TellOnly;
 pub use proxy::Proxy;
 pub use share::canary_share;
@@ -25,6 +24,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The future of an answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RouterError>> + Send + 'a>>;
@@ -53,6 +53,12 @@ pub trait Router: Send + Sync + fmt::Debug {
 
     /// Makes it so and reads it back; `Ok` only when the data plane confirmed it.
     fn write(&self, desired: Desired) -> Answer<'_, ()>;
+
+    /// Marks each time the place was written, by whomever: then it is worth reading. `None` where nobody tells. Called within a
+    /// tokio runtime only.
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Why a weight could not be read or written.
@@ -129,7 +135,7 @@ pub fn open(traffic: &Traffic, means: &Means) -> Result<Arc<dyn Router>, RouterE
                 what: format!("traffic: {}", route.kind.word()),
                 why: "there is no cluster: run as a pod of one, or name a kubeconfig under `cluster` in the settings".to_owned(),
             })?;
-            Ok(Arc::new(Kubernetes::new(route, client)))
+            Ok(kubernetes::open(route, client))
         }
         Traffic::Proxy => means.proxy.as_ref().map(|p| Arc::clone(p) as Arc<dyn Router>).ok_or_else(|| RouterError::Object {
             what: "traffic: proxy".to_owned(),

@@ -25,7 +25,7 @@ use crate::rollout::Machine;
 use crate::router::Router;
 use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Mail that may wait for a driver.
 pub(super) const MAIL_MAX: usize = 64;
@@ -116,6 +116,9 @@ pub(super) struct Driver {
     parts: Parts,
     writer: Writer,
     caller: Caller,
+    /// Marks that the router was written, by whomever; and that it has to be read for that once more.
+    changed: Option<watch::Receiver<u64>>,
+    read_again: bool,
     /// The last reading.
     seen: Option<Result<TrafficReading, String>>,
     last: Option<Arc<Decision>>,
@@ -132,7 +135,19 @@ impl Driver {
         let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
         let Parts { hooks, rule, id, begin, back, .. } = &parts;
         let caller = Caller::new(hooks.clone(), Arc::clone(rule), id.clone(), begin.clone(), back.clone());
-        Self { writer, caller, seen: None, last: None, now: Timestamp::default(), copy: None, workloads: None, parts }
+        let changed = parts.router.changed();
+        Self {
+            writer,
+            caller,
+            changed,
+            read_again: false,
+            seen: None,
+            last: None,
+            now: Timestamp::default(),
+            copy: None,
+            workloads: None,
+            parts,
+        }
     }
 
     /// A new rollout: tells the machine that it begins.
@@ -185,6 +200,7 @@ impl Driver {
                 },
                 () = clock::sleep_until(wake.unwrap_or_default()), if wake.is_some() => self.handle(Input::Wake).await,
                 () = clock::sleep_until(expiry.unwrap_or_default()), if expiry.is_some() => self.on_expiry().await,
+                () = marked(&mut self.changed) => self.read_again = !self.writer.read_soon(&self.parts.back),
                 () = self.parts.memory.retry_due(), if self.parts.memory.is_down() => self.save().await,
                 news = news_of(&mut self.parts.lookout) => self.on_news(news).await,
             }
@@ -282,6 +298,9 @@ impl Driver {
 
     /// Only what was read with no write under way: an older reading would look like another hand.
     async fn on_read(&mut self, reading: Result<TrafficReading, String>, guard: ReadGuard) {
+        if std::mem::take(&mut self.read_again) {
+            self.read_again = !self.writer.read_soon(&self.parts.back);
+        }
         if !self.writer.is_current(guard) {
             return;
         }
@@ -443,6 +462,17 @@ async fn news_of(lookout: &mut Option<Lookout>) -> News {
     match lookout {
         Some(lookout) => lookout.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits for a mark; for ever where nobody makes one.
+async fn marked(changed: &mut Option<watch::Receiver<u64>>) {
+    let marked = match changed {
+        Some(marks) => marks.changed().await.is_ok(),
+        None => false,
+    };
+    if !marked {
+        std::future::pending().await
     }
 }
 

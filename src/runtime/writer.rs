@@ -49,11 +49,16 @@ impl Writer {
         });
     }
 
-    /// Reads the router once, unless that is under way; the answer comes by post.
-    pub(super) fn read_soon(&self, back: &Back) {
+    /// Reads the router once, unless that is under way; the answer comes by post. `false` if the reading under way may have begun
+    /// before now.
+    pub(super) fn read_soon(&self, back: &Back) -> bool {
         let guard = ReadGuard(self.writes.load(Ordering::Acquire));
-        if guard.0 % 2 == 1 || self.reading.swap(true, Ordering::AcqRel) {
-            return;
+        if guard.0 % 2 == 1 {
+            // when it ends the router is read in any case
+            return true;
+        }
+        if self.reading.swap(true, Ordering::AcqRel) {
+            return false;
         }
         let (router, canary, back, reading) = (Arc::clone(&self.router), self.canary, back.clone(), Arc::clone(&self.reading));
         tokio::spawn(async move {
@@ -65,6 +70,7 @@ impl Writer {
             };
             send(&back, Mail::Read { reading, guard }).await;
         });
+        true
     }
 
     pub(super) fn is_current(&self, guard: ReadGuard) -> bool {

@@ -17,5 +17,6 @@ pub use lease::{LeaseLost, LeaseTaken, StandsBy};
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
-    ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, TickBlind, Ticked,
+    ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, RouteUnwatched,
+    TickBlind, Ticked,
 };

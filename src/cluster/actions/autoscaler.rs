@@ -3,7 +3,7 @@
 
 use super::change::{annotate, annotation, change, unannotate};
 use super::{Place, Stop};
-use crate::apiserver::{Collection, MANAGER, Object, Resource, owner_of};
+use crate::apiserver::{MANAGER, Object, Resource, owner_of, scalers_of};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -83,16 +83,8 @@ fn maximum(found: &Value) -> u64 {
     found.pointer("/spec/maxReplicas").and_then(Value::as_u64).unwrap_or(u64::MAX)
 }
 
-/// Those that scale it: one, if nobody made a mistake.
+/// Those that scale it.
 async fn of(client: &Client, place: Place<'_>) -> Result<Vec<Object>, Stop> {
-    let object = |name: &str| Object::new(client.clone(), Resource::AUTOSCALER, place.namespace, name);
-    let all = Collection::new(client.clone(), Resource::AUTOSCALER, Some(place.namespace));
-    let all: Vec<Value> = all.list("").await.map_err(|error| Stop::new(&all.what(), error))?;
-    let names = all.iter().filter(|scaler| targets(scaler, place.deployment)).filter_map(|s| s.pointer("/metadata/name")?.as_str());
-    Ok(names.map(object).collect())
-}
-
-fn targets(scaler: &Value, deployment: &str) -> bool {
-    let target = |key: &str| scaler.pointer(&format!("/spec/scaleTargetRef/{key}")).and_then(Value::as_str).unwrap_or("");
-    target("kind") == "Deployment" && target("name") == deployment && target("apiVersion").starts_with("apps/")
+    let names = scalers_of(client, place.namespace, place.deployment).await.map_err(|(what, error)| Stop::new(&what, error))?;
+    Ok(names.iter().map(|name| Object::new(client.clone(), Resource::AUTOSCALER, place.namespace, name)).collect())
 }

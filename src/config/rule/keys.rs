@@ -47,13 +47,12 @@ pub(super) const NGINX_INGRESS: &[&str] = &["ingress", "services", "weight-total
 pub(super) const AWS_ALB: &[&str] = &["ingress", "services", "action", "namespace"];
 pub(super) const SERVICE: &[&str] = &["name", "selector", "namespace"];
 pub(super) const TRAEFIK: &[&str] = &["traefik-service", "services", "namespace"];
+pub(super) const REPLICAS: &[&str] = &["service", "deployments", "total", "namespace"];
 
 /// A router the grammar knows and this build does not move: its word, its keys, and how many of them, from the first, are needed.
 pub(super) type OtherRouter = (&'static str, &'static [&'static str], usize);
-pub(super) const OTHER_ROUTERS: &[OtherRouter] = &[
-    ("replicas", &["service", "total", "namespace"], 1),
-    ("feature-flag", &["provider", "flag", "environment", "variations", "url", "token-file"], 2),
-];
+pub(super) const OTHER_ROUTERS: &[OtherRouter] =
+    &[("feature-flag", &["provider", "flag", "environment", "variations", "url", "token-file"], 2)];
 
 pub(super) const STEP: &[&str] = &["weight", "for", "bake"];
 pub(super) const SWAP: &[&str] = &["keep", "idle-replicas"];
@@ -107,7 +106,7 @@ mod tests {
         for keys in [TOLERATE_RATIO, &ABOVE, &BELOW, ERRORS, LATENCY, CPU, MEMORY, POD_HEALTH, FAILED_PROBES, BAD_COUNTS, GOOD_COUNTS] {
             all.extend(keys);
         }
-        for keys in [ISTIO, GATEWAY_API, NGINX_INGRESS, AWS_ALB, SERVICE, TRAEFIK] {
+        for keys in [ISTIO, GATEWAY_API, NGINX_INGRESS, AWS_ALB, SERVICE, TRAEFIK, REPLICAS] {
             all.extend(keys);
         }
         for keys in [GAUGE, GAUGE_BELOW, POLICIES, HOLD_THEN, START, HOOKS, HOOK, WINDOWS, DATES, ALERTS] {

@@ -7,6 +7,8 @@ use crate::model::rule::{IstioDestination, KubernetesRoute, RouteKind, Workloads
 
 /// Most a canary-weight-total may be.
 const WEIGHT_TOTAL_MAX: u32 = 1_000_000;
+/// Most replicas two Deployments may have together.
+const REPLICAS_MAX: u32 = 10_000;
 /// Longest name of an object.
 const NAME_MAX: usize = 253;
 
@@ -27,6 +29,7 @@ pub(super) const KINDS: &[Grammar] = &[
     Grammar { word: "aws-alb", keys: keys::AWS_ALB, read: aws_alb },
     Grammar { word: "service", keys: keys::SERVICE, read: service },
     Grammar { word: "traefik", keys: keys::TRAEFIK, read: traefik },
+    Grammar { word: "replicas", keys: keys::REPLICAS, read: replicas },
 ];
 
 /// What a kind's reader looks at.
@@ -122,6 +125,12 @@ fn aws_alb(walk: &Walk<'_>, out: &mut Out<'_>) -> Option<RouteKind> {
 
 fn traefik(walk: &Walk<'_>, out: &mut Out<'_>) -> Option<RouteKind> {
     Some(RouteKind::TraefikService { services: walk.need_both("services", "service", out)? })
+}
+
+fn replicas(walk: &Walk<'_>, out: &mut Out<'_>) -> Option<RouteKind> {
+    let total = walk.fields.get("total").map(|at| at.whole(1..=REPLICAS_MAX, &mut out.report));
+    let deployments = walk.need_both("deployments", "deployment", out);
+    Some(RouteKind::Replicas { deployments: deployments?, total: total.map_or(Some(None), |read| read.map(Some))? })
 }
 
 /// `selector: label`, with the workloads' fields of that name as values, or `selector: { label: [ ..., ... ] }`.

@@ -235,6 +235,8 @@ fn an_object_of_the_cluster_is_told_by_the_rule_or_by_the_workloads() {
     assert_eq!(kind("nginx-ingress: { ingress: i, weight-total: 1000 }"), nginx);
     assert_eq!(kind("aws-alb: { ingress: i }"), RouteKind::AlbIngress { action: None, services: ab() });
     assert_eq!(kind("traefik: { traefik-service: t }"), RouteKind::TraefikService { services: ab() });
+    let counts = RouteKind::Replicas { deployments: ["x".to_owned(), "y".to_owned()], total: Some(20) };
+    assert_eq!(kind("replicas: { service: s, deployments: [ x, y ], total: 20 }"), counts);
     let blue_green = RouteKind::Service { label: "version".to_owned(), values: ["blue".to_owned(), "green".to_owned()] };
     assert_eq!(kind("service: { name: s, selector: version }"), blue_green);
     assert_eq!(kind("service: { name: s, selector: { version: [ blue, green ] } }"), blue_green);
@@ -251,6 +253,8 @@ fn what_an_object_of_the_cluster_lacks_is_told() {
         ("nginx-ingress: { ingress: i, weight-total: 0 }", "weight-total"),
         ("service: { name: s, selector: version }", "values of label version"),
         ("service: { name: s }", "selector"),
+        ("replicas: { service: s }", "names no deployments"),
+        ("replicas: { service: s, deployments: [ x, y ], total: 3 }", "is no multiple of 100%"),
     ] {
         let told = moved("{ cluster: a }, { cluster: b }", traffic).err().unwrap_or_else(|| panic!("{traffic}")).to_string();
         assert!(told.contains(said), "{traffic}: {told}");

@@ -9,10 +9,12 @@ mod gateway_api;
 mod istio;
 mod layout;
 mod nginx_ingress;
+mod replicas;
 mod service;
 #[cfg(test)]
 mod tests;
 mod traefik;
+mod watched;
 
 use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
 use crate::apiserver::{CallError, Object, Resource, owner_of};
@@ -21,8 +23,11 @@ use crate::model::{Side, TrafficReading, Weight};
 use kube::Client;
 use layout::{Layout, Taken, pointer};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use watched::Watched;
 
 /// The number of the last wish that was written, on the routed object.
 const GENERATION: &str = "canaryd.io/generation";
@@ -35,13 +40,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One object, the two arms in it.
 #[derive(Debug)]
-pub struct Kubernetes {
+struct Kubernetes {
     name: &'static str,
     granularity: u16,
     object: Object,
     layout: Box<dyn Layout>,
     /// One write at a time: two would test each other's numbers.
     writing: tokio::sync::Mutex<()>,
+    watch: Watched,
 }
 
 /// How one attempt ended.
@@ -52,11 +58,15 @@ enum Attempt {
 }
 
 impl Kubernetes {
-    /// For the object of a rule. Nothing is read yet.
-    pub fn new(route: &KubernetesRoute, client: Client) -> Self {
-        let (resource, layout) = parts(&route.kind, &route.namespace);
-        let object = Object::new(client, resource, &route.namespace, &route.name);
-        Self { name: route.kind.word(), granularity: route.kind.finest_permille(), object, layout, writing: tokio::sync::Mutex::new(()) }
+    fn new(route: &KubernetesRoute, client: Client, (resource, layout): (Resource, Box<dyn Layout>)) -> Self {
+        Self {
+            name: route.kind.word(),
+            granularity: route.kind.finest_permille(),
+            object: Object::new(client.clone(), resource, &route.namespace, &route.name),
+            layout,
+            writing: tokio::sync::Mutex::new(()),
+            watch: Watched::new(client, resource, &route.namespace, &[&route.name]),
+        }
     }
 
     async fn get(&self) -> Result<Value, RouterError> {
@@ -64,13 +74,7 @@ impl Kubernetes {
     }
 
     fn error(&self, error: CallError) -> RouterError {
-        let what = self.object.what();
-        match error {
-            CallError::Unreachable(cause) => RouterError::Unreachable { what, cause },
-            CallError::Missing(why) => RouterError::Object { what, why },
-            CallError::Denied(why) => RouterError::Denied { what, why },
-            CallError::Refused(why) | CallError::Conflict(why) => RouterError::Refused { what, why },
-        }
+        told(self.object.what(), error)
     }
 
     /// It is not as the rule says.
@@ -196,24 +200,43 @@ impl Router for Kubernetes {
             self.make_so(desired).await
         })
     }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.watch.marks())
+    }
 }
 
-/// A new kind is one file and one line here.
-fn parts(kind: &RouteKind, namespace: &str) -> (Resource, Box<dyn Layout>) {
-    match kind.clone() {
+/// A call about `what` brought nothing.
+fn told(what: String, error: CallError) -> RouterError {
+    match error {
+        CallError::Unreachable(cause) => RouterError::Unreachable { what, cause },
+        CallError::Missing(why) => RouterError::Object { what, why },
+        CallError::Denied(why) => RouterError::Denied { what, why },
+        CallError::Refused(why) | CallError::Conflict(why) => RouterError::Refused { what, why },
+    }
+}
+
+/// For the object of a rule. Nothing is read yet. A new kind is one file and one line here.
+pub(super) fn open(route: &KubernetesRoute, client: Client) -> Arc<dyn Router> {
+    let namespace = &route.namespace;
+    let object = |resource: Resource, layout: Box<dyn Layout>| -> Arc<dyn Router> {
+        Arc::new(Kubernetes::new(route, client.clone(), (resource, layout)))
+    };
+    match route.kind.clone() {
         RouteKind::VirtualService { route, destinations } => {
-            (istio::RESOURCE, Box::new(istio::VirtualService { route, destinations, namespace: namespace.to_owned() }))
+            object(istio::RESOURCE, Box::new(istio::VirtualService { route, destinations, namespace: namespace.clone() }))
         }
         RouteKind::GatewayRoute { grpc, rule, backends } => {
             let resource = if grpc { gateway_api::GRPC_ROUTE } else { gateway_api::HTTP_ROUTE };
-            (resource, Box::new(gateway_api::GatewayRoute { rule, backends }))
+            object(resource, Box::new(gateway_api::GatewayRoute { rule, backends }))
         }
         RouteKind::NginxIngress { services, weight_total } => {
-            (nginx_ingress::RESOURCE, Box::new(nginx_ingress::CanaryIngress { services, weight_total }))
+            object(nginx_ingress::RESOURCE, Box::new(nginx_ingress::CanaryIngress { services, weight_total }))
         }
-        RouteKind::AlbIngress { action, services } => (nginx_ingress::RESOURCE, Box::new(aws_alb::Action { action, services })),
-        RouteKind::Service { label, values } => (service::RESOURCE, Box::new(service::Selector { label, values })),
-        RouteKind::TraefikService { services } => (traefik::RESOURCE, Box::new(traefik::TraefikService { services })),
+        RouteKind::AlbIngress { action, services } => object(nginx_ingress::RESOURCE, Box::new(aws_alb::Action { action, services })),
+        RouteKind::Service { label, values } => object(service::RESOURCE, Box::new(service::Selector { label, values })),
+        RouteKind::TraefikService { services } => object(traefik::RESOURCE, Box::new(traefik::TraefikService { services })),
+        RouteKind::Replicas { deployments, total } => Arc::new(replicas::Replicas::new(client.clone(), route, deployments, total)),
     }
 }
 

@@ -46,7 +46,7 @@ impl Templates {
 }
 
 /// What is known of this workload; `None` = it was never looked for.
-pub(in crate::runtime) fn of_side<'a>(known: &'a NotedTemplates, rule: &Rule, side: Side) -> Option<Option<&'a str>> {
+pub(super) fn of_side<'a>(known: &'a NotedTemplates, rule: &Rule, side: Side) -> Option<Option<&'a str>> {
     known.get(&workload(rule.workloads.side(side))).map(Option::as_deref)
 }
 

@@ -224,3 +224,20 @@ impl ConnectionClosed<'_> {
         metrics.families().connections.dec();
     }
 }
+
+/// An object that keeps weights cannot be watched: another hand is seen when it is read the next time, not at once.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteUnwatched<'a> {
+    /// Which.
+    pub what: &'a str,
+    /// Why.
+    pub error: &'a str,
+}
+
+impl RouteUnwatched<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { what, error } = self;
+        tracing::warn!(what, error, "the object cannot be watched: another hand's change is seen only at the next tick");
+    }
+}

@@ -17,10 +17,10 @@ use tokio::time::sleep;
 const SOON: Duration = Duration::from_secs(90);
 
 /// Two Deployments, `web-v1` with the traffic and `web-v2` on trial.
-struct Shop {
-    plane: &'static ControlPlane,
-    namespace: String,
-    admin: Client,
+pub(super) struct Shop {
+    pub(super) plane: &'static ControlPlane,
+    pub(super) namespace: String,
+    pub(super) admin: Client,
     workloads: Workloads,
 }
 
@@ -41,7 +41,7 @@ fn deployment(namespace: &str, name: &str, replicas: u32, image: &str) -> Value 
 }
 
 impl Shop {
-    async fn open(name: &str) -> Option<Self> {
+    pub(super) async fn open(name: &str) -> Option<Self> {
         let plane = kubernetes::shared().await?;
         let namespace = name.to_owned();
         let sides = ["web-v1", "web-v2"].map(|deployment| target(&namespace, deployment));
@@ -55,7 +55,7 @@ impl Shop {
         Some(shop)
     }
 
-    async fn apply(&self, object: Value) {
+    pub(super) async fn apply(&self, object: Value) {
         let (plane, namespace) = (self.plane, self.namespace.clone());
         blocking(move || {
             plane.namespace(&namespace);
@@ -64,7 +64,7 @@ impl Shop {
         .await;
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         format!("/apis/apps/v1/namespaces/{}/deployments/{name}", self.namespace)
     }
 
@@ -72,7 +72,7 @@ impl Shop {
         format!("/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers/{name}", self.namespace)
     }
 
-    async fn get(&self, name: &str) -> Value {
+    pub(super) async fn get(&self, name: &str) -> Value {
         ask(&self.admin, "GET", &self.path(name), None).await.1
     }
 
@@ -84,19 +84,19 @@ impl Shop {
         ask(&self.admin, "GET", &self.scaler_path(name), None).await.1
     }
 
-    async fn edit(&self, name: &str, operations: Value) -> Value {
+    pub(super) async fn edit(&self, name: &str, operations: Value) -> Value {
         edit(&self.admin, &self.path(name), &operations).await
     }
 
     /// Another hand releases an image there.
-    async fn release(&self, name: &str, image: &str) {
+    pub(super) async fn release(&self, name: &str, image: &str) {
         let at = "/spec/template";
         let image = json!([{"op": "replace", "path": format!("{at}/spec/containers/0/image"), "value": image},
             {"op": "replace", "path": format!("{at}/metadata/labels/release"), "value": image}]);
         self.edit(name, image).await;
     }
 
-    async fn until(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn until(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + SOON;
         loop {
             let found = self.get(name).await;
@@ -109,7 +109,7 @@ impl Shop {
     }
 
     /// An autoscaler of a workload.
-    async fn scaled(&self, name: &str, min: u32, max: u32) {
+    pub(super) async fn scaled(&self, name: &str, min: u32, max: u32) {
         let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
         let spec = json!({"scaleTargetRef": target, "minReplicas": min, "maxReplicas": max, "metrics":
             [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]});
@@ -152,7 +152,7 @@ impl Shop {
     }
 
     /// One that an edit of the other hand happens to, between our read and our write.
-    fn meanwhile(&self, name: &str, operations: Value) -> Fault {
+    pub(super) fn meanwhile(&self, name: &str, operations: Value) -> Fault {
         let (plane, namespace, name) = (self.plane, self.namespace.clone(), name.to_owned());
         Fault::After(Box::new(move || {
             let patch = operations.to_string();
@@ -517,7 +517,7 @@ async fn each_action_has_its_least_role_and_names_what_it_lacks() {
 
 impl Shop {
     /// A client of a service account with these rules.
-    async fn account(&self, name: &str, rules: &[Value]) -> Client {
+    pub(super) async fn account(&self, name: &str, rules: &[Value]) -> Client {
         let (plane, namespace, name, rules) = (self.plane, self.namespace.clone(), name.to_owned(), Value::from(rules.to_vec()));
         client_of(&blocking(move || plane.service_account(&namespace, &name, &rules)).await).await
     }

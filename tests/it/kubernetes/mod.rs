@@ -8,6 +8,7 @@ mod lease;
 mod product;
 mod proxy;
 mod releases;
+mod replicas;
 mod resources;
 mod rights;
 mod rollout;

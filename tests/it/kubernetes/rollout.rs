@@ -6,7 +6,7 @@ use crate::in_process::Running;
 use crate::rig::kubernetes;
 use canaryd::model::{State, Topic};
 use canaryd::router::Means;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// For everything that must happen soon.
@@ -106,5 +106,30 @@ async fn an_api_server_that_is_away_holds_the_rollout_and_nothing_is_written_twi
         topics.push(told.notice.topic);
     }
     assert!(topics.contains(&Topic::Stuck), "somebody is paged: {topics:?}");
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_hand_is_seen_by_the_watch_and_not_by_the_next_tick() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "rollout-watch").await;
+    let folder = tempfile::tempdir().unwrap();
+    let means = Means { proxy: None, cluster: Some(scene.admin.clone()) };
+    let text = rule(&scene.namespace, "reassert").replace("drain:", "interval: 5m\ndrain:");
+    let mut running = Running::up_with(&folder, &text, means).await;
+    running.start("2").await;
+    running.until("at 50 %", |v| v.weight_seen == Some(weight(50))).await;
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        scene.edit(&scene.case.takes).await;
+        let told = async { while !running.told.recv().await.expect("it runs").notice.text.contains(OTHER) {} };
+        timeout(SOON, told).await.expect("long before the next tick");
+        took.push(begun.elapsed());
+        until_numbers(&scene, [50, 50]).await;
+        running.until("seen again", |v| v.weight_seen == Some(weight(50))).await;
+    }
+    took.sort();
+    eprintln!("another hand was told after {took:?}");
     running.down().await;
 }
