@@ -75,6 +75,7 @@ fn route_rights(traffic: &Traffic, mode: Mode) -> Vec<Right> {
         RouteKind::NginxIngress { .. } | RouteKind::AlbIngress { .. } => ("networking.k8s.io", "ingresses"),
         RouteKind::Service { .. } => ("", "services"),
         RouteKind::TraefikService { .. } => ("traefik.io", "traefikservices"),
+        RouteKind::Replicas { .. } => ("apps", "deployments"),
     };
     let writes = (mode == Mode::Enforce).then(|| right(("patch", group, resource, NOT_MOVED), namespace));
     std::iter::once(right(("get", group, resource, NOT_READ), namespace)).chain(writes).collect()

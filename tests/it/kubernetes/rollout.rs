@@ -110,6 +110,7 @@ async fn an_api_server_that_is_away_holds_the_rollout_and_nothing_is_written_twi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "for whoever runs it with --nocapture")]
 async fn another_hand_is_seen_by_the_watch_and_not_by_the_next_tick() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "rollout-watch").await;
