@@ -80,7 +80,8 @@ impl Machine {
         if let Some(action) = self.act_on_pods(now).or_else(|| self.pass_gates(now)) {
             return action;
         }
-        if matches!(self.course, Course::RollingBack { .. }) && self.capacity.returned {
+        // once autoscalers are given back what they had, what they do is their own
+        if matches!(self.course, Course::RollingBack { .. }) && self.capacity.returned && !self.works.are_tidying() {
             self.restore_baseline(now);
         }
         Action::Hold

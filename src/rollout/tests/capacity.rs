@@ -362,6 +362,20 @@ fn a_rollback_moves_traffic_first_and_gives_stable_its_replicas_back() {
             "{AT_100}\n 10s cluster away\n 15s rollback => restore-baseline #2; set 0% #2; no page\n 20s cluster 4/10 10/10 => page; no restore-baseline #3"
         ),
     );
+    // what an autoscaler does once it is released is its own
+    check(
+        rule,
+        &format!(
+            "{AT_100}
+        15s  rollback
+        16s  done
+        76s  wake                        => undo #2
+        80s  work done                   => release-scalers #3
+        81s  cluster 9/9 10/10           => hold; no restore-baseline #4
+        82s  work done                   => finish; rolled-back; no restore-baseline #4
+    "
+        ),
+    );
     // half is not below half
     check(rule, &format!("{AT_100}\n 10s cluster 5/10 10/10\n 15s rollback => restore-baseline #2; no page"));
 }
