@@ -8,6 +8,7 @@
 mod around;
 mod bounds;
 mod calibration;
+mod cluster;
 mod dice;
 mod path;
 mod restart;

@@ -3,6 +3,7 @@
 //! gives the same journal and the same evidence, bit for bit; and a journal cut anywhere leads on to the same decisions.
 
 use super::around::Around;
+use super::cluster::Cluster;
 use super::dice::Dice;
 use super::path::{self, Differenced, Differencer, START, Scraped};
 use super::world::{BOUNDS_MS, Fleet, MOVE_S, Plan, Router, Sick, Truth, word};
@@ -11,7 +12,7 @@ use canaryd::model::calendar::Windows;
 use canaryd::model::journal::{Entry, Event, Opened};
 use canaryd::model::{
     Action, Arm, Blind, Buckets, Command, Counts, Decision, Effect, History, HoldWhy, HookAnswer, Input, Judgement, PerArm, Poll, Reason,
-    State, Tick, Timestamp, Verb,
+    State, Tick, Timestamp, Verb, WorkloadAction,
 };
 use canaryd::rollout::{Machine, calendar, invariants};
 use canaryd::runtime::{parts, replay};
@@ -33,6 +34,19 @@ const SETTLE_S: u64 = 3;
 struct Outside {
     router: Router,
     around: Around,
+    /// What the workloads run in, if that is a cluster.
+    cluster: Option<Cluster>,
+    /// Another hand may move the weight.
+    disturbed: bool,
+}
+
+impl Outside {
+    fn work(&mut self, action: WorkloadAction, number: u64, at: Timestamp) {
+        match &mut self.cluster {
+            Some(cluster) => cluster.ask(action, number, at),
+            None => self.around.work(action, number, at),
+        }
+    }
 }
 
 /// The shell in small: judge, machine, journal, the wish for the router.
@@ -103,6 +117,9 @@ impl Shell {
         invariants::check(&self.last, &input, &decision)?;
         self.told.check(&decision)?;
         self.no_step_up_in_a_freeze(at, &input, &decision)?;
+        if let Some(cluster) = &outside.cluster {
+            cluster.allows(at, &self.last, &input, &decision, outside.disturbed)?;
+        }
         self.write(at, event);
         self.write(at, Event::Decided(Box::new(decision.clone())));
         carry_out(at, &decision, outside);
@@ -148,6 +165,7 @@ fn carry_out(at: Timestamp, decision: &Decision, outside: &mut Outside) {
     for effect in &decision.effects {
         match effect {
             Effect::SetWeight { weight, generation } => outside.router.want(*weight, *generation),
+            Effect::Workload { action, number } => outside.work(*action, *number, at),
             effect => outside.around.ask(effect, at),
         }
     }
@@ -228,10 +246,17 @@ impl Trial {
         let around = if KEPT.iter().any(|(kept, _)| *kept == seed) { Around::nobody() } else { Around::draw(seed) };
         let text = text + &around.lines;
         let text = if around.copies { copying(&text) } else { text };
-        let shell = Shell::begin(&path::opened(text, &BOUNDS_MS, scale, past));
+        let kept = KEPT.iter().any(|(kept, _)| *kept == seed);
+        let (cluster, text) = match Cluster::draw(seed, &text, START).filter(|_| !kept) {
+            Some((cluster, text)) => (Some(cluster), text),
+            None => (None, text),
+        };
+        let mut opened = path::opened(text, &BOUNDS_MS, scale, past);
+        opened.begin.noted = cluster.as_ref().map(|c| c.noted.clone());
+        let shell = Shell::begin(&opened);
         let mut fleet = Fleet::new(&mut dice, &plan);
         (0..2).for_each(|replica| fleet.scrape(&mut dice, &plan, replica, START));
-        let mut outside = Outside { router: Router::default(), around };
+        let mut outside = Outside { router: Router::default(), around, cluster, disturbed: plan.foreign > 0.0 };
         carry_out(START, &shell.last, &mut outside);
         Self {
             dice,
@@ -253,10 +278,17 @@ impl Trial {
         if self.dice.chance(self.plan.crash) {
             self.crash(now)?;
         }
-        if let Some((generation, outcome)) = self.outside.router.pass(&mut self.dice, &self.plan, now) {
+        let landed = self.outside.router.pass(&mut self.dice, &self.plan, now);
+        let weight = self.outside.router.weight;
+        self.outside.cluster.iter_mut().for_each(|c| c.note_weight(now, weight));
+        if let Some((generation, outcome)) = landed {
             self.input(now, Input::Effect { generation, outcome })?;
         }
         for input in self.outside.around.pass(now) {
+            self.input(now, input)?;
+        }
+        let weight = self.outside.router.weight;
+        for input in self.outside.cluster.as_mut().map(|c| c.pass(now, weight)).unwrap_or_default() {
             self.input(now, input)?;
         }
         if self.shell.last.wake_at.is_some_and(|at| at <= now) {
@@ -328,11 +360,14 @@ impl Trial {
         (self.differencer, self.used) = (Differencer::new(&BOUNDS_MS, true), None);
         self.outside.router.lose_flight();
         self.outside.around.lose_flights();
+        if let Some(cluster) = &mut self.outside.cluster {
+            cluster.lose_flight();
+        }
         if let Some((weight, generation)) = self.shell.machine.unconfirmed() {
             self.outside.router.want(weight, generation);
         }
         if let Some((action, number)) = self.shell.machine.unconfirmed_work() {
-            self.outside.around.work(action, number, now);
+            self.outside.work(action, number, now);
         }
         match self.shell.machine.unanswered_hook() {
             Some((hook, attempt)) => {
@@ -352,13 +387,15 @@ pub(super) fn run(seed: u64) -> Result<Ran, String> {
         if second == TROUBLE_S {
             trial.plan.calm_down();
             trial.outside.around.calm_down();
+            trial.outside.cluster.iter_mut().for_each(Cluster::calm_down);
         }
         trial.second(second).map_err(|why| format!("at {second} s: {why}"))?;
         if trial.shell.last.state.is_over() {
             break;
         }
     }
-    let Trial { shell: Shell { last, out, journal, evidence, .. }, outside: Outside { router, .. }, .. } = trial;
+    let Trial { shell: Shell { last, out, journal, evidence, .. }, outside: Outside { router, cluster, .. }, .. } = trial;
+    cluster.map_or(Ok(()), |c| c.at_the_end(&last))?;
     let ran = Ran { plan: drawn, journal, evidence, last, out, router };
     at_the_end(&ran)?;
     Ok(ran)
@@ -472,11 +509,23 @@ fn what_must_never_happen_does_not_happen() {
     // the world is hostile enough to mean something, and not so hostile that nothing succeeds
     assert!(ends.len() >= 4, "{ends:?}");
     let holds = |e: &Entry, why| matches!(&e.event, Event::Decided(d) if d.holds.iter().any(|h| h.why == why));
-    for why in [HoldWhy::Window, HoldWhy::Approval, HoldWhy::Hook, HoldWhy::Alert, HoldWhy::Promotion] {
+    for why in [HoldWhy::Window, HoldWhy::Approval, HoldWhy::Hook, HoldWhy::Alert, HoldWhy::Promotion, HoldWhy::Capacity, HoldWhy::Pods] {
         let held = of(&|r| r.journal.iter().any(|e| holds(e, why)));
         eprintln!("{held} runs were held by: {}", why.name());
         assert!(held > 0, "nobody was held by: {}", why.name());
     }
+    let asked = |r: &Ran, name: &str| {
+        let asks = |e: &Effect| matches!(e, Effect::Workload { action, .. } if action.name() == name);
+        r.journal.iter().any(|e| matches!(&e.event, Event::Decided(d) if d.effects.iter().any(asks)))
+    };
+    for name in ["hold-baseline", "scale-canary", "restore-baseline", "undo", "scale-canary-down", "idle-baseline", "release-scalers"] {
+        let runs = of(&|r| asked(r, name));
+        eprintln!("{runs} runs asked for: {name}");
+        assert!(runs > 0, "nobody asked for: {name}");
+    }
+    let crashed = of(&|r| r.last.reasons.iter().any(|reason| matches!(reason, Reason::Pods { .. })));
+    eprintln!("{crashed} runs were rolled back for their pods");
+    assert!(crashed > 0, "nobody was rolled back for pods");
     // a healthy canary is not blamed for what the source, the router or people do
     let healthy = of(&|r| r.plan.sick == Sick::No);
     let blamed: Vec<u64> =
