@@ -25,6 +25,8 @@ pub(super) enum Sight {
 pub(super) struct Shown {
     /// Identity of its pod template.
     pub(super) template: String,
+    /// Identity of what its pods run, without what tells the two workloads apart.
+    pub(super) program: String,
     /// What people call it.
     pub(super) version: String,
     /// All replicas it asks for, at least one, run this template and are ready.
@@ -181,7 +183,7 @@ impl Scene<'_> {
                 None => return What::AskTraffic,
                 Some(Err(why)) => return What::Unclear(why.clone()),
                 Some(Ok(idle)) if side != *idle => return What::Live,
-                Some(Ok(_)) if self.runs(side.other(), &shown.template) => return shown.noted(Why::Same),
+                Some(Ok(_)) if self.runs(side.other(), &shown.program) => return shown.noted(Why::Same),
                 Some(Ok(_)) => {}
             }
         }
@@ -194,8 +196,8 @@ impl Scene<'_> {
         }
     }
 
-    fn runs(&self, side: Side, template: &str) -> bool {
-        matches!(self.seen[side.index()], Sight::There(shown) if shown.template == template)
+    fn runs(&self, side: Side, program: &str) -> bool {
+        matches!(self.seen[side.index()], Sight::There(shown) if shown.program == program)
     }
 
     fn is_ready(&self, shown: &Shown) -> bool {

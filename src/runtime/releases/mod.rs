@@ -197,6 +197,7 @@ impl Releases {
             Ok(Some(release)) => Sight::There(Shown {
                 version: named(&release),
                 template: release.template,
+                program: release.program,
                 is_ready: release.ready,
                 ready: release.ready_replicas,
                 wanted: release.replicas,

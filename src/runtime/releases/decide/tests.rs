@@ -10,7 +10,9 @@ fn sight(words: &str) -> Sight {
             let (ready, wanted) = replicas.split_once('/').unwrap();
             let [ready, wanted] = [ready, wanted].map(|n| n.parse::<u32>().unwrap());
             let is_ready = ready >= wanted && wanted > 0;
-            Sight::There(Shown { template: template.to_owned(), version: format!("shop:{template}"), is_ready, ready, wanted })
+            // labels tell two workloads of one program apart: `a'` runs what `a` does
+            let program = template.trim_end_matches('\'').to_owned();
+            Sight::There(Shown { template: template.to_owned(), program, version: format!("shop:{template}"), is_ready, ready, wanted })
         }
     }
 }
@@ -148,7 +150,7 @@ fn what_was_rolled_back_stays_out_and_what_was_there_before_may_come_back() {
 
 #[test]
 fn what_the_live_workload_runs_already_is_no_release() {
-    assert_eq!(Case { seen: ["a 3/3", "a 3/3"], ..quiet() }.found(), [note(SECOND, "a", Why::Same)]);
+    assert_eq!(Case { seen: ["a 3/3", "a' 0/3"], ..quiet() }.found(), [note(SECOND, "a'", Why::Same)]);
 }
 
 #[test]
