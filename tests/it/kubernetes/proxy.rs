@@ -30,6 +30,8 @@ pub(super) enum Fault {
     AnswerAfter(u16),
     /// It is passed on after this was done.
     After(Box<dyn FnOnce() + Send>),
+    /// It is passed on, this is done, and nothing comes back.
+    Then(Box<dyn FnOnce() + Send>),
     /// Nothing ever comes back.
     Hang,
 }
@@ -147,6 +149,11 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
         Some(Fault::After(work)) => {
             tokio::task::spawn_blocking(work).await.expect("it does not panic");
             forward(&state, request).await
+        }
+        Some(Fault::Then(work)) => {
+            forward(&state, request).await;
+            tokio::task::spawn_blocking(work).await.expect("it does not panic");
+            answer(504, &[])
         }
         Some(Fault::Hang) => {
             tokio::time::sleep(Duration::from_secs(600)).await;

@@ -1,14 +1,19 @@
 //! New pod templates in a real cluster: which of them start a rollout, and which do not.
 
-use super::proxy::Proxy;
+use super::proxy::{Fault, Proxy};
 use super::scene::{self, Scene, ask, blocking, edit, weight};
 use crate::in_process::Running;
+use crate::rig::daemon::{Daemon, Settings};
+use crate::rig::endpoint::{Endpoint, Reply};
 use crate::rig::kubernetes::{self, ControlPlane};
-use canaryd::model::{RolloutId, State, Topic};
+use crate::rig::{poll, ports};
+use canaryd::model::journal::Event;
+use canaryd::model::{Effect, RolloutId, State, Topic};
 use canaryd::router::Means;
 use canaryd::runtime::{RolloutView, StartArgs};
-use canaryd::store::Store;
+use canaryd::store::{Sqlite, Store};
 use kube::Client;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +22,13 @@ use tokio::time::{sleep, timeout};
 
 /// For everything that must happen soon; a machine that builds meanwhile is slow.
 const SOON: Duration = Duration::from_secs(120);
+
+/// What a watch is answered whose place is forgotten.
+const EXPIRED: &str = concat!(
+    r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+    r#""message":"too old resource version: 1 (8338)","reason":"Expired","code":410}}"#,
+    "\n"
+);
 
 /// Two Deployments behind a VirtualService, `shop-v1` with the traffic.
 struct Shop {
@@ -235,10 +247,15 @@ async fn roles_change_with_a_swap_and_watches_that_end_start_nothing() {
     let mut running = shop.up(steps, &proxy.client).await;
     shop.release("shop-v2", "shop:2", "").await;
     until(&running, "shop-1", "succeeded", |v| v.state == State::Succeeded).await;
-    for _ in 0..3 {
-        proxy.cut();
-        sleep(Duration::from_millis(500)).await;
-    }
+    // too old, all of them at once, and then cut
+    proxy.next_watches([EXPIRED; 4]);
+    let expired = async {
+        while proxy.watches_left() > 0 {
+            proxy.cut();
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    timeout(SOON, expired).await.expect("each was answered 410");
     // now the other one is without traffic
     shop.release("shop-v2", "shop:live", "").await;
     let said = until_told(&mut running, "shop-v2").await;
@@ -275,4 +292,74 @@ async fn an_api_server_that_is_away_in_mid_step_holds_the_rollout_and_nothing_is
     assert!(written <= 3, "{written} writes for two weights, and the claim of the first generation");
     assert_eq!(running.handle.views().rollouts.len(), 1);
     running.down().await;
+}
+
+/// Counters that stand still: nobody asks the shop for anything.
+const PAGE: &str = "# TYPE envoy_cluster_upstream_rq counter
+envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"v1\"} 100
+envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"v2\"} 100
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_between_a_weight_and_its_record_makes_one_weight_of_one_decision() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "releases-killed").await;
+    let proxy = Proxy::start(plane).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, kubeconfig, namespace) = (folder.path().to_owned(), proxy.kubeconfig.clone(), scene.namespace.clone());
+    let up = blocking(move || {
+        let page = Endpoint::start(|_| Reply::new(200, PAGE));
+        let rule = format!(
+            "rule: shop
+workloads: {{ namespace: {namespace}, pair: [ {{ cluster: v1, subset: v1 }}, {{ cluster: v2, subset: v2 }} ] }}
+telemetry: [ {{ pack: envoy, scrape: [ \"{}/metrics\" ] }} ]
+traffic: {{ istio: {{ virtual-service: shop, route: primary }} }}
+promotion: swap
+steps: [ {{ weight: 50%, for: 1h }}, {{ weight: 100%, bake: 1h }} ]
+metrics: {{ error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }} }}
+",
+            page.url
+        );
+        let settings = Settings { source: page.url.clone(), time_scale: 10, rule };
+        let more = json!({"cluster": {"kubeconfig": kubeconfig}});
+        (Arc::new(Mutex::new(Daemon::start_with(&path, ports::free(), &settings, &more))), page)
+    });
+    let (daemon, _page) = up.await;
+    let victim = Arc::clone(&daemon);
+    proxy.next_writes([Fault::Then(Box::new(move || victim.lock().kill()))]);
+    // the answer may die with it
+    let asked = Arc::clone(&daemon);
+    blocking(move || drop(asked.lock().client(&["start", "shop", "--version", "2"]))).await;
+    let written = async {
+        while proxy.left() > 0 || scene.numbers(&scene.object().await) != [50, 50] {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, written).await.expect("the weight is written");
+    let generation = |object: &Value| object["metadata"]["annotations"]["canaryd.io/generation"].clone();
+    let before = generation(&scene.object().await);
+    let again = Arc::clone(&daemon);
+    let view = blocking(move || {
+        let mut daemon = again.lock();
+        daemon.restart();
+        let seen = poll(SOON, || {
+            let view = daemon.get("/api/v1/rollouts/shop-1");
+            (view["weight-seen-permille"] == 500 && view["state"] == "progressing").then_some(view)
+        });
+        let all = daemon.get("/api/v1/rollouts");
+        daemon.stop();
+        (seen, all)
+    });
+    let (view, all) = view.await;
+    assert!(view.is_some(), "{all:#}");
+    assert_eq!(all["rollouts"].as_array().map(Vec::len), Some(1), "{all:#}");
+    let store = Sqlite::open(&folder.path().join("data")).expect("its journal");
+    let entries = store.load(&RolloutId("shop-1".to_owned())).await.expect("its lines");
+    let decided = entries.iter().filter_map(|e| if let Event::Decided(d) = &e.event { Some(&d.effects) } else { None });
+    let wishes = decided.flatten().filter(|effect| matches!(effect, Effect::SetWeight { .. }));
+    assert_eq!(wishes.count(), 1, "one decision: {entries:#?}");
+    let object = scene.object().await;
+    assert_eq!((scene.numbers(&object), generation(&object)), ([50, 50], before));
+    let written = proxy.passed();
+    assert!(written.len() <= 2, "once, and once more to be sure of it at most: {written:?}");
 }
