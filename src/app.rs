@@ -79,8 +79,9 @@ impl Daemon {
         let client = cluster(&settings).await.context("cluster")?;
         let watched = client.clone().map(|client| Cluster::new(client, metrics.clone(), shutdown.clone()));
         let extras = with_pods(extras, watched.as_ref());
-        let means = Means { proxy: extras.proxy.clone(), cluster: client };
-        let makers = makers(&settings, &extras, means, &metrics)?;
+        let means = Means { proxy: extras.proxy.clone(), cluster: client.clone() };
+        let book = book(&settings)?;
+        let makers = makers(&settings, &extras, means, book.clone(), &metrics)?;
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());
         let hooks = Hooks::new(&link(&settings), metrics.clone()).map_err(anyhow::Error::msg)?;
         let (notices, told) = Notices::channel(metrics.clone());
@@ -109,6 +110,9 @@ impl Daemon {
         let supervisor = tokio::spawn(supervisor.run());
         tokio::spawn(retention::keep(journal, settings.retention_days, kept_by, shutdown.clone()));
         tokio::spawn(watch_rules(settings.rules.clone(), handle.clone(), shutdown.clone()));
+        if let Some(client) = client.filter(|_| settings.cluster.resources) {
+            resources::start(client, book, handle.clone(), &metrics, &shutdown);
+        }
         Ok(Self { address, handle, shutdown, supervisor, receivers, api })
     }
 
@@ -225,7 +229,12 @@ pub fn source(settings: &Settings, packs: &Packs, rule: &Rule, interval: Option<
     source_with(settings, packs, rule, interval, &Shared::new(settings, Metrics::new(), Extras::default()))
 }
 
-fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, metrics: &Metrics) -> anyhow::Result<Makers> {
+/// Rules that are objects of the cluster: none yet.
+fn book(settings: &Settings) -> anyhow::Result<resources::Book> {
+    Ok(resources::Book::new(known(settings, &packs(settings)?)))
+}
+
+fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, book: resources::Book, metrics: &Metrics) -> anyhow::Result<Makers> {
     let packs = packs(settings)?;
     let known = known(settings, &packs);
     let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
@@ -234,7 +243,7 @@ fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, metrics: &Met
     Ok(Makers {
         source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &shared)),
         router: Box::new(move |rule| router::open(&rule.traffic, &means).map_err(|e| e.to_string())),
-        rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may)),
+        rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may).map(|files| book.join(files))),
         known,
     })
 }

@@ -21,7 +21,7 @@ const TRY_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_mil
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// A kind of object, as the API names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resource {
     /// `group/version`, or `v1`.
     pub api: &'static str,

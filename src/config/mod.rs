@@ -8,6 +8,7 @@
 //! grammar.
 
 mod load;
+mod object;
 mod quantity;
 mod report;
 pub mod rule;
@@ -17,6 +18,7 @@ mod watched;
 mod yaml;
 
 pub use load::{RuleSet, load_rules, read_rule, reload};
+pub use object::RuleObject;
 pub use report::{Problem, Report};
 pub use rule::{Attached, Known, parse_rule, parse_rule_with, rule_schema, rule_spec_schema};
 pub use settings::{Flags, Settings};

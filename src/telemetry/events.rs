@@ -5,6 +5,7 @@ mod cluster;
 mod daemon;
 mod lease;
 mod notify;
+mod resources;
 mod rollout;
 mod traffic;
 
@@ -15,6 +16,7 @@ pub use daemon::{
 };
 pub use lease::{LeaseLost, LeaseTaken, StandsBy};
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
+pub use resources::{NotShown, ObjectRefused, RulesNotWatched, ShownInCluster};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed, RouteUnwatched,

@@ -49,6 +49,7 @@ labels! {
     AlertsEnd { outcome: &'static str }
     ReceiverEnd { receiver: String, outcome: &'static str, reason: &'static str }
     Request { route: String, method: &'static str, status: u16 }
+    ShownEnd { kind: &'static str, outcome: &'static str }
     Build { version: &'static str }
     Kind { kind: &'static str }
     KindWhat { kind: &'static str, what: &'static str }
@@ -86,6 +87,7 @@ pub(super) struct Families {
     pub(super) reload_ok: Whole,
     pub(super) requests: Family<Request, Counter>,
     pub(super) connections: Whole,
+    pub(super) shown: Family<ShownEnd, Counter>,
     pub(super) build: Family<Build, Whole>,
     pub(super) watches: Family<Kind, Whole>,
     pub(super) watch_changes: Family<KindWhat, Counter>,
@@ -124,6 +126,7 @@ impl Families {
             reload_ok: Whole::default(),
             requests: Family::default(),
             connections: Whole::default(),
+            shown: Family::default(),
             build: Family::default(),
             watches: Family::default(),
             watch_changes: Family::default(),
@@ -185,6 +188,7 @@ impl Families {
         );
         r.register("http_requests", "HTTP requests by route, method and status", self.requests.clone());
         r.register("http_connections", "Open HTTP connections", self.connections.clone());
+        r.register("cluster_writes", "Statuses and Events written to the cluster, by kind and outcome", self.shown.clone());
         r.register("build_info", "1, labelled with the version of this build", self.build.clone());
     }
 }

@@ -4,8 +4,16 @@
 //! The version is `v1alpha1`: the grammar of rules may still change, and an object of that version may have to be written anew.
 
 mod definitions;
+mod desk;
+mod event;
+mod rules;
+mod status;
 
 pub use definitions::definitions;
+pub use desk::{Desk, EVENTS_MAX, MadeFrom, OBJECTS_MAX, Place, Shown};
+pub use event::Saying;
+pub use rules::{RuleObjects, WatchedRule, watch_rules};
+pub use status::{Condition, camel_case, conditions};
 
 use crate::apiserver::Resource;
 
@@ -15,5 +23,7 @@ pub const GROUP: &str = "canaryd.io";
 pub const VERSION: &str = "v1alpha1";
 /// A rule.
 pub const RULE: Resource = Resource { api: "canaryd.io/v1alpha1", kind: "CanaryRule", plural: "canaryrules" };
+/// The Deployment of the canary, of which Events speak.
+pub const DEPLOYMENT: Resource = Resource { api: "apps/v1", kind: "Deployment", plural: "deployments" };
 /// A rollout.
 pub const ROLLOUT: Resource = Resource { api: "canaryd.io/v1alpha1", kind: "CanaryRollout", plural: "canaryrollouts" };

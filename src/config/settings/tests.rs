@@ -261,3 +261,24 @@ fn mistakes_in_receivers_are_told_all_at_once() {
          one of them"
     );
 }
+
+#[test]
+fn an_election_that_is_described_is_held_unless_it_is_turned_off_and_the_flag_turns_it_on() {
+    let files = Files::new();
+    let election = |text: &str, given: &[(&str, &str)]| {
+        let file = files.put("canaryd.yaml", text);
+        Settings::load(Some(&file), env(&[]), flags(given)).expect("valid").cluster.leader_election
+    };
+    let flag = [("cluster.leader_election.enabled", "true")];
+    let named =
+        |lease: &str, namespace: Option<&str>| Some(LeaderElection { lease: lease.to_owned(), namespace: namespace.map(str::to_owned) });
+    assert_eq!(election("", &[]), None);
+    assert_eq!(election("", &flag), named("canaryd", None));
+    assert_eq!(election("cluster: { leader_election: { namespace: shop } }", &[]), named("canaryd", Some("shop")));
+    assert_eq!(election("cluster: { leader_election: { enabled: false, lease: one } }", &[]), None);
+    assert_eq!(election("cluster: { leader_election: { enabled: false, lease: one } }", &flag), named("one", None));
+    let wrong = report("cluster: { leader_election: { lease: One, name: x }, resources: perhaps }\n");
+    for said in ["\"One\" is no name", "cluster.leader_election.name", "cluster.resources"] {
+        assert!(wrong.contains(said), "{said}: {wrong}");
+    }
+}

@@ -1,7 +1,8 @@
 //! canaryd's own resources on a real API server: what is shipped is what the code says, it is taken, and a rule as an object is a
 //! rule as a file.
 
-use super::scene::{ask, blocking};
+use super::lease::{One, Shared};
+use super::scene::{self, Scene, ask, blocking};
 use crate::rig::kubernetes::{self, ControlPlane};
 use crate::rig::{self, READY_MAX};
 use canaryd::app;
@@ -11,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
+use std::time::Duration;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -161,4 +163,177 @@ async fn a_value_of_the_wrong_shape_is_refused_at_once_and_a_misspelt_key_is_kep
     let admin = plane.client("admin").await;
     let (_, object) = ask(&admin, "GET", "/apis/canaryd.io/v1alpha1/namespaces/rules-refused/canaryrules/shop", None).await;
     assert_eq!(object["spec"], kept);
+}
+
+/// For what follows from a write in the cluster: watched, read, written back, five a second.
+const SEEN_MAX: Duration = Duration::from_secs(60);
+
+/// Polls what kubectl prints until it is right.
+fn until(plane: &ControlPlane, what: &str, arguments: &[&str], right: impl Fn(&str) -> bool) -> String {
+    let mut last = String::new();
+    let found = rig::poll(SEEN_MAX, || {
+        last = plane.try_kubectl(arguments, None).unwrap_or_else(|e| e);
+        right(&last).then(|| last.clone())
+    });
+    found.unwrap_or_else(|| panic!("{what}: still {last}"))
+}
+
+/// The rule of [`Shared`] as an object of its namespace.
+fn object(name: &str, namespace: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "canaryd.io/v1alpha1", "kind": "CanaryRule", "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+}
+
+fn deployment(name: &str, namespace: &str) -> Value {
+    let labels = json!({"app": name});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "c", "image": "shop:1"}]}}}})
+}
+
+/// With its Deployments, and without a namespace: it is that of the object.
+fn deployed(text: &str) -> Value {
+    let mut spec = spec(text);
+    let version = |n: &str| json!({"cluster": n, "subset": n, "deployment": format!("shop-{n}")});
+    spec["workloads"] = json!({"pair": [version("v1"), version("v2")]});
+    spec["drain"] = "1s".into();
+    spec
+}
+
+/// A service account with the shipped ClusterRoles and no other right; its kubeconfig. Other tests install the chart, whose roles have
+/// the same names.
+fn least_rights(plane: &ControlPlane, namespace: &str) -> PathBuf {
+    let kubeconfig = plane.service_account(namespace, "canaryd", &json!([]));
+    let subjects = json!([{"kind": "ServiceAccount", "name": "canaryd", "namespace": namespace}]);
+    for role in ["read", "route-write", "resources"] {
+        let text = fs::read_to_string(root(&format!("deploy/kubernetes/rbac/{role}.yaml"))).expect(role);
+        let name = format!("{namespace}-{role}");
+        let text = text.replace(&format!("name: canaryd-{role}"), &format!("name: {name}"));
+        plane.try_kubectl(&["apply", "-f", "-"], Some(&text)).unwrap_or_else(|e| panic!("{e}"));
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+        plane.apply(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": role, "subjects": subjects}));
+    }
+    kubeconfig
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "rules-in-force").await;
+    let shared = Shared::new(&scene).await;
+    blocking(move || {
+        install(plane);
+        let namespace = scene.namespace.as_str();
+        let spec = deployed(&shared.rule());
+        for name in ["shop-v1", "shop-v2"] {
+            plane.apply(&deployment(name, namespace));
+        }
+        // the file has a name of its own
+        fs::write(shared.folder.path().join("rule.yaml"), shared.rule().replacen("rule: shop", "rule: filed", 1)).unwrap();
+        let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": least_rights(plane, namespace) }));
+        daemon.until_ready();
+        plane.apply(&object("cart", namespace, &spec));
+        plane.apply(&object("filed", namespace, &spec));
+        let jsonpath =
+            |name: &str, path: &str| ["get", "canaryrule", name, "-n", namespace, "-o", &format!("jsonpath={{{path}}}")].map(str::to_owned);
+        let shows = |name: &str, path: &str, right: &dyn Fn(&str) -> bool| {
+            let arguments = jsonpath(name, path);
+            until(plane, name, &arguments.each_ref().map(String::as_str), right)
+        };
+        let condition = ".status.conditions[?(@.type==\"Accepted\")]";
+        shows("cart", &format!("{condition}.status"), &|said| said == "True");
+        // whoever came first keeps the name
+        shows("filed", &format!("{condition}.reason"), &|said| said == "NameTaken");
+        let why = shows("filed", &format!("{condition}.message"), &|said| !said.is_empty());
+        assert!(why.contains("canaryrule rules-in-force/filed") && why.contains("rule.yaml"), "{why}");
+        let rules = daemon.send("GET", "/api/v1/rules", "").json();
+        let files: Vec<&str> = rules["rules"].as_array().unwrap().iter().map(|r| r["file"].as_str().unwrap()).collect();
+        assert!(files.contains(&"canaryrule rules-in-force/cart") && !files.contains(&"canaryrule rules-in-force/filed"), "{rules}");
+        let digest = || {
+            let rules = daemon.send("GET", "/api/v1/rules", "").json();
+            let cart = rules["rules"].as_array().unwrap().iter().find(|rule| rule["name"] == "cart").cloned();
+            cart.map(|rule| rule["digest"].as_str().expect("a text").to_owned())
+        };
+        let before = digest();
+        assert!(before.is_some(), "{rules}");
+
+        let started = daemon.send("POST", "/api/v1/rules/cart/start", "{\"version\": \"2\"}");
+        assert!((200..300).contains(&started.status), "{}", started.text());
+        let table = until(plane, "a rollout", &["get", "cro", "-n", namespace, "-o", "wide"], |said| said.contains("50%"));
+        let lines: Vec<&str> = table.lines().collect();
+        let columns: Vec<&str> = lines[0].split_whitespace().collect();
+        assert_eq!(columns, ["NAME", "RULE", "PHASE", "STEP", "WEIGHT", "VERDICT", "VERSION", "REASON", "AGE"]);
+        assert!(lines[1].starts_with("cart-1 ") && lines[1].contains("progressing") && lines[1].contains("1/2"), "{table}");
+        let owner = plane.kubectl(&["get", "cro", "cart-1", "-n", namespace, "-o", "jsonpath={.metadata.ownerReferences[0].name}"]);
+        assert_eq!(owner, "cart");
+        shows("cart", ".status.rollout", &|said| said == "cart-1");
+
+        // slips, all told at once; what is in force stays
+        let mut slips = spec.clone();
+        slips["metrics"]["error-rate"]["rollback-abov"] = "5%".into();
+        slips["false-rolbacks"] = "5%".into();
+        plane.apply(&object("cart", namespace, &slips));
+        shows("cart", &format!("{condition}.status"), &|said| said == "False");
+        let why = shows("cart", &format!("{condition}.message"), &|said| said.contains("stays in force"));
+        for said in ["metrics.error-rate", "rollback-above", "false-rollbacks", "canaryrule rules-in-force/cart"] {
+            assert!(why.contains(said), "{said}: {why}");
+        }
+        assert_eq!(digest(), before);
+        plane.apply(&object("cart", namespace, &spec));
+        shows("cart", &format!("{condition}.status"), &|said| said == "True");
+
+        let back = daemon.send("POST", "/api/v1/rollouts/cart-1/rollback", "{\"why\": \"enough\"}");
+        assert!((200..300).contains(&back.status), "{}", back.text());
+        until(plane, "rolled back", &["get", "cro", "cart-1", "-n", namespace, "-o", "wide"], |said| {
+            said.contains("rolled-back") && said.contains("0%") && said.contains("enough")
+        });
+        let conditions = "jsonpath={range .status.conditions[*]}{.type}={.status} {end}";
+        let conditions = plane.kubectl(&["get", "cro", "cart-1", "-n", namespace, "-o", conditions]);
+        assert_eq!(conditions.trim(), "Ready=False Progressing=False Degraded=True");
+        for of in ["canaryrollout/cart-1", "deployment/shop-v2"] {
+            let said = until(plane, of, &["events", "--for", of, "-n", namespace], |said| said.contains("enough"));
+            assert!(said.contains("Warning") && said.contains("RollBack"), "{said}");
+        }
+        let described = plane.kubectl(&["describe", "canaryrollout", "cart-1", "-n", namespace]);
+        assert!(described.contains("canaryd.io/canaryd") && described.contains("RollBack"), "its Events are found by its uid: {described}");
+
+        let log = daemon.process.log();
+        assert!(!log.contains("needs the permission"), "the shipped roles are not enough: {log}");
+        // with its object the rule goes
+        plane.kubectl(&["delete", "canaryrule", "cart", "-n", namespace]);
+        let gone = rig::poll(SEEN_MAX, || digest().is_none().then_some(()));
+        assert!(gone.is_some(), "{}", daemon.process.log());
+    })
+    .await;
+}
+
+/// Rights for the route and nothing else: what cannot be shown is said once, and rollouts go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_may_show_nothing_says_so_once_and_goes_on() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "shows-nothing").await;
+    let shared = Shared::new(&scene).await;
+    blocking(move || {
+        install(plane);
+        let namespace = scene.namespace.as_str();
+        let rights = json!([{"apiGroups": ["networking.istio.io"], "resources": ["virtualservices"], "verbs": ["get", "patch"]}]);
+        let kubeconfig = plane.service_account(namespace, "poor", &rights);
+        let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": kubeconfig }));
+        daemon.until_ready();
+        let started = daemon.send("POST", "/api/v1/rules/shop/start", "{\"version\": \"2\"}");
+        assert!((200..300).contains(&started.status), "{}", started.text());
+        let log = rig::poll(SEEN_MAX, || {
+            Some(daemon.process.log()).filter(|log| {
+                log.contains("permission to create canaryrollouts.canaryd.io") && log.contains("permission to list canaryrules.canaryd.io")
+            })
+        });
+        let log = log.unwrap_or_else(|| panic!("{}", daemon.process.log()));
+        assert_eq!(log.matches("permission to create canaryrollouts").count(), 1, "{log}");
+        let weighed = rig::poll(SEEN_MAX, || {
+            let rollout = daemon.send("GET", "/api/v1/rollouts/shop-1", "").json();
+            (rollout["weight-seen-permille"] == 500).then_some(())
+        });
+        assert!(weighed.is_some(), "{}", daemon.process.log());
+    })
+    .await;
 }

@@ -1,0 +1,167 @@
+//! Rules that are objects of the cluster, beside those that are files: each is read by itself, so that one that is wrong keeps no
+//! other out, and what was in force of it stays.
+
+use crate::cluster::resources::{Condition, Desk, Place, RULE, RuleObjects, Shown, WatchedRule, conditions};
+use crate::config::{Known, RuleObject, RuleSet};
+use crate::model::Rule;
+use crate::runtime::{Handle, RuleView};
+use crate::telemetry::events;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A burst of changes is read at once.
+const GATHER: Duration = Duration::from_millis(200);
+/// How often conditions are looked at though no object changed: a rule's rollout is shown on it too.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What was read of the objects, and what is in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(in crate::app) struct Book(Arc<Mutex<Pages>>);
+
+#[derive(Debug)]
+struct Pages {
+    known: Known,
+    /// By namespace and name.
+    read: BTreeMap<(String, String), Read>,
+    /// Rules in force, by name.
+    in_force: BTreeMap<String, Arc<Rule>>,
+}
+
+/// What was read of an object.
+#[derive(Clone, Debug)]
+struct Read {
+    object: Arc<WatchedRule>,
+    /// Its last version that is a rule.
+    good: Option<(Arc<Rule>, Arc<str>)>,
+    /// What is wrong with its present one.
+    problems: Vec<String>,
+    /// Whose name it would take.
+    taken: Option<String>,
+}
+
+impl Book {
+    /// An empty one.
+    pub(in crate::app) fn new(known: Known) -> Self {
+        Self(Arc::new(Mutex::new(Pages { known, read: BTreeMap::new(), in_force: BTreeMap::new() })))
+    }
+
+    /// The rules of the files, with the objects': who came first keeps a name, and files came first.
+    pub(in crate::app) fn join(&self, files: RuleSet) -> RuleSet {
+        let mut set = files;
+        let mut pages = self.0.lock();
+        let mut all: Vec<&mut Read> = pages.read.values_mut().collect();
+        all.sort_by(|a, b| a.object.created.cmp(&b.object.created));
+        for read in all {
+            let added = read.good.clone().map(|(rule, text)| set.add(rule, text));
+            read.taken = added.and_then(Result::err).map(|problem| problem.to_string());
+        }
+        pages.in_force.clone_from(&set.rules);
+        set
+    }
+
+    /// A rule in force.
+    pub(super) fn rule(&self, name: &str) -> Option<Arc<Rule>> {
+        self.0.lock().in_force.get(name).cloned()
+    }
+
+    /// The object that a rule in force was read from; `None` = it is a file.
+    pub(super) fn object(&self, name: &str) -> Option<Arc<WatchedRule>> {
+        let pages = self.0.lock();
+        let found = pages.read.values().find(|read| read.object.name == name && read.taken.is_none() && read.good.is_some());
+        found.map(|read| Arc::clone(&read.object))
+    }
+
+    /// Reads what is new of these objects; what is no more among them is forgotten.
+    fn take(&self, objects: Vec<Arc<WatchedRule>>) {
+        let (known, old) = {
+            let pages = self.0.lock();
+            (pages.known.clone(), pages.read.clone())
+        };
+        let key = |object: &WatchedRule| (object.namespace.clone(), object.name.clone());
+        let read = objects.into_iter().map(|object| {
+            let old = old.get(&key(&object)).filter(|old| old.object.uid == object.uid);
+            (key(&object), Read::of(object, old, &known))
+        });
+        let read = read.collect();
+        self.0.lock().read = read;
+    }
+}
+
+impl Read {
+    fn of(object: Arc<WatchedRule>, old: Option<&Read>, known: &Known) -> Self {
+        if let Some(old) = old.filter(|old| old.object.generation == object.generation) {
+            return old.clone();
+        }
+        let rule = RuleObject { namespace: &object.namespace, name: &object.name, spec: &object.spec };
+        match rule.read(known) {
+            Ok((rule, text)) => Self { object, good: Some((Arc::new(rule), text)), problems: Vec::new(), taken: None },
+            Err(report) => {
+                let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+                events::ObjectRefused { problems: &problems }.emit();
+                Self { object, good: old.and_then(|old| old.good.clone()), problems, taken: None }
+            }
+        }
+    }
+
+    /// What the object shows of itself.
+    fn status(&self, in_force: Option<&RuleView>, refused: &[String]) -> Value {
+        let accepted = self.accepted(in_force, refused);
+        let rollout = in_force.and_then(|view| view.rollout.as_ref()).map(|id| id.0.clone());
+        json!({
+            "observedGeneration": self.object.generation,
+            "rollout": rollout,
+            "conditions": conditions(&[accepted], self.object.generation),
+        })
+    }
+
+    fn accepted(&self, in_force: Option<&RuleView>, refused: &[String]) -> Condition {
+        let said = |status: bool, reason: &str, message: String| Condition {
+            kind: "Accepted",
+            status: Some(status),
+            reason: reason.to_owned(),
+            message,
+        };
+        if !self.problems.is_empty() {
+            let stays = if self.good.is_some() { "\nan earlier version stays in force" } else { "" };
+            return said(false, "Invalid", format!("{}{stays}", self.problems.join("\n")));
+        }
+        if let Some(why) = &self.taken {
+            return said(false, "NameTaken", why.clone());
+        }
+        let ours = self.good.as_ref().map(|(rule, _)| rule.digest.as_str());
+        match in_force {
+            Some(view) if Some(view.digest.as_str()) == ours => said(true, "InForce", "it is in force".to_owned()),
+            _ => said(false, "NotInForce", format!("rules in files keep it out: {}", refused.join("\n"))),
+        }
+    }
+}
+
+/// Keeps the book in step with the objects, the runtime with the book, and the objects' statuses with the runtime.
+pub(super) async fn keep(book: Book, objects: RuleObjects, handle: Handle, desk: Desk) {
+    loop {
+        let changed = tokio::time::timeout(LOOK, objects.changed()).await.is_ok();
+        if changed {
+            tokio::time::sleep(GATHER).await;
+            let (of_book, all) = (book.clone(), objects.all());
+            // a thousand rules take a while to read
+            let _ = tokio::task::spawn_blocking(move || of_book.take(all)).await;
+            // a refusal is about files, and has been logged with every problem
+            let _ = handle.reload().await;
+        }
+        tell(&book, &handle, &desk);
+    }
+}
+
+fn tell(book: &Book, handle: &Handle, desk: &Desk) {
+    let views = handle.views();
+    let all: Vec<Read> = book.0.lock().read.values().cloned().collect();
+    for read in all {
+        let file = format!("canaryrule {}/{}", read.object.namespace, read.object.name);
+        let in_force = views.rules.get(&read.object.name).filter(|view| view.file == file);
+        let status = read.status(in_force.map(|view| &**view), &views.reload_problems);
+        desk.show(Place::new(RULE, &read.object.namespace, &read.object.name), Shown { status, made_from: None });
+    }
+}

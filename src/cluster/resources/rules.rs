@@ -1,0 +1,191 @@
+//! The cluster's `CanaryRule` objects, followed: what they are now. Whether they are rules is for the loader to say.
+
+use super::RULE;
+use crate::apiserver::{CallError, Collection, Follower, follow};
+use crate::telemetry::events;
+use kube::Client;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Objects that are read; more are left out, and that is said.
+pub(super) const RULES_MAX: usize = 10_000;
+/// Pause before the way to ask is looked for again.
+const AGAIN: Duration = Duration::from_secs(15);
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "Raw")]
+pub struct WatchedRule {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Which object of that name.
+    pub uid: String,
+    /// Which version of its spec.
+    pub generation: i64,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// The rule without its name.
+    pub spec: Value,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    metadata: RawMeta,
+    #[serde(default)]
+    spec: Value,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct RawMeta {
+    namespace: String,
+    name: String,
+    uid: String,
+    generation: i64,
+    creation_timestamp: String,
+}
+
+impl From<Raw> for WatchedRule {
+    fn from(Raw { metadata: m, spec }: Raw) -> Self {
+        Self { namespace: m.namespace, name: m.name, uid: m.uid, generation: m.generation, created: m.creation_timestamp, spec }
+    }
+}
+
+/// By namespace and name.
+type Objects = BTreeMap<(String, String), Arc<WatchedRule>>;
+
+/// What there is now, and a bell that rings when it is another. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RuleObjects {
+    objects: Arc<Mutex<Objects>>,
+    bell: Arc<Notify>,
+}
+
+impl RuleObjects {
+    /// All of them, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<WatchedRule>> {
+        self.objects.lock().values().cloned().collect()
+    }
+
+    /// Waits until they are others than when this last ended.
+    pub async fn changed(&self) {
+        self.bell.notified().await;
+    }
+
+    fn edit(&self, edit: impl FnOnce(&mut Objects) -> bool) {
+        if edit(&mut self.objects.lock()) {
+            self.bell.notify_one();
+        }
+    }
+}
+
+/// Puts it in, unless it is there already: a status that was written is no news.
+fn put(objects: &mut Objects, object: WatchedRule) -> bool {
+    let key = (object.namespace.clone(), object.name.clone());
+    let same = objects.get(&key).is_some_and(|old| (&old.uid, old.generation) == (&object.uid, object.generation));
+    if same || (objects.len() >= RULES_MAX && !objects.contains_key(&key)) {
+        return false;
+    }
+    objects.insert(key, Arc::new(object));
+    true
+}
+
+struct Watcher {
+    objects: RuleObjects,
+    /// What was said last of why they cannot be followed.
+    said: String,
+}
+
+impl Follower<WatchedRule> for Watcher {
+    fn listed(&mut self, listed: Vec<WatchedRule>) {
+        if listed.len() > RULES_MAX {
+            events::RulesNotWatched { why: &format!("there are {} canaryrules, the first {RULES_MAX} are read", listed.len()) }.emit();
+        }
+        self.objects.edit(|objects| {
+            let there: std::collections::BTreeSet<_> = listed.iter().map(|o| (o.namespace.clone(), o.name.clone())).collect();
+            let before = objects.len();
+            objects.retain(|key, _| there.contains(key));
+            let gone = objects.len() != before;
+            // all of them, whatever the first brought
+            listed.into_iter().fold(gone, |news, object| put(objects, object) || news)
+        });
+    }
+
+    fn put(&mut self, object: WatchedRule) {
+        self.objects.edit(|objects| put(objects, object));
+    }
+
+    fn gone(&mut self, object: WatchedRule) {
+        self.objects.edit(|objects| objects.remove(&(object.namespace, object.name)).is_some());
+    }
+
+    fn confirmed(&mut self) {
+        self.said.clear();
+    }
+
+    fn failed(&mut self, error: &CallError) {
+        let said = error.to_string();
+        if said != self.said {
+            events::RulesNotWatched { why: &said }.emit();
+            self.said = said;
+        }
+    }
+}
+
+/// Follows the rules of all namespaces, or, where we may not, those of our own. Never ends.
+pub async fn watch_rules(client: Client, objects: RuleObjects) {
+    let own = client.default_namespace().to_owned();
+    let all = Collection::new(client.clone(), RULE, None);
+    let mut watcher = Watcher { objects, said: String::new() };
+    let collection = loop {
+        match all.list::<WatchedRule>("").await {
+            Ok(_) => break all,
+            Err(error @ CallError::Denied(_)) => {
+                events::RulesNotWatched { why: &format!("{error}; those of namespace {own} are read") }.emit();
+                break Collection::new(client, RULE, Some(&own));
+            }
+            Err(error) => watcher.failed(&error),
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    follow(&collection, &mut watcher).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(name: &str, generation: i64) -> WatchedRule {
+        let metadata = json!({"namespace": "shop", "name": name, "uid": "u", "generation": generation, "resourceVersion": "7"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"a": generation}})).unwrap()
+    }
+
+    fn rung(objects: &RuleObjects) -> bool {
+        use futures_util::FutureExt;
+        objects.changed().now_or_never().is_some()
+    }
+
+    #[test]
+    fn the_bell_rings_for_another_spec_and_not_for_another_status() {
+        let mut watcher = Watcher { objects: RuleObjects::default(), said: String::new() };
+        watcher.listed(vec![object("a", 1), object("b", 1)]);
+        assert!(rung(&watcher.objects) && watcher.objects.all().len() == 2);
+        watcher.put(object("a", 1));
+        watcher.listed(vec![object("a", 1), object("b", 1)]);
+        assert!(!rung(&watcher.objects));
+        watcher.put(object("a", 2));
+        assert!(rung(&watcher.objects) && watcher.objects.all()[0].spec == json!({"a": 2}));
+        watcher.listed(vec![object("a", 2)]);
+        assert!(rung(&watcher.objects) && watcher.objects.all().len() == 1);
+        watcher.gone(object("a", 2));
+        assert!(rung(&watcher.objects) && watcher.objects.all().is_empty());
+    }
+}
