@@ -68,14 +68,14 @@ async fn make(plane: &'static ControlPlane, admin: &Client, many: usize) {
     each.await;
 }
 
-/// Waits until all run this version and are ready.
-async fn all_run(cluster: &Cluster, many: usize, version: &str) {
+/// Waits until all run this version and are ready; asking costs more than being told, so not too often.
+async fn all_run(cluster: &Cluster, many: usize, version: &str, every: Duration) {
     let begin = Instant::now();
     let mut left: Vec<usize> = (0..many).collect();
     while !left.is_empty() {
         left.retain(|n| !cluster.release(&target(*n)).is_ok_and(|r| r.is_some_and(|r| r.ready && r.version == version)));
         assert!(begin.elapsed() < ALL_MAX, "{} of {many} are not ready: {:?}", left.len(), cluster.release(&target(left[0])));
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -91,17 +91,17 @@ async fn thousands_of_pods_cost_little() {
     let (metrics, end) = (Metrics::new(), CancellationToken::new());
     let cluster = Cluster::new(admin.clone(), metrics.clone(), end.clone());
     (0..many / 2).for_each(|n| cluster.follow(&pair(n)));
-    all_run(&cluster, many, "web:v1").await;
+    all_run(&cluster, many, "web:v1", Duration::from_millis(500)).await;
     say(&format!("all ready after {:.0?}", begin.elapsed()));
     end.cancel();
     drop(cluster);
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     // a daemon that starts beside what is there
-    let (end, before, begin) = (CancellationToken::new(), used(), Instant::now());
+    let (metrics, end, before, begin) = (Metrics::new(), CancellationToken::new(), used(), Instant::now());
     let cluster = Cluster::new(admin.clone(), metrics.clone(), end.clone());
     (0..many / 2).for_each(|n| cluster.follow(&pair(n)));
-    all_run(&cluster, many, "web:v1").await;
+    all_run(&cluster, many, "web:v1", Duration::from_millis(500)).await;
     let (after, watches) = (used(), metrics.text().matches("canaryd_watches{").count());
     say(&format!(
         "listed in {:.1?}: {:.1} MB more resident ({:.1} in all), {:.2} s of CPU",
@@ -162,7 +162,7 @@ async fn thousands_of_pods_cost_little() {
         }
     });
     each.await;
-    all_run(&cluster, many, "web:v2").await;
+    all_run(&cluster, many, "web:v2", Duration::from_secs(5)).await;
     let after = used();
     say(&format!(
         "all updated in {:.0?}: {:.1} s of CPU, {:.1} MB more resident with the gone remembered",
