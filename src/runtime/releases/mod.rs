@@ -20,7 +20,7 @@ use decide::{Finding, OnTrial, Scene, Shown, Sight, What, Why, decide};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,8 @@ pub(super) struct Parts {
     pub(super) cluster: Cluster,
     pub(super) templates: Templates,
     pub(super) news: mpsc::Sender<News>,
+    /// A rollout is over, or the rules are others: what was waited with may begin.
+    pub(super) poke: Arc<Notify>,
     pub(super) notices: Notices,
     pub(super) metrics: Metrics,
     pub(super) shutdown: CancellationToken,
@@ -111,6 +113,7 @@ impl Releases {
             tokio::select! {
                 () = self.parts.shutdown.cancelled() => return,
                 Some(Ok((rule, template, result))) = self.starts.join_next() => self.started(&rule, &template, result).await,
+                () = self.parts.poke.notified() => self.look().await,
                 change = changed.changed() => {
                     if change.is_err() {
                         return;

@@ -33,7 +33,7 @@ use crate::telemetry::{Metrics, events};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -123,6 +123,8 @@ pub struct Supervisor {
     alerts_expire: Duration,
     cluster: Option<Cluster>,
     templates: Templates,
+    /// Wakes whoever watches for releases.
+    poke: Arc<Notify>,
     annotations: annotations::Kept,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
@@ -152,6 +154,7 @@ impl Supervisor {
         let registry = Registry::default();
         let new = Self {
             setting: Arc::new(setting.makers),
+            poke: Arc::default(),
             templates: Templates::new(Arc::clone(&setting.store)),
             store: setting.store,
             scale: setting.scale,
@@ -252,6 +255,7 @@ impl Supervisor {
             cluster,
             templates: self.templates.clone(),
             news: self.news.0.clone(),
+            poke: Arc::clone(&self.poke),
             notices: self.notices.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
@@ -310,6 +314,7 @@ impl Supervisor {
         self.move_limits(&rules);
         rules.rules.values().for_each(|rule| self.follow_workloads(rule));
         self.rules = rules;
+        self.poke.notify_one();
     }
 
     fn follow_workloads(&self, rule: &Rule) {
@@ -408,6 +413,7 @@ impl Supervisor {
             }
         }
         self.forget_old(&rule);
+        self.poke.notify_one();
         if let Some((args, answer)) = self.next.remove(&rule) {
             self.prepare(rule, args, answer).await;
         }
