@@ -324,7 +324,7 @@ metrics: {{ error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }} }}
         let more = json!({"cluster": {"kubeconfig": kubeconfig}});
         (Arc::new(Mutex::new(Daemon::start_with(&path, ports::free(), &settings, &more))), page)
     });
-    let (daemon, _page) = up.await;
+    let (daemon, page) = up.await;
     let victim = Arc::clone(&daemon);
     proxy.next_writes([Fault::Then(Box::new(move || victim.lock().kill()))]);
     // the answer may die with it
@@ -362,4 +362,6 @@ metrics: {{ error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }} }}
     assert_eq!((scene.numbers(&object), generation(&object)), ([50, 50], before));
     let written = proxy.passed();
     assert!(written.len() <= 2, "once, and once more to be sure of it at most: {written:?}");
+    // it has a runtime of its own, which may not end inside this one
+    blocking(move || drop(page)).await;
 }
