@@ -132,7 +132,7 @@ mod tests {
         let report = read(&wrong).unwrap_err().to_string();
         for said in [
             "canaryrule shop/chat.bot: rule: has no place in an object: leave it out",
-            "canaryrule shop/chat.bot: metrics.error-rate: unknown key",
+            "canaryrule shop/chat.bot: metrics.error-rate.rollback-abov: no such key",
             "rollback-above",
             "canaryrule shop/chat.bot: steps[0].weight",
             "no files beside it",
