@@ -4,6 +4,7 @@ mod actions;
 mod check;
 mod deploy;
 mod faults;
+mod gitops;
 mod lease;
 mod product;
 mod proxy;
