@@ -232,18 +232,21 @@ async fn chart_and_manifests_say_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_settings_in_the_chart_are_read_by_the_daemon() {
     let Some(plane) = kubernetes::shared().await else { return };
-    let text = blocking(|| {
-        let all = objects(plane, &chart(plane, &[]).unwrap());
-        let settings = all.iter().find(|o| named(o) == "ConfigMap canaryd").expect("it is there");
-        settings["data"]["canaryd.yaml"].as_str().expect("a text").to_owned()
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let tokens = folder.path().join("tokens");
-    std::fs::write(&tokens, "me:operator:0123456789abcdef0123456789abcdef\n").unwrap();
-    let file = folder.path().join("canaryd.yaml");
-    std::fs::write(&file, text.replace("/etc/canaryd/tokens/tokens", &tokens.display().to_string())).unwrap();
-    let settings = Settings::load(Some(&file), std::iter::empty(), Flags::new()).unwrap_or_else(|report| panic!("{report}"));
-    assert_eq!(settings.listen.port(), 7878);
-    assert_eq!(settings.sources.len(), 1);
+    for (arguments, lease) in [(&[][..], None), (&["--set", "standby=true"][..], Some("canaryd"))] {
+        let text = blocking(move || {
+            let all = objects(plane, &chart(plane, arguments).unwrap());
+            let settings = all.iter().find(|o| named(o) == "ConfigMap canaryd").expect("it is there");
+            settings["data"]["canaryd.yaml"].as_str().expect("a text").to_owned()
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        std::fs::write(&tokens, "me:operator:0123456789abcdef0123456789abcdef\n").unwrap();
+        let file = folder.path().join("canaryd.yaml");
+        std::fs::write(&file, text.replace("/etc/canaryd/tokens/tokens", &tokens.display().to_string())).unwrap();
+        let settings = Settings::load(Some(&file), std::iter::empty(), Flags::new()).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(settings.listen.port(), 7878);
+        assert_eq!(settings.sources.len(), 1);
+        assert_eq!(settings.cluster.leader_election.map(|e| e.lease).as_deref(), lease);
+    }
 }

@@ -8,6 +8,7 @@ mod gitops;
 mod lease;
 mod product;
 mod proxy;
+mod quickstart;
 mod releases;
 mod replicas;
 mod resources;

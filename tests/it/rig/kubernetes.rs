@@ -258,6 +258,11 @@ impl ControlPlane {
         self.write_kubeconfig(&format!("{namespace}-{account}"), token.trim(), &format!("https://127.0.0.1:{}", self.port))
     }
 
+    /// Where its programs are.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// A file in its folder, which goes with it.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
