@@ -2,10 +2,10 @@
 //! Prometheus, and the real binary with what is shipped under `deploy/`. First file to read: `stage.rs`.
 
 mod blue_green;
+mod capacity;
+mod copy;
 mod faults;
 mod objects;
-// a stage offers more than today's scenarios use
-#[allow(dead_code)]
 mod stage;
 mod swap;
 
