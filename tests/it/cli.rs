@@ -344,6 +344,7 @@ const COMMANDS: &[Row] = &[
     ("demo", &[], &[], &["--listen", "nonsense"], 2, "usage"),
     ("check", &[EXAMPLE], &["rules", "problems"], &["/nonexistent.yaml"], 1, "refused"),
     ("schema", &[], &["type", "properties"], &["more"], 2, "usage"),
+    ("crds", &[], &["apiVersion", "items"], &["more"], 2, "usage"),
     ("plan", &[EXAMPLE, "--rate", "200"], &["rules"], &["/nonexistent.yaml", "--rate", "200"], 1, "refused"),
     ("replay", &[], &[], &["shop-1", "--data", "/nonexistent/journal", "--rule", "/nonexistent.yaml"], 1, "refused"),
     ("start", &["chat"], &["rollout"], &["shop"], 1, "unknown-rule"),
