@@ -221,7 +221,8 @@ fn of_telling_only(asked: &Asked<'_>) -> Vec<Clash> {
     if asked.replicas == Replicas::Follow {
         clashes.push(("replicas", "traffic: none only tells, and scales nothing", way_out));
     }
-    if asked.after_rollback != AfterRollback::Leave {
+    // a rolling update has no router, and its undo is what takes the traffic back
+    if asked.after_rollback != AfterRollback::Leave && asked.form() != Some(WorkloadForm::One) {
         clashes.push(("after-rollback", "traffic: none only tells, and undoes nothing", way_out));
     }
     if asked.promotion == Some(Promotion::Copy) {

@@ -45,6 +45,7 @@ fn where_there_is_a_cluster_every_key_is_taken() {
     assert_eq!(swap("keep: 1h, idle-replicas: 2"), Promotion::Swap { keep: minutes(60), idle: Some(2) });
     assert_eq!(shop(FIXED).promotion, Promotion::Copy, "the default of stable and canary");
     assert_eq!(shop(&format!("{FIXED}\npromotion: copy")).promotion, Promotion::Copy);
+    assert_eq!(shop(&format!("{ONE}\nafter-rollback: undo")).after_rollback, AfterRollback::Undo);
     let one = shop(ONE);
     assert_eq!((one.workloads.form, one.promotion), (WorkloadForm::One, Promotion::Leave));
     let sets = one.workloads.sides.map(|side| side.fields["replicaset"].clone());
