@@ -254,7 +254,6 @@ fn what_an_object_of_the_cluster_lacks_is_told() {
         ("service: { name: s, selector: version }", "values of label version"),
         ("service: { name: s }", "selector"),
         ("replicas: { service: s }", "names no deployments"),
-        ("replicas: { service: s, deployments: [ x, y ], total: 3 }", "is no multiple of 100%"),
     ] {
         let told = moved("{ cluster: a }, { cluster: b }", traffic).err().unwrap_or_else(|| panic!("{traffic}")).to_string();
         assert!(told.contains(said), "{traffic}: {told}");
@@ -279,6 +278,8 @@ fn steps_that_an_object_cannot_represent_are_told() {
     assert!(stepped("nginx-ingress: { ingress: i, weight-total: 200 }", "0.5%").is_ok());
     assert!(stepped("nginx-ingress: { ingress: i, weight-total: 200 }", "0.1%").unwrap_err().contains("no multiple of 0.5%"));
     assert!(stepped("istio: { virtual-service: s, subsets: [ a, b ] }", "0.1%").is_ok());
+    assert!(stepped("replicas: { service: s, deployments: [ x, y ], total: 20 }", "5%").is_ok());
+    assert!(stepped("replicas: { service: s, deployments: [ x, y ], total: 3 }", "50%").unwrap_err().contains("no multiple of 100%"));
 }
 
 #[test]
