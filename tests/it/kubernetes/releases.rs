@@ -275,13 +275,14 @@ async fn an_api_server_that_is_away_in_mid_step_holds_the_rollout_and_nothing_is
     let running = shop.up(steps, &proxy.client).await;
     shop.release("shop-v2", "shop:2", "").await;
     until(&running, "shop-1", "at 50 %", at_half).await;
+    let minute = tokio::time::Instant::now() + Duration::from_secs(60);
     proxy.set_down(true);
     proxy.cut();
     let away = |v: &RolloutView| matches!(&v.workloads, Some(Err(_))) && !v.decision.holds.is_empty();
     let view = until(&running, "shop-1", "out of sight", away).await;
     assert_eq!(view.state, State::Progressing { step: 0 }, "{view:#?}");
-    // longer than the step lasts
-    sleep(Duration::from_secs(15)).await;
+    // far longer than the step lasts
+    tokio::time::sleep_until(minute).await;
     let view = running.handle.rollout(&RolloutId("shop-1".to_owned())).expect("it runs");
     assert_eq!((view.decision.weight, view.state.is_over()), (weight(50), false), "{view:#?}");
     assert_eq!(shop.scene.numbers(&shop.scene.object().await), [50, 50]);
