@@ -1,11 +1,9 @@
 //! A collection followed for ever: listed once, then watched. What breaks is mended: a watch that ended goes on from the version it
 //! had reached, so that nothing is lost and nothing is told twice; what the server has forgotten (410) is listed again.
 
-use super::CallError;
 use super::collection::{Broken, Change, Collection};
+use super::{CallError, chance};
 use serde::de::DeserializeOwned;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -82,6 +80,5 @@ async fn once<T: DeserializeOwned>(
 
 /// Between half of it and all: many that broke at once do not come back at once.
 fn scattered(wait: Duration) -> Duration {
-    let random = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
-    wait.mul_f64(0.5 + random / 2.0)
+    wait.mul_f64(0.5 + chance() / 2.0)
 }

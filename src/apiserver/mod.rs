@@ -14,6 +14,15 @@ pub use object::{Object, Resource};
 pub use owner::owner_of;
 pub use scalers::scalers_of;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+/// Something from 0 up to 1 that nobody can foretell, to scatter waits by: of several that broke or began at the same moment, none
+/// shall ask again at the same moment.
+pub fn chance() -> f64 {
+    (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Our name as field manager: what `kubectl get --show-managed-fields` shows beside what we wrote.
 pub const MANAGER: &str = "canaryd";
 

@@ -5,12 +5,10 @@
 //! [`RENEW_WITHIN`], and must be still by [`LASTS`]: what lies between is the time to stop. `leaseTransitions` rises with every new
 //! holder: the epoch.
 
-use crate::apiserver::{CallError, Object, Resource};
+use crate::apiserver::{CallError, Object, Resource, chance};
 use kube::Client;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -255,8 +253,7 @@ fn now() -> String {
 
 /// A little more than this, so that several do not ask at the same moment for ever.
 fn scattered(wait: Duration) -> Duration {
-    let random = (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64;
-    wait.mul_f64(1.0 + random / 5.0)
+    wait.mul_f64(1.0 + chance() / 5.0)
 }
 
 #[cfg(test)]
