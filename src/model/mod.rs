@@ -10,6 +10,7 @@ mod notice;
 mod pod;
 pub mod role;
 pub mod rollout;
+mod route;
 pub mod rule;
 pub mod sample;
 mod time;
