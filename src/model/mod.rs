@@ -3,6 +3,7 @@
 
 mod arm;
 pub mod calendar;
+mod fnv;
 pub mod journal;
 mod judge;
 pub mod judgement;
@@ -17,6 +18,7 @@ mod time;
 mod weight;
 
 pub use arm::{Arm, PerArm, Side};
+pub use fnv::{Fnv, fnv};
 pub use judge::{Advance, Budget, JudgeSpec, Limits, Margin, Method, MetricKind, MetricSpec, StepTime};
 pub use judgement::{
     BakeJudgement, Breach, Interval, Judgement, Keep, Labels, LimitJudgement, LimitKind, MetricJudgement, Outlook, StepClock, Verdict,

@@ -32,11 +32,6 @@ impl Chance {
     }
 }
 
-/// A seed from a name.
-pub(super) fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +49,5 @@ mod tests {
         assert!(mean(&mut |c| c.normal()).abs() < 0.02);
         assert!((mean(&mut |c| c.normal().powi(2)) - 1.0).abs() < 0.025);
         assert_eq!(Chance::new(3).next(), Chance::new(3).next());
-        assert_ne!(hash("v1"), hash("v2"));
     }
 }

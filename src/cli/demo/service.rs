@@ -1,6 +1,7 @@
 //! One version of a small HTTP service on a real socket, with faults that can be turned at run time.
 
-use super::chance::{Chance, hash};
+use super::chance::Chance;
+use crate::model::fnv;
 use crate::router::proxy::histogram::Histogram;
 use crate::router::proxy::serve::{self, Reply, Served, reply};
 use hyper::body::Incoming;
@@ -130,7 +131,7 @@ impl Service {
         let shared = Arc::new(Shared {
             version: version.to_owned(),
             faults: Dials::default(),
-            chance: Mutex::new(Chance::new(hash(version))),
+            chance: Mutex::new(Chance::new(fnv(version))),
             started: SystemTime::now(),
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),

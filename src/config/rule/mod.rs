@@ -21,8 +21,8 @@ pub use schema::{rule_schema, rule_spec_schema};
 
 use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};
-use crate::model::Budget;
 use crate::model::rule::{BakeJudge, Mode, NotRun, Rule};
+use crate::model::{Budget, Fnv};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -128,10 +128,9 @@ impl Out<'_> {
     }
 }
 
-/// FNV-1a 64: which texts these are, not whether anybody meant to forge them.
+/// Which texts these are, as if they were one.
 fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let hash = texts.flat_map(str::bytes).fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", texts.fold(Fnv::new(), |hash, text| hash.with(text.as_bytes())).value())
 }
 
 /// Every section is read before any is given up, so that all problems show.
