@@ -8,9 +8,9 @@ use crate::api::wire;
 use crate::app;
 use crate::config::{Flags, Known, read_rule};
 use crate::model::journal::Opened;
-use crate::model::{RolloutId, Rule, Side};
+use crate::model::{Begin, RolloutId, Rule, Side};
 use crate::runtime;
-use crate::runtime::replay::{Rehearsal, nobodys_begin, rebuild};
+use crate::runtime::replay::{Rehearsal, rebuild};
 use crate::source::Recording;
 use crate::source::recording::RecordedTick;
 use crate::store::{Sqlite, Store};
@@ -83,7 +83,7 @@ fn opened(args: &Args, rule: &Rule, rule_text: String, recording: &Recording) ->
         scale: args.time_scale,
         incarnation: 0,
         history: recording.history.clone(),
-        begin: nobodys_begin(Side::Second),
+        begin: Begin::new(Side::Second, "", "replay"),
         kept: None,
     }
 }

@@ -135,6 +135,22 @@ pub struct Begin {
     pub noted: Option<Noted>,
 }
 
+impl Begin {
+    /// A first try beside a baseline, with no weight in force, a router that keeps no generation and no cluster looked at.
+    pub fn new(canary: Side, version: impl Into<String>, by: impl Into<String>) -> Self {
+        Self {
+            canary,
+            version: version.into(),
+            by: by.into(),
+            weight: Weight::ZERO,
+            first: false,
+            retry: false,
+            generation: 0,
+            noted: None,
+        }
+    }
+}
+
 /// A person's verb.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {

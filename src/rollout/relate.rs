@@ -126,7 +126,6 @@ fn is_pod_ending(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Weight;
     use crate::model::rule::AlertMatch;
 
     fn labels(text: &str) -> Labels {
@@ -142,16 +141,7 @@ mod tests {
     }
 
     fn begin(canary: Side, version: &str) -> Begin {
-        Begin {
-            canary,
-            version: version.to_owned(),
-            by: "ana".into(),
-            weight: Weight::ZERO,
-            first: false,
-            retry: false,
-            generation: 0,
-            noted: None,
-        }
+        Begin::new(canary, version, "ana")
     }
 
     const CANARY: Relation = Relation::Names(Arm::Canary);

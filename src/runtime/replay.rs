@@ -327,17 +327,3 @@ impl Rehearsal {
         if done.effects.is_empty() { read } else { done }
     }
 }
-
-/// The start of a rehearsal that nobody started.
-pub fn nobodys_begin(canary: crate::model::Side) -> Begin {
-    Begin {
-        canary,
-        version: String::new(),
-        by: "replay".into(),
-        weight: Weight::ZERO,
-        first: false,
-        retry: false,
-        generation: 0,
-        noted: None,
-    }
-}

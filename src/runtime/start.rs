@@ -160,7 +160,7 @@ impl Plan {
 
     fn begin(&self, canary: Side, generation: u64, version: String, noted: Option<Noted>) -> Begin {
         let by = self.args.by.clone();
-        Begin { canary, version, by, weight: Weight::ZERO, first: false, retry: self.args.retry, generation, noted }
+        Begin { retry: self.args.retry, generation, noted, ..Begin::new(canary, version, by) }
     }
 
     fn opened(&self, begin: Begin, interval: Duration, bounds_ms: Vec<f64>, history: History) -> Opened {

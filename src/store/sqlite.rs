@@ -328,22 +328,12 @@ fn alone<T>(tx: &mut Transaction<'_>, write: impl FnOnce(&Connection) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Begin, History, Input, Side, Weight};
+    use crate::model::{Begin, History, Input, Side};
     use std::time::Duration;
 
     const AT: Timestamp = Timestamp::from_millis(1_000);
 
     fn opened() -> Opened {
-        let begin = Begin {
-            canary: Side::Second,
-            version: String::new(),
-            by: String::new(),
-            weight: Weight::ZERO,
-            first: false,
-            retry: false,
-            generation: 0,
-            noted: None,
-        };
         Opened {
             id: RolloutId(String::new()),
             rule: "r".to_owned(),
@@ -355,7 +345,7 @@ mod tests {
             scale: 1.0,
             incarnation: 0,
             history: History::default(),
-            begin,
+            begin: Begin::new(Side::Second, "", ""),
             kept: None,
         }
     }

@@ -401,16 +401,7 @@ fn check_says_of_every_shipped_rule_what_run_would_refuse() {
 }
 
 fn begin() -> Begin {
-    Begin {
-        canary: Side::Second,
-        version: "v2".to_owned(),
-        by: "test".to_owned(),
-        weight: Weight::ZERO,
-        first: false,
-        retry: false,
-        generation: 0,
-        noted: None,
-    }
+    Begin::new(Side::Second, "v2", "test")
 }
 
 /// The opening of a rollout of `shop` with this text and these files beside it.

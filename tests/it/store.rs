@@ -11,16 +11,6 @@ use std::time::Duration;
 const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn opened(rule: &str) -> Opened {
-    let begin = Begin {
-        canary: Side::Second,
-        version: "v2".to_owned(),
-        by: "test".to_owned(),
-        weight: Weight::ZERO,
-        first: false,
-        retry: false,
-        generation: 0,
-        noted: None,
-    };
     Opened {
         id: RolloutId("ignored".to_owned()),
         rule: rule.to_owned(),
@@ -32,7 +22,7 @@ fn opened(rule: &str) -> Opened {
         scale: 1.0,
         incarnation: 0,
         history: History { cpu: vec![Some(0.1), None], ..History::default() },
-        begin,
+        begin: Begin::new(Side::Second, "v2", "test"),
         kept: None,
     }
 }

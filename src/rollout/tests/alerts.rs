@@ -1,7 +1,7 @@
 //! Alerts of somebody else: who rolls back, who holds, what is ignored.
 
 use super::check;
-use crate::model::{Alert, Begin, Input, Method, Severity, Side, Timestamp, Weight};
+use crate::model::{Alert, Begin, Input, Method, Severity, Side, Timestamp};
 use crate::rollout::Machine;
 
 const STEPS: &str = "5% 1m, 100% 10m";
@@ -144,16 +144,7 @@ fn frozen_or_forced_it_is_shown_and_once_stable_is_touched_it_pages() {
 #[test]
 fn a_flood_of_alerts_is_bounded_and_the_severe_ones_stay() {
     let mut machine = Machine::new(&super::rule(STEPS), &Method::default());
-    let begin = Begin {
-        canary: Side::Second,
-        version: String::new(),
-        by: "ana".into(),
-        weight: Weight::ZERO,
-        first: false,
-        retry: false,
-        generation: 0,
-        noted: None,
-    };
+    let begin = Begin::new(Side::Second, "", "ana");
     machine.handle(Timestamp::from_millis(0), &Input::Begin(begin));
     let alert = |i: usize, severity| Alert {
         fingerprint: format!("{i}"),

@@ -242,16 +242,7 @@ impl Run {
     }
 
     fn begin(&self, first: bool, weight: Weight) -> Input {
-        Input::Begin(Begin {
-            canary: Side::Second,
-            version: String::new(),
-            by: "ana".to_owned(),
-            weight,
-            first,
-            retry: false,
-            generation: 0,
-            noted: self.noted.clone(),
-        })
+        Input::Begin(Begin { weight, first, noted: self.noted.clone(), ..Begin::new(Side::Second, "", "ana") })
     }
 
     fn give(&mut self, at: Timestamp, input: &Input) -> Result<(), TestCaseError> {

@@ -317,14 +317,10 @@ fn tick_word(tick: &mut Tick, word: &str) {
 fn begin(words: &[&str]) -> Input {
     let found = words.iter().find(|w| w.ends_with('%')).map_or(Weight::ZERO, |w| w.parse().expect("weight"));
     Input::Begin(Begin {
-        canary: Side::Second,
-        version: "v2".to_owned(),
-        by: "ana".to_owned(),
         weight: found,
         first: words.contains(&"first"),
-        retry: false,
-        generation: 0,
         noted: words.iter().find_map(|w| w.strip_prefix("noted=")).map(noted),
+        ..Begin::new(Side::Second, "v2", "ana")
     })
 }
 

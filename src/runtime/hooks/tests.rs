@@ -94,16 +94,7 @@ impl Rollout {
         let hook = Hook { at, url: url.to_owned(), timeout, on_fail: OnHookFail::RollBack };
         let step = |permille| crate::model::rule::Step { weight: Weight::from_permille(permille).unwrap(), lasts: PATIENT };
         let rule = Rule { hooks: vec![hook], steps: vec![step(50), step(250), step(1000)], ..rule() };
-        let begin = Begin {
-            canary: Side::Second,
-            version: "2.1.0".into(),
-            by: "test".into(),
-            weight: Weight::ZERO,
-            first: false,
-            retry: false,
-            generation: 0,
-            noted: None,
-        };
+        let begin = Begin::new(Side::Second, "2.1.0", "test");
         let metrics = Metrics::new();
         let (post, mail) = mpsc::channel(8);
         let hooks = Hooks::new("http://canaryd", metrics.clone()).unwrap();

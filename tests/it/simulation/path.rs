@@ -3,7 +3,7 @@
 
 use canaryd::config::{Known, parse_rule};
 use canaryd::model::journal::Opened;
-use canaryd::model::{Arm, ArmSample, Begin, Blind, Buckets, Counts, History, PerArm, Reading, RolloutId, Rule, Side, Timestamp, Weight};
+use canaryd::model::{Arm, ArmSample, Begin, Blind, Buckets, Counts, History, PerArm, Reading, RolloutId, Rule, Side, Timestamp};
 use canaryd::source::counters::{Behaviour, Condition, Counters, Seen, Total};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -154,16 +154,6 @@ pub(super) fn read_rule(text: &str) -> Rule {
 }
 
 pub(super) fn opened(rule_text: String, bounds_ms: &[f64], scale: f64, history: History) -> Opened {
-    let begin = Begin {
-        canary: Side::Second,
-        version: "v2".to_owned(),
-        by: "simulation".to_owned(),
-        weight: Weight::ZERO,
-        first: false,
-        retry: false,
-        generation: 0,
-        noted: None,
-    };
     Opened {
         id: RolloutId("sim-1".to_owned()),
         rule: "sim".to_owned(),
@@ -175,7 +165,7 @@ pub(super) fn opened(rule_text: String, bounds_ms: &[f64], scale: f64, history: 
         scale,
         incarnation: 0,
         history,
-        begin,
+        begin: Begin::new(Side::Second, "v2", "simulation"),
         kept: None,
     }
 }
