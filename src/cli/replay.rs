@@ -119,13 +119,13 @@ async fn journal(args: &Args, known: &Known) -> Result<(), Failure> {
     let summary = json!({
         "rollout": id.0,
         "lines": entries.len(),
-        "state": rebuilt.decision.state.name(),
+        "state": rebuilt.left.decision.state.name(),
         "differing": rebuilt.differing,
     });
     if args.output.json() {
         output::write_json(&summary)?;
     } else {
-        let state = rebuilt.decision.state.name();
+        let state = rebuilt.left.decision.state.name();
         output::write(&format!("{id}: {} lines, {state}: {differing} decisions would be made differently\n", entries.len()))?;
     }
     match differing {

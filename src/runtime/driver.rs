@@ -11,13 +11,14 @@ use super::hooks::{Caller, Hooks};
 use super::lookout::{Lookout, News, Seen, Watched};
 use super::memory::Memory;
 use super::registry::{Cell, Registry};
-use super::replay::Lost;
+use super::replay::{Left, Lost};
 use super::supervisor::needed;
 use super::worker::Worker;
 use super::writer::{ReadGuard, Writer};
 use crate::model::journal::Event;
+use crate::model::rule::Traffic;
 use crate::model::{
-    Action, Alert, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Notice, Outcome, PerArm, Poll,
+    Action, Begin, Blind, Command, Decision, Effect, HookAnswer, HookPoint, Input, Judgement, Mode, Notice, Outcome, PerArm, Poll,
     Promoting, Retry, RolloutId, Rule, State, Tick, Timestamp, TrafficReading, Weight, WorkloadAction,
 };
 use crate::notify::{Notices, Told};
@@ -94,24 +95,6 @@ pub(super) struct Parts {
     pub(super) over: mpsc::Sender<RolloutId>,
 }
 
-/// What a restart found of a rollout.
-pub(super) struct Left {
-    /// Its last decision.
-    pub(super) decision: Decision,
-    /// Actions on workloads whose end it had not heard of.
-    pub(super) unanswered: Vec<Effect>,
-    /// What it had told and not resolved, with the times.
-    pub(super) firing: Vec<(Timestamp, Notice)>,
-    /// The alerts it had heard of, as they were told last.
-    pub(super) heard: Vec<Alert>,
-    /// Its evidence begins anew.
-    pub(super) lost: Option<Lost>,
-    /// What moves the traffic has forgotten the weight.
-    pub(super) forgotten: bool,
-    /// Number of the copy into stable that is done.
-    pub(super) copied: Option<u64>,
-}
-
 pub(super) struct Driver {
     parts: Parts,
     writer: Writer,
@@ -163,7 +146,7 @@ impl Driver {
     /// called and did not answer is called again, as the same attempt. Notices that still fire are told again,
     /// because some receivers remember only what this process told them.
     pub(super) async fn resume(&mut self, left: Left) {
-        let Left { decision: last, unanswered, firing, heard, lost, forgotten, copied } = left;
+        let Left { decision: last, unanswered, copied, firing, heard, lost } = left;
         self.copy = copied;
         self.parts.desk.take_up(clock::now(), heard);
         if let Some(Lost { incarnation, why }) = lost {
@@ -176,7 +159,7 @@ impl Driver {
         for (at, notice) in firing {
             self.notify(&Decision { at, ..last.clone() }, notice, true);
         }
-        let in_force = forgotten.then_some((last.weight, last.generation));
+        let in_force = forgets(&self.parts.rule).then_some((last.weight, last.generation));
         if let Some((weight, generation)) = self.parts.machine.unconfirmed().or(in_force) {
             self.writer.want(weight, generation);
         }
@@ -455,6 +438,11 @@ impl Driver {
     fn weight_seen(&self) -> Option<Weight> {
         self.seen.as_ref().and_then(|r| r.as_ref().ok()).map(|r| r.weight)
     }
+}
+
+/// Does what moves the traffic forget the weight when this process ends?
+fn forgets(rule: &Rule) -> bool {
+    rule.mode == Mode::Enforce && matches!(rule.traffic, Traffic::None | Traffic::Proxy)
 }
 
 /// For ever, without a cluster.

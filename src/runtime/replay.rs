@@ -27,8 +27,6 @@ pub struct Rebuilt {
     pub judge: Judge,
     /// Its machine.
     pub machine: Machine,
-    /// The last decision.
-    pub decision: Decision,
     /// The last judgement.
     pub judgement: Option<Judgement>,
     /// The last tick it has.
@@ -37,6 +35,16 @@ pub struct Rebuilt {
     pub warnings: Vec<String>,
     /// Limits that were moved since it began.
     pub changes: Vec<LimitChange>,
+    /// Lines whose recorded decision this build would not make again. The recorded ones stand.
+    pub differing: Vec<u64>,
+    /// What is still to be done.
+    pub left: Left,
+}
+
+/// What a rollout had begun when its journal broke off, for those who go on with it.
+pub struct Left {
+    /// The last decision.
+    pub decision: Decision,
     /// Actions on workloads whose end it has not heard of.
     pub unanswered: Vec<Effect>,
     /// Number of the copy into stable that was done.
@@ -48,8 +56,6 @@ pub struct Rebuilt {
     /// Its evidence could not be derived: the journal has a gap, and the judge begins anew. To be recorded as
     /// `Event::Restarted` before anything else is.
     pub lost: Option<Lost>,
-    /// Lines whose recorded decision this build would not make again. The recorded ones stand.
-    pub differing: Vec<u64>,
 }
 
 /// A gap that no earlier restart has dealt with.
@@ -79,28 +85,24 @@ pub fn rebuild(entries: &[Entry], known: &Known, now: Timestamp) -> Result<Rebui
     if let Some(lost) = &lost {
         rebuilding.restart(now, lost.incarnation, &lost.why)?;
     }
-    let Rebuilding {
-        judge, machine, decision, judgement, last_poll, warnings, changes, unanswered, copied, firing, heard, differing, ..
-    } = rebuilding;
-    let decision = decision.ok_or("its journal holds no decision")?;
-    let judgement = last_poll.is_some().then_some(judgement);
-    let opened = (**opened).clone();
     Ok(Rebuilt {
-        opened,
+        opened: (**opened).clone(),
+        judge: rebuilding.judge,
+        machine: rebuilding.machine,
+        judgement: rebuilding.last_poll.is_some().then_some(rebuilding.judgement),
+        last_poll: rebuilding.last_poll,
+        warnings: rebuilding.warnings,
+        changes: rebuilding.changes,
+        differing: rebuilding.differing,
+        left: Left {
+            decision: rebuilding.decision.ok_or("its journal holds no decision")?,
+            unanswered: rebuilding.unanswered,
+            copied: rebuilding.copied,
+            firing: rebuilding.firing,
+            heard: rebuilding.heard.into_values().collect(),
+            lost,
+        },
         rule: Arc::new(rule),
-        judge,
-        machine,
-        decision,
-        judgement,
-        last_poll,
-        warnings,
-        changes,
-        unanswered,
-        copied,
-        firing,
-        heard: heard.into_values().collect(),
-        lost,
-        differing,
     })
 }
 

@@ -67,7 +67,7 @@ async fn the_second_rollout_without_history_knows_what_the_first_learned() {
     second.start("3").await;
     assert_eq!(second.store.kept("shop").await.unwrap(), Some(kept), "a rollout that was rolled back leaves nothing");
     let rebuilt = replay::rebuild(&second.store.salvage(&two).await.unwrap(), &known(), canaryd::runtime::now()).unwrap();
-    assert_eq!((rebuilt.differing, rebuilt.lost), (Vec::new(), None));
+    assert_eq!((rebuilt.differing, rebuilt.left.lost), (Vec::new(), None));
     second.down().await;
 }
 
@@ -113,7 +113,7 @@ async fn a_gap_in_the_journal_halves_the_level_and_the_rollout_goes_on() {
         entries.iter().filter_map(|e| if let Event::Restarted { incarnation, .. } = e.event { Some(incarnation) } else { None }).collect();
     assert_eq!(restarts, [1]);
     let rebuilt = replay::rebuild(&entries, &known(), canaryd::runtime::now()).unwrap();
-    assert_eq!((rebuilt.lost, rebuilt.differing), (None, Vec::new()));
+    assert_eq!((rebuilt.left.lost, rebuilt.differing), (None, Vec::new()));
     running.down().await;
 
     // a second gap halves again; a journal without its opening is left alone
@@ -121,7 +121,7 @@ async fn a_gap_in_the_journal_halves_the_level_and_the_rollout_goes_on() {
     store.append(&id, canaryd::runtime::now(), vec![Event::Gap("3 polls were not kept".to_owned())]).await.unwrap();
     let entries = store.salvage(&id).await.unwrap();
     let rebuilt = replay::rebuild(&entries, &known(), canaryd::runtime::now()).unwrap();
-    assert_eq!(rebuilt.lost.as_ref().map(|l| (l.incarnation, l.why.as_str())), Some((2, "3 polls were not kept")));
+    assert_eq!(rebuilt.left.lost.as_ref().map(|l| (l.incarnation, l.why.as_str())), Some((2, "3 polls were not kept")));
     assert!(replay::rebuild(&entries[1..], &known(), canaryd::runtime::now()).is_err());
 }
 

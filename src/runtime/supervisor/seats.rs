@@ -4,20 +4,19 @@ use super::{Running, Supervisor};
 use crate::analysis::Judge;
 use crate::engine::{Engine, Slot};
 use crate::model::journal::Opened;
-use crate::model::rule::{Rule, Traffic};
-use crate::model::{Begin, Decision, Judgement, Mode, RolloutId, State, Timestamp};
+use crate::model::{Begin, Decision, Judgement, RolloutId, Rule, State, Timestamp};
 use crate::rollout::{Approved, Machine};
 use crate::router::Router;
 use crate::runtime::alerts::Desk;
 use crate::runtime::changes;
 use crate::runtime::conductor::{Conductor, ConductorHandle, Live, Port};
-use crate::runtime::driver::{Back, Driver, Left, MAIL_MAX, Parts};
+use crate::runtime::driver::{Back, Driver, MAIL_MAX, Parts};
 use crate::runtime::handle::{Refusal, RolloutView};
 use crate::runtime::kept::Born;
 use crate::runtime::lookout::Lookout;
 use crate::runtime::memory::Memory;
 use crate::runtime::parts;
-use crate::runtime::replay::{Lost, Rebuilt};
+use crate::runtime::replay::{Left, Lost, Rebuilt};
 use crate::runtime::start::Prepared;
 use crate::runtime::worker::{Kit, Worker};
 use crate::telemetry::events;
@@ -39,27 +38,11 @@ impl Supervisor {
     }
 
     pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
-        let Rebuilt {
-            opened,
-            rule,
-            judge,
-            machine,
-            decision,
-            judgement,
-            last_poll,
-            warnings,
-            changes,
-            unanswered,
-            firing,
-            heard,
-            lost,
-            copied,
-            differing,
-        } = rebuilt;
+        let Rebuilt { opened, rule, judge, machine, judgement, last_poll, warnings, changes, differing, left } = rebuilt;
         if !differing.is_empty() {
             events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
         }
-        if let Some(Lost { incarnation, why }) = &lost {
+        if let Some(Lost { incarnation, why }) = &left.lost {
             events::EvidenceLost { rollout: &opened.id, incarnation: *incarnation, why }.emit();
         }
         let rule = Arc::new(changes::with(&rule, &changes));
@@ -67,13 +50,12 @@ impl Supervisor {
             Ok(router) => router,
             Err(why) => return events::NotRecovered { rollout: &opened.id, why: &why }.emit(),
         };
-        let mut view = first_view(&rule, &opened, decision.at, warnings);
-        view.state = decision.state.clone();
+        let mut view = first_view(&rule, &opened, left.decision.at, warnings);
+        view.state = left.decision.state.clone();
         view.judgement = judgement.map(Arc::new);
-        view.decision = Arc::new(decision.clone());
+        view.decision = Arc::new(left.decision.clone());
         view.approvals = needed(&rule, &machine);
         let id = opened.id.clone();
-        let left = Left { decision, unanswered, firing, heard, lost, forgotten: forgets(&rule), copied };
         let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
         if let Err(refusal) = self.seat(seat).await {
             events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
@@ -205,11 +187,6 @@ struct After {
     left: Left,
     /// The last tick it has.
     last_poll: Option<Timestamp>,
-}
-
-/// Does what moves the traffic forget the weight when this process ends?
-fn forgets(rule: &Rule) -> bool {
-    rule.mode == Mode::Enforce && matches!(rule.traffic, Traffic::None | Traffic::Proxy)
 }
 
 /// Rollouts that share a conductor are caught up with from the oldest tick among them.

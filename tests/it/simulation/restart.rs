@@ -16,7 +16,7 @@ pub(super) fn restarts(journal: &[Entry], cuts: &[usize], evidence: u64) -> Resu
         if !rebuilt.differing.is_empty() {
             return Err(why(&format!("lines {:?} would be decided otherwise", rebuilt.differing)));
         }
-        let (mut judge, mut machine, mut decision) = (rebuilt.judge, rebuilt.machine, rebuilt.decision);
+        let (mut judge, mut machine, mut decision) = (rebuilt.judge, rebuilt.machine, rebuilt.left.decision);
         let mut out = rebuilt.judgement.unwrap_or_else(|| Judgement::empty(Timestamp::default(), 0));
         for entry in &journal[*cut..] {
             match &entry.event {

@@ -353,8 +353,8 @@ impl Trial {
     /// The daemon dies: the journal is all it has left, and what was on its way to the router may have come to it or not.
     fn crash(&mut self, now: Timestamp) -> Result<(), String> {
         let rebuilt = replay::rebuild(&self.shell.journal, &path::known(), canaryd::model::Timestamp::default())?;
-        if rebuilt.decision != self.shell.last || !rebuilt.differing.is_empty() {
-            return Err(format!("at {now:?} the journal says {:?} and not {:?}", rebuilt.decision, self.shell.last));
+        if rebuilt.left.decision != self.shell.last || !rebuilt.differing.is_empty() {
+            return Err(format!("at {now:?} the journal says {:?} and not {:?}", rebuilt.left.decision, self.shell.last));
         }
         (self.shell.judge, self.shell.machine) = (rebuilt.judge, rebuilt.machine);
         (self.differencer, self.used) = (Differencer::new(&BOUNDS_MS, true), None);
