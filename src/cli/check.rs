@@ -55,9 +55,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let unseen = blind_spots(&packs, &rule.telemetry, false);
         checked.push(Checked { rule, live, unseen, planned });
     }
+    let of_daemon = if args.live { super::workloads::of_daemon(&settings).await } else { Vec::new() };
     match args.output.json() {
-        true => output::write_json(&json!({ "rules": checked.iter().map(wire).collect::<Vec<_>>(), "problems": [] })),
-        false => output::write(&checked.iter().map(page).collect::<String>()),
+        true => output::write_json(&json!({ "rules": checked.iter().map(wire).collect::<Vec<_>>(), "daemon": of_daemon, "problems": [] })),
+        false => output::write(&format!("{}{}", checked.iter().map(page).collect::<String>(), daemon_page(&of_daemon))),
     }?;
     refused_by_sources(&checked)
 }
@@ -123,6 +124,11 @@ fn page(checked: &Checked) -> String {
         out += &planned.page(output::style());
     }
     out
+}
+
+/// What is no rule's own.
+fn daemon_page(notes: &[String]) -> String {
+    if notes.is_empty() { String::new() } else { format!("the daemon itself:\n  {}\n", notes.join("\n  ")) }
 }
 
 /// What the rule asks of a cluster, besides the traffic.

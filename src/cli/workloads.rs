@@ -1,6 +1,9 @@
 //! What the cluster shows of one rule's workloads right now, and what canaryd may not do there: lines of `check --live`.
 
-use crate::cluster::{self, Cluster, rights};
+use crate::app;
+use crate::cluster::rights::{self, Right};
+use crate::cluster::{self, Cluster, resources};
+use crate::config::Settings;
 use crate::model::{Arm, Noted, PerArm, Rule, Side};
 use crate::runtime::parts;
 use crate::telemetry::{Metrics, words};
@@ -8,7 +11,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing is changed, and nothing is watched.
-pub(super) async fn look(client: &Client, rule: &Rule, canary: Side, notes: &mut Vec<String>) {
+pub(super) async fn look(client: &Client, (rule, canary): (&Rule, Side), shown: bool, notes: &mut Vec<String>) {
     if Cluster::covers(&rule.workloads) {
         let sides = PerArm { baseline: canary.other(), canary };
         for arm in Arm::BOTH {
@@ -20,10 +23,26 @@ pub(super) async fn look(client: &Client, rule: &Rule, canary: Side, notes: &mut
             Err(why) => notes.push(format!("cluster: {why}")),
         }
     }
-    match rights::missing(client, rule).await {
-        Ok(missing) => notes.extend(missing.iter().map(|right| format!("cluster: {right}"))),
-        Err(why) => notes.push(format!("cluster: {why}")),
+    notes.extend(lines(rights::missing(client, rule, shown).await));
+}
+
+fn lines(missing: Result<Vec<Right>, String>) -> Vec<String> {
+    let said = missing.map(|missing| missing.iter().map(|right| format!("cluster: {right}")).collect());
+    said.unwrap_or_else(|why| vec![format!("cluster: {why}")])
+}
+
+/// What the daemon of these settings lacks in the cluster, whatever its rules are; nothing where there is none.
+pub(super) async fn of_daemon(settings: &Settings) -> Vec<String> {
+    // a cluster that cannot be used is told of each rule
+    let Ok(Some(client)) = app::cluster(settings).await else { return Vec::new() };
+    let lease = settings.cluster.leader_election.as_ref().map(|lease| (lease.namespace.as_deref(), lease.lease.as_str()));
+    let shown = settings.cluster.resources;
+    let mut notes = lines(rights::missing_of_daemon(&client, lease, shown).await);
+    if shown && resources::are_served(&client).await == Ok(false) {
+        let way_out = "`canaryd crds | kubectl apply --server-side -f -`, or cluster: { resources: false }";
+        notes.push(format!("cluster: does not serve CanaryRule and CanaryRollout, and nothing is read or shown there: {way_out}"));
     }
+    notes
 }
 
 fn noted_lines(rule: &Rule, noted: Noted) -> Vec<String> {

@@ -40,21 +40,21 @@ async fn the_workloads_and_what_may_not_be_done_with_them_are_shown() {
         }
         let rules = |roles: &[&str]| roles.iter().flat_map(|role| shipped(role).as_array().cloned().unwrap()).collect::<Value>();
         let account = |name: &str, roles: &[&str]| plane.service_account("check-live", name, &rules(roles));
-        [account("all", &["read", "route-write", "workload-write"]), account("read", &["read"])]
+        [account("all", &["read", "route-write", "workload-write", "resources"]), account("read", &["read"])]
     })
     .await;
 
-    let missing = rights::missing(&client_of(&all).await, &rule()).await.unwrap();
+    let missing = rights::missing(&client_of(&all).await, &rule(), true).await.unwrap();
     assert_eq!(missing, [], "the shipped Roles are enough");
-    let missing: Vec<String> = rights::missing(&client_of(&read).await, &rule()).await.unwrap().iter().map(ToString::to_string).collect();
+    let missing: Vec<String> =
+        rights::missing(&client_of(&read).await, &rule(), false).await.unwrap().iter().map(ToString::to_string).collect();
     let said = |what: &str, without: &str| format!("lacks the permission to {what} in namespace check-live: {without}");
     let not_scaled = "replicas stay as they are, which the rule wants changed";
     assert_eq!(
         missing,
         [
             said("patch virtualservices.networking.istio.io", "the traffic cannot be moved"),
-            said("patch deployments.apps", "after a rollback the canary keeps its pod template"),
-            said("patch deployments.apps", not_scaled),
+            said("patch deployments.apps", &format!("after a rollback the canary keeps its pod template; {not_scaled}")),
             said("get deployments/scale.apps", not_scaled),
             said("patch deployments/scale.apps", not_scaled),
             said("patch horizontalpodautoscalers.autoscaling", "an autoscaler may shrink the baseline below what a rollback needs"),
@@ -68,7 +68,9 @@ async fn the_workloads_and_what_may_not_be_done_with_them_are_shown() {
             std::fs::write(&path, text).unwrap();
             path
         };
-        let settings = file("canaryd.yaml", &format!("cluster: {{ kubeconfig: '{}' }}\n", read.display()));
+        let election = "{ lease: mine, namespace: check-live }";
+        let settings = format!("cluster: {{ kubeconfig: '{}', leader_election: {election} }}\n", read.display());
+        let settings = file("canaryd.yaml", &settings);
         let rule = file("shop.yaml", RULE);
         let output =
             Command::new(env!("CARGO_BIN_EXE_canaryd")).arg("check").arg(rule).arg("--live").arg("--config").arg(settings).output();
@@ -83,8 +85,15 @@ async fn the_workloads_and_what_may_not_be_done_with_them_are_shown() {
         "  cpu: rollback-above 70% is 0.35",
         "  cluster: lacks the permission to patch deployments.apps in namespace check-live: after a rollback",
         "  in the cluster: starts at a new template; replicas follow; after a rollback undo; 1 idle replica of the old version after 24h",
+        "  cluster: lacks the permission to create canaryrollouts.canaryd.io in namespace check-live: rollouts are not shown",
+        "  cluster: lacks the permission to create events.events.k8s.io in namespace check-live: what is decided is not told",
+        "the daemon itself:\n  cluster: lacks the permission to create leases.coordination.k8s.io in namespace check-live: this process never",
+        "  cluster: lacks the permission to update leases.coordination.k8s.io \"mine\" in namespace check-live: this process never",
+        "  cluster: lacks the permission to list canaryrules.canaryd.io in namespace default: CanaryRule objects are not read\n",
+        "  cluster: lacks the permission to patch canaryrules/status.canaryd.io in every namespace: CanaryRule objects do not show",
     ] {
         assert!(page.contains(line), "{line:?} is not in\n{page}");
     }
     assert!(!page.contains("`run` refuses it"), "{page}");
+    assert!(!page.contains("of other namespaces"), "read nowhere is said once: {page}");
 }
