@@ -8,7 +8,9 @@
 //! `"seconds.nanoseconds s"`; an instant is milliseconds since the epoch; a weight is permille.
 
 mod atoms;
-mod course;
+mod decision;
+mod event;
+mod input;
 mod sample;
 #[cfg(test)]
 mod tests;
