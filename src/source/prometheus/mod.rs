@@ -14,22 +14,23 @@ mod history;
 mod lookup;
 mod past_levels;
 mod planner;
+mod settings;
+mod subscribed;
 mod validity;
 
 use super::tracker::Tracker;
-use super::{Answer, Packs, PodWatch, SetUp, Source, SourceError, SourceSample, Subscription, pods};
-use crate::model::{Arm, Blind, History, PerArm, Reading, Timestamp};
-use crate::telemetry::Metrics;
+use super::{Answer, SetUp, Source, SourceError, SourceSample, Subscription, pods};
+use crate::model::{Arm, Blind, History, Reading, Timestamp};
 pub use allowance::{Allowance, IN_FLIGHT_MAX};
 use client::{Client, Lease, Query};
 pub use credentials::{Auth, Tls};
 use fault::Fault;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use planner::{Batch, Limits, Member, Part, Purpose, Wanted};
+pub use settings::{BODY_MAX, PrometheusSettings};
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
+use subscribed::{Subscribed, Trouble};
 
 /// How long a subscription whose query the server refuses is left out.
 const QUARANTINE: Duration = Duration::from_secs(300);
@@ -41,107 +42,6 @@ const SCRAPE_ASSUMED: Duration = Duration::from_secs(15);
 const SETTLE_ASSUMED: Duration = Duration::from_millis(500);
 /// The `Date` header is cut to whole seconds: less than this cannot be called a skew.
 const SKEW_MIN: Duration = Duration::from_secs(2);
-/// First pause before choices made without a series to go by are made again; doubles up to the second.
-const RESOLVE_AGAIN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(960)];
-
-/// How to reach a server and how much to ask of it.
-#[derive(Clone)]
-pub struct PrometheusSettings {
-    /// Its name in the settings.
-    pub name: String,
-    /// Base URL, with a path prefix if there is one: `http://prometheus:9090`, `https://example.com/prom`.
-    pub url: String,
-    /// Longest wait for one answer.
-    pub timeout: Duration,
-    /// How the server is told who asks.
-    pub auth: Auth,
-    /// Certificates.
-    pub tls: Tls,
-    /// Sent with every request (tenants).
-    pub headers: Vec<(String, String)>,
-    /// Sent with every query (`partial_response=false` for Thanos).
-    pub params: Vec<(String, String)>,
-    /// Largest answer read, bytes.
-    pub body_max: usize,
-    /// What may be asked of it; one for everything in this process that asks the same server.
-    pub allowance: Arc<Allowance>,
-    /// Packs that rules may name.
-    pub packs: Packs,
-    /// Knows which pods are an arm's; `None`: they are told by their names.
-    pub pods: Option<Arc<dyn PodWatch>>,
-    /// Where queries are counted.
-    pub metrics: Metrics,
-}
-
-/// Largest answer read, bytes, unless the settings say otherwise: 20,000 rows are 4 MB.
-pub const BODY_MAX: usize = 32 << 20;
-
-impl PrometheusSettings {
-    /// Everything by default but the name and the URL: 10 s, 32 MB, 1200 queries a minute and 4 in flight, the compiled-in packs.
-    pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            url: url.into(),
-            timeout: Duration::from_secs(10),
-            auth: Auth::None,
-            tls: Tls::default(),
-            headers: Vec::new(),
-            params: Vec::new(),
-            body_max: BODY_MAX,
-            allowance: Arc::default(),
-            packs: Packs::builtin(),
-            pods: None,
-            metrics: Metrics::new(),
-        }
-    }
-}
-
-impl fmt::Debug for PrometheusSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrometheusSettings").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
-    }
-}
-
-/// Why a subscription gave nothing at a tick.
-#[derive(Clone, Debug)]
-struct Trouble {
-    why: Blind,
-    words: String,
-}
-
-impl Trouble {
-    fn of(fault: &Fault) -> Self {
-        Self { why: fault.blind(), words: fault.to_string() }
-    }
-}
-
-/// One rollout's subscription.
-#[derive(Debug)]
-struct Subscribed {
-    wanted: Subscription,
-    bounds_ms: Vec<f64>,
-    /// `None` until its choices could be made.
-    tracker: Option<Tracker>,
-    /// Choices were made without series: make them again then, and the pause after that.
-    again: Option<(Timestamp, Duration)>,
-    /// No choice has been made yet with series to go by, or after some had come.
-    blindly: bool,
-    /// Why its choices could not be made, until they are.
-    unresolved: Option<Trouble>,
-    /// Left out until then, and why.
-    quarantine: Option<(Timestamp, Trouble)>,
-    /// Levels of these entries are left out until then, and why; their counts are read.
-    level_quarantine: BTreeMap<usize, (Timestamp, Trouble)>,
-    /// Of this tick.
-    trouble: Option<Trouble>,
-    /// Custom gauges of this tick.
-    gauges: PerArm<Vec<Reading<f64>>>,
-    /// What the server said about a gauge's query it did not answer.
-    gauge_words: Option<String>,
-    /// The last of these words that went to the log: nothing but a gauge may wait for them, and then no hold shows them.
-    gauge_words_logged: Option<String>,
-}
-
 /// A Prometheus server as a source.
 #[derive(Debug)]
 pub struct Prometheus {
@@ -312,8 +212,6 @@ impl Prometheus {
             let keep_out = fault.of_query().then_some(at + QUARANTINE);
             if keep_out.is_some() {
                 trouble.words.push_str("; asked again after 5 minutes");
-            }
-            if keep_out.is_some() {
                 tracing::warn!(source = %self.settings.name, key = member.key, %fault, "query left out for {QUARANTINE:?}");
             }
             match member.part {
@@ -466,77 +364,6 @@ async fn read_starts(client: &Client, batch: &Batch, subscribed: &mut BTreeMap<u
     Ok(())
 }
 
-impl Subscribed {
-    fn begin(&mut self) {
-        self.trouble = None;
-        self.gauges = PerArm::default();
-        self.gauge_words = None;
-        if let Some(tracker) = &mut self.tracker {
-            tracker.forget_all();
-        }
-    }
-
-    fn askable(&self, at: Timestamp) -> bool {
-        self.tracker.is_some() && self.quarantine.as_ref().is_none_or(|(until, _)| at >= *until)
-    }
-
-    /// What a resolution found; a tracker whose questions stay the same goes on counting.
-    fn take_in(&mut self, resolved: Result<lookup::Resolved, SourceError>, at: Timestamp, scrape: Duration) {
-        let pause = self.again.map_or(RESOLVE_AGAIN[0], |(_, pause)| (pause * 2).min(RESOLVE_AGAIN[1]));
-        match resolved {
-            Ok(resolved) => {
-                self.again = resolved.guessed.then_some((at + pause, pause));
-                self.blindly &= resolved.guessed;
-                let keys = |asked: Vec<&super::packs::resolve::Asked>| asked.into_iter().map(|a| a.key()).collect::<Vec<_>>();
-                let same = self.tracker.as_ref().is_some_and(|t| keys(t.asked()) == keys(resolved.asked.iter().collect()));
-                if !same {
-                    self.tracker = Some(Tracker::new(&self.wanted, resolved.asked, self.bounds_ms.clone(), scrape));
-                }
-                if let Some(tracker) = &mut self.tracker {
-                    tracker.native_only = resolved.native_only;
-                }
-            }
-            Err(error) => {
-                // a server that is down is asked again at the next tick; a rule that does not fit, now and then
-                self.again = matches!(error, SourceError::Unusable(_) | SourceError::Rejected { .. }).then_some((at + pause, pause));
-                let trouble = Trouble { why: error.blind(), words: error.to_string() };
-                self.unresolved = Some(trouble.clone());
-                self.trouble = Some(trouble);
-            }
-        }
-    }
-
-    fn finish(&mut self, at: Timestamp, clock: Option<&Trouble>) -> SourceSample {
-        let quarantined = self.quarantine.as_ref().filter(|(until, _)| at < *until).map(|(_, trouble)| trouble.clone());
-        let trouble = self.trouble.take().or(quarantined).or_else(|| clock.cloned());
-        let gauges = std::mem::take(&mut self.gauges);
-        self.level_quarantine.retain(|_, (until, _)| at < *until);
-        match (&mut self.tracker, trouble) {
-            (Some(tracker), None) => {
-                self.level_quarantine.iter().for_each(|(entry, (_, trouble))| tracker.refuse_levels(*entry, trouble.why));
-                let has_rows = tracker.has_rows();
-                let mut sample = tracker.finish(at, gauges);
-                if self.blindly && has_rows {
-                    // read by a label nobody has seen, a failed request looks like a good one
-                    self.blindly = false;
-                    self.again = Some((at, RESOLVE_AGAIN[0]));
-                    return tracker.blind(Blind::NoSeries, "its first series came just now: their labels are looked up at the next tick");
-                }
-                let of_levels = self.level_quarantine.values().map(|(_, trouble)| trouble.words.clone());
-                let words = [std::mem::take(&mut sample.detail)].into_iter().chain(of_levels).chain(self.gauge_words.take());
-                sample.detail = words.filter(|w| !w.is_empty()).collect::<Vec<_>>().join("; ");
-                sample
-            }
-            (Some(tracker), Some(trouble)) => tracker.blind(trouble.why, &trouble.words),
-            (None, trouble) => {
-                let trouble = trouble.or_else(|| self.unresolved.clone());
-                let trouble = trouble.unwrap_or(Trouble { why: Blind::NoSeries, words: "not resolved yet".to_owned() });
-                Tracker::new(&self.wanted, Vec::new(), Vec::new(), SCRAPE_ASSUMED).blind(trouble.why, &trouble.words)
-            }
-        }
-    }
-}
-
 impl Source for Prometheus {
     fn name(&self) -> &str {
         &self.settings.name
@@ -565,21 +392,7 @@ impl Source for Prometheus {
     }
 
     fn subscribe(&mut self, wanted: Subscription, bounds_ms: Vec<f64>) {
-        let subscribed = Subscribed {
-            wanted,
-            bounds_ms,
-            tracker: None,
-            again: None,
-            blindly: true,
-            unresolved: None,
-            quarantine: None,
-            level_quarantine: BTreeMap::new(),
-            trouble: None,
-            gauges: PerArm::default(),
-            gauge_words: None,
-            gauge_words_logged: None,
-        };
-        self.subscribed.insert(subscribed.wanted.key, subscribed);
+        self.subscribed.insert(wanted.key, Subscribed::new(wanted, bounds_ms));
     }
 
     fn unsubscribe(&mut self, key: u64) {
