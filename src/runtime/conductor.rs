@@ -3,7 +3,7 @@
 //! the same tick asked again later gives the same answer; a tick that was missed is asked for late rather than left out.
 
 use super::clock;
-use super::driver::{Judged, Mail, Post};
+use super::mail::{Judged, Mail, Post};
 use super::registry::Registry;
 use crate::analysis::Judge;
 use crate::engine::{Engine, Slot};

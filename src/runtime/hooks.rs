@@ -6,7 +6,7 @@
 //! cannot know whether it came to it), so that a server can answer it once.
 
 use super::clock;
-use super::driver::{Back, Mail};
+use super::mail::{Back, Mail};
 use crate::model::rule::Hook;
 use crate::model::{Begin, Decision, HoldWhy, HookAnswer, HookPoint, RolloutId, Rule, Weight};
 use crate::telemetry::{Metrics, events, words};

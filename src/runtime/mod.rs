@@ -20,6 +20,7 @@ mod history;
 pub mod hooks;
 mod kept;
 mod lookout;
+mod mail;
 mod memory;
 pub mod parts;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! Carries out the actions on workloads that a rollout's machine asks for, one at a time and beside its driver; the outcome comes back
 //! by post. What we write ourselves is known as ours before anybody can take it for a release.
 
-use super::driver::{Back, Mail};
+use super::mail::{Back, Mail};
 use super::releases::Templates;
 use crate::cluster::{Cluster, actions, identity};
 use crate::model::{Noted, Outcome, Retry, RolloutId, Rule, Side, WorkloadAction};

@@ -1,6 +1,6 @@
 //! Makes the router show the weight that is wanted, and reads it back. Level-triggered: only the newest wish counts.
 
-use super::driver::{Back, Mail};
+use super::mail::{Back, Mail};
 use crate::model::{Outcome, Retry, RolloutId, Side, Weight};
 use crate::router::{Desired, Router};
 use crate::telemetry::{Metrics, events};

@@ -10,10 +10,10 @@ pub(super) use starts::Followed;
 
 use super::alerts::{Arrived, Heard};
 use super::conductor::{ConductorHandle, Live};
-use super::driver::{Mail, Post};
 use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs};
 use super::hooks::Hooks;
 use super::kept::Born;
+use super::mail::{Mail, Post};
 use super::registry::Registry;
 use super::releases::{self, Releases, Templates};
 use super::start::Prepared;
