@@ -33,6 +33,11 @@ impl Traffic {
             _ => 1,
         }
     }
+
+    /// Are the replicas of the workloads the share itself? Then a canary without traffic has none, and a baseline has what is left.
+    pub const fn is_of_replicas(&self) -> bool {
+        matches!(self, Traffic::Kubernetes(KubernetesRoute { kind: RouteKind::Replicas { .. }, .. }))
+    }
 }
 
 /// Envoy's object.

@@ -16,6 +16,10 @@ const SCALE_AGAIN: Duration = Duration::from_secs(60);
 pub(super) struct Capacity {
     /// The cluster's last word; `None` = nothing heard yet.
     pub(super) seen: Option<Result<PerArm<WorkloadSeen>, String>>,
+    /// N, where it is not what was noted any more.
+    whole: Option<u32>,
+    /// It waited for people or for a window: N is counted anew when it goes on.
+    outdated: bool,
     /// The canary's replicas that were asked for.
     scaled: Option<Scaled>,
     /// The baseline was to be held.
@@ -71,6 +75,28 @@ impl Machine {
         self.capacity.seen.as_ref()?.as_ref().ok()
     }
 
+    /// N: ready replicas of the baseline when the way to the first weight was last free of people and windows. 0 if none was looked at.
+    pub fn baseline_replicas(&self) -> u32 {
+        self.capacity.whole.unwrap_or_else(|| self.noted().map_or(0, |noted| noted.baseline_ready))
+    }
+
+    /// It waits for people or for a window, which may take days: what was counted before says nothing then. In a rolling update both
+    /// versions share one number, which is the one noted.
+    pub(super) fn outdate_baseline(&mut self) {
+        self.capacity.outdated = !self.terms.rolling_update;
+    }
+
+    /// Counts the baseline anew where that is due and can be seen.
+    fn count_baseline(&mut self) {
+        let Some(ready) = self.seen().map(|seen| seen.baseline.ready).filter(|_| self.capacity.outdated) else { return };
+        let before = self.baseline_replicas();
+        (self.capacity.whole, self.capacity.outdated) = (Some(ready), false);
+        if ready != before {
+            let text = format!("the baseline has {ready} ready replicas now, {before} when it was prepared: {ready} are what counts");
+            self.notify(Level::Info, text);
+        }
+    }
+
     /// The cluster shows something else, or cannot be looked at.
     pub(super) fn on_workloads(&mut self, now: Timestamp, seen: &Result<PerArm<WorkloadSeen>, String>) -> Action {
         if self.noted().is_none() {
@@ -94,14 +120,14 @@ impl Machine {
 
     /// Ready canary replicas that a share of the traffic needs: that share of the baseline's at the start. Where that had none, of
     /// those the canary's workload asked for, which is the only measure then. At most those its workload asks for if others scale
-    /// it; never less than one.
+    /// it; never less than one, but where replicas are the share: what moves the traffic makes them, and waits until they are ready.
     fn need(&self, to: Weight, canary: &WorkloadSeen) -> u32 {
         let Some(noted) = self.noted() else { return 0 };
-        let whole = if noted.baseline_ready > 0 { noted.baseline_ready } else { noted.canary_wanted };
+        let whole = Some(self.baseline_replicas()).filter(|n| *n > 0).unwrap_or(noted.canary_wanted);
         let part = (u64::from(whole) * u64::from(to.permille())).div_ceil(1000);
         let part = u32::try_from(part).unwrap_or(u32::MAX);
         let most = if self.follows() { u32::MAX } else { canary.wanted };
-        part.min(most).max(1)
+        part.min(most).max(u32::from(!self.terms.share_of_replicas))
     }
 
     /// What is missing for this share.
@@ -136,6 +162,10 @@ impl Machine {
         let refused = self.begin().is_some_and(|b| b.first) && self.terms.first == First::Refuse;
         if self.noted().is_none() || refused {
             return false;
+        }
+        self.count_baseline();
+        if self.capacity.outdated {
+            return true; // nobody knows yet what is to be held
         }
         self.hold_baseline(now);
         let enough = self.capacity_lets_pass(now, self.first_share());
@@ -183,7 +213,8 @@ impl Machine {
 
     /// Nothing shall shrink the baseline until the bake is over.
     pub(super) fn hold_baseline(&mut self, now: Timestamp) {
-        let below = self.noted().is_some_and(|n| n.baseline_floor.is_some_and(|floor| floor < n.baseline_ready));
+        let whole = self.baseline_replicas();
+        let below = self.noted().is_some_and(|n| n.baseline_floor.is_some_and(|floor| floor < whole));
         if below && !self.capacity.held {
             self.capacity.held = true;
             self.note_raised(true);
@@ -198,10 +229,12 @@ impl Machine {
     }
 
     /// Stable gets back the replicas it had if it was shrunk, or if nobody knows; and it is told if it cannot carry the traffic that
-    /// comes back all the same. In a rolling update only the undo can do it, and readiness makes the share until then.
+    /// comes back all the same. In a rolling update only the undo can do it, and readiness makes the share until then; where replicas
+    /// are the share, giving it back is what restores them.
     fn restore_baseline(&mut self, now: Timestamp) {
-        let Some(noted) = self.noted().filter(|_| self.terms.mode == Mode::Enforce && !self.terms.rolling_update) else { return };
-        let (whole, scaled) = (noted.baseline_ready, noted.baseline_floor.is_some());
+        let ours = self.terms.mode == Mode::Enforce && !self.terms.rolling_update && !self.terms.share_of_replicas;
+        let Some(noted) = self.noted().filter(|_| ours) else { return };
+        let (whole, scaled) = (self.baseline_replicas(), noted.baseline_floor.is_some());
         let seen = self.seen().map(|s| (s.baseline.wanted, s.baseline.ready));
         let shrunk = whole > 0 && seen.is_none_or(|(wanted, ready)| wanted < whole || ready < whole);
         if shrunk && !self.capacity.restored {
@@ -248,7 +281,8 @@ impl Machine {
 
     /// After a gap: what the cluster showed and what was asked of it is not known, and what is wanted is asked for again.
     pub(super) fn forget_capacity(&mut self) {
-        self.capacity = Capacity::default();
+        let Capacity { whole, outdated, .. } = self.capacity;
+        self.capacity = Capacity { whole, outdated, ..Capacity::default() };
         let Some(noted) = self.noted() else { return };
         let could = noted.baseline_floor.is_some() || (self.follows() && noted.canary_floor.is_some());
         let begun = !matches!(self.course, Course::Waiting | Course::Gated);

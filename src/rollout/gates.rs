@@ -82,6 +82,7 @@ impl Machine {
         }
         self.gates.closed = self.closed_for_approvals(now).or_else(|| self.closed_by_window(now));
         if self.gates.closed.is_some() {
+            self.outdate_baseline();
             self.forget_hook(); // it speaks for the moment at which it was asked
             return None;
         }

@@ -39,6 +39,8 @@ pub(super) struct Terms {
     pub(super) after_rollback: AfterRollback,
     /// Who keeps the canary's capacity.
     pub(super) replicas: Replicas,
+    /// Replicas are the share: the router that writes it waits for them, and what it takes from the baseline is meant.
+    pub(super) share_of_replicas: bool,
     /// What of its pods rolls a canary back.
     pub(super) pod_health: Option<PodHealth>,
     /// One Deployment in rolling update: the baseline shrinks as the canary grows, and only an undo makes it whole.
@@ -150,6 +152,7 @@ impl Machine {
                 windows: rule.windows.clone(),
                 after_rollback: rule.after_rollback,
                 replicas: rule.replicas,
+                share_of_replicas: rule.traffic.is_of_replicas(),
                 pod_health: rule.pod_health,
                 rolling_update: rule.workloads.form == WorkloadForm::One,
                 hooks: rule.hooks.clone(),

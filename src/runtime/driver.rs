@@ -281,7 +281,7 @@ impl Driver {
         let Some(lookout) = &mut self.parts.lookout else { return };
         lookout.watch(match state {
             State::Promoting(Promoting::External) => Watched::Equal,
-            State::Promoting(Promoting::ShiftingBack) if self.copy.is_some() => Watched::Ready,
+            State::Promoting(Promoting::ShiftingBack) if self.copy.is_some() => Watched::Ready(self.parts.machine.baseline_replicas()),
             _ => Watched::Nothing,
         });
     }
@@ -332,7 +332,7 @@ impl Driver {
             self.copy = Some(number);
         }
         match &mut self.parts.worker {
-            Some(worker) => worker.want(action, number),
+            Some(worker) => worker.want(action, number, self.parts.machine.baseline_replicas()),
             None => self.refuse_workload(action, number),
         }
     }

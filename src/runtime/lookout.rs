@@ -36,8 +36,8 @@ pub(super) enum Watched {
     Nothing,
     /// Somebody makes stable equal.
     Equal,
-    /// Stable keeps its pods while the traffic goes back to it.
-    Ready,
+    /// Stable keeps so many ready pods while the traffic goes back to it.
+    Ready(u32),
 }
 
 /// One rollout's eyes.
@@ -131,9 +131,9 @@ impl Lookout {
         let ready = release.as_ref().map_or(0, |r| r.ready_replicas);
         match self.watched {
             Watched::Equal => equal.then_some(News::MadeEqual),
-            Watched::Ready if ready < self.noted.baseline_ready => {
+            Watched::Ready(least) if ready < least => {
                 let short = *self.short.get_or_insert(now);
-                let text = format!("{ready} of {} pods of {} are ready", self.noted.baseline_ready, stable.name());
+                let text = format!("{ready} of {least} pods of {} are ready", stable.name());
                 (now.duration_since(short) >= LASTS).then_some(News::NotReady(text))
             }
             _ => {

@@ -29,20 +29,21 @@ pub(super) struct Kit {
 
 /// One rollout's hands. What is under way ends with it.
 pub(super) struct Worker {
-    kit: Arc<Kit>,
+    kit: Kit,
     back: Back,
     under_way: Option<AbortHandle>,
 }
 
 impl Worker {
     pub(super) fn new(kit: Kit, back: Back) -> Self {
-        Self { kit: Arc::new(kit), back, under_way: None }
+        Self { kit, back, under_way: None }
     }
 
-    /// This shall be so; an older wish that is still under way is given up. Returns at once.
-    pub(super) fn want(&mut self, action: WorkloadAction, number: u64) {
+    /// This shall be so, with so many replicas of the baseline; an older wish that is still under way is given up. Returns at once.
+    pub(super) fn want(&mut self, action: WorkloadAction, number: u64, baseline: u32) {
         self.give_up();
-        let (kit, back) = (Arc::clone(&self.kit), self.back.clone());
+        let (mut kit, back) = (Kit::clone(&self.kit), self.back.clone());
+        kit.noted.baseline_ready = baseline;
         let task = tokio::spawn(async move {
             let late = || again(format!("{}: not done within {} s", action.name(), TRY_MAX.as_secs()));
             let outcome = tokio::time::timeout(TRY_MAX, kit.carry_out(action)).await.unwrap_or_else(|_| late());

@@ -189,12 +189,8 @@ fn of_form(asked: &Asked<'_>) -> Vec<Clash> {
 
 /// Where the share is made of replicas nobody else may count them.
 fn of_shares_by_replicas(asked: &Asked<'_>) -> Vec<Clash> {
-    const BY: &str = "replicas";
-    let by_replicas = match asked.traffic {
-        Some(Traffic::Other(word)) => word == BY,
-        Some(Traffic::Kubernetes(route)) => route.kind.word() == BY,
-        _ => false,
-    };
+    let by_replicas =
+        asked.traffic.is_some_and(|traffic| traffic.is_of_replicas() || matches!(traffic, Traffic::Other(word) if word == "replicas"));
     if !by_replicas {
         return Vec::new();
     }

@@ -45,6 +45,71 @@ fn pods_come_after_approvals_and_windows_and_before_the_hook() {
 }
 
 #[test]
+fn after_people_and_windows_the_baseline_is_counted_anew() {
+    // it grew while somebody slept, and its autoscaler's minimum is held against what is there now
+    check(
+        "50% 1m, 100% 1m; approvals=manager",
+        "
+        0s   begin noted=4/10,floor:2    => waiting approval manager
+        1s   cluster 4/4 10/10           => no hold-baseline #1
+        60s  cluster 12/12 10/10         => waiting approval manager; no info
+        3h   ben: approve manager        => waiting pods; hold-baseline #1; info; ~ the baseline has 12 ready replicas now, 4 when it was prepared
+        3h   work done                   => advance 0% -> 50%
+        3h   done
+        3h   cluster 12/12 5/10          => holds capacity, time; ~ the canary has 5 of the 6 ready pods that 50%
+        3h   cluster 5/5 5/10            => no restore-baseline #2
+        3h   rollback                    => restore-baseline #2; page; ~ stable has 5 ready of the 12 replicas
+    ",
+    );
+    // not heard of since: nothing begins before it is
+    check(
+        "50% 1m, 100% 1m; approvals=manager",
+        "
+        0s   begin noted=4/10,floor:2
+        60s  ben: approve manager        => waiting pods; no hold-baseline #1; ~ the cluster was not heard of yet
+        61s  cluster 3/4 10/10           => hold-baseline #1; ~ the baseline has 3 ready replicas now
+        62s  work done                   => advance 0% -> 50%
+    ",
+    );
+    // a window that closes again makes it old again; without anything to wait for it is what was noted
+    check(
+        "50% 1m, 100% 1m; allow=Thu 00:00-01:00; hook=before-start:10m:hold",
+        "
+        0s   begin noted=4/10            => waiting pods
+        1s   cluster 6/6 10/10           => waiting hook before-start; firing gate
+        2h   wake                        => waiting window 604800s
+        168h wake                        => waiting hook before-start; info; ~ 6 ready replicas now, 4 when
+    ",
+    );
+    // both versions of a rolling update are of one number
+    check(
+        "100% 1m; workloads=one; promotion=leave; approvals=manager",
+        "0s begin noted=4/4 => waiting approval manager\n 1s cluster 3/3 1/4\n 2s ben: approve manager => ~ of the 4 ready pods",
+    );
+}
+
+#[test]
+fn where_replicas_are_the_share_none_are_awaited_before_it_is_written() {
+    check(
+        "25% 1m, 100% 1m; traffic=replicas; after-rollback=undo",
+        "
+        0s   begin noted=4/0             => waiting pods
+        1s   cluster 4/4 0/0             => advance 0% -> 25%; set 25% #1
+        2s   cluster 4/4 0/1
+        3s   done                        => holds capacity, time; ~ the canary has 0 of the 1 ready pods that 25%
+        4s   cluster 3/3 1/1             => holds time
+        60s  tick clear                  => advance 25% -> 100%
+        61s  cluster 0/0 4/4
+        62s  done
+        63s  rollback                    => roll-back; set 0% #3; no restore-baseline #1; no page
+        64s  done
+        124s wake                        => undo #1
+    ",
+    );
+    check("0% 1m, 100% 1m; traffic=replicas", "0s begin noted=4/0\n 1s cluster 4/4 0/0 => advance 0% -> 0%");
+}
+
+#[test]
 fn pods_that_do_not_come_are_told_and_a_person_may_pass_or_end_it() {
     check(
         STEPS,

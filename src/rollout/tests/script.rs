@@ -10,8 +10,8 @@
 
 use crate::model::calendar::{AtEnd, Span, When, Windows};
 use crate::model::rule::{
-    AfterRollback, BakeJudge, First, HoldThen, Hook, OnForeign, OnHookFail, OnShared, PodHealth, Policies, Promotion, Replicas, Start,
-    Step, Target, Then, Traffic, WorkloadForm, Workloads,
+    AfterRollback, BakeJudge, First, HoldThen, Hook, KubernetesRoute, OnForeign, OnHookFail, OnShared, PodHealth, Policies, Promotion,
+    Replicas, RouteKind, Start, Step, Target, Then, Traffic, WorkloadForm, Workloads,
 };
 use crate::model::{
     Action, Advance, Alert, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, HookAnswer, HookPoint, Input, Judgement,
@@ -129,6 +129,7 @@ fn set(rule: &mut Rule, part: &str) {
         ("after-rollback", "undo") => rule.after_rollback = AfterRollback::Undo,
         ("after-rollback", "scale-down") => rule.after_rollback = AfterRollback::ScaleDown,
         ("workloads", "one") => rule.workloads.form = WorkloadForm::One,
+        ("traffic", "replicas") => rule.traffic = of_replicas(),
         ("pod-health", v) => rule.pod_health = Some(pod_health(v)),
         ("external", v) => rule.promotion = Promotion::External { within: duration(v) },
         ("first", "refuse") => rule.first = First::Refuse,
@@ -143,6 +144,11 @@ fn set(rule: &mut Rule, part: &str) {
         ("at-end", "roll-back") => windows(rule).at_end = AtEnd::RollBack,
         _ => panic!("rule part {part:?}"),
     }
+}
+
+fn of_replicas() -> Traffic {
+    let kind = RouteKind::Replicas { deployments: ["shop-v1", "shop-v2"].map(str::to_owned), total: None };
+    Traffic::Kubernetes(KubernetesRoute { namespace: "shop".to_owned(), name: "shop".to_owned(), kind })
 }
 
 /// `crash-loop,failed-probes:3`.

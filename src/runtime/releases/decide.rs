@@ -52,7 +52,7 @@ pub(super) struct Scene<'a> {
     pub(super) form: WorkloadForm,
     /// A new template starts a rollout; else only a person does.
     pub(super) automatic: bool,
-    /// canaryd gives the canary its replicas: it may have none yet.
+    /// canaryd gives the canary its replicas, or makes the share of the traffic of them: it may have none yet.
     pub(super) scales: bool,
     /// What is known of each; `None` = never looked, `Some(None)` = it was not there.
     pub(super) known: [Option<Option<&'a str>>; 2],

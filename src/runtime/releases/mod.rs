@@ -168,7 +168,7 @@ impl Releases {
         let mut scene = Scene {
             form: rule.workloads.form,
             automatic: rule.start.on_new_template,
-            scales: rule.replicas == Replicas::Follow,
+            scales: rule.replicas == Replicas::Follow || rule.traffic.is_of_replicas(),
             known: [of(Side::First), of(Side::Second)],
             seen: [&seen[0], &seen[1]],
             idle: None,

@@ -88,7 +88,9 @@ fn a_new_template_without_traffic_starts_when_its_pods_are_ready() {
     assert_eq!(with("c 2/3"), [on(SECOND, What::Wait)]);
     assert_eq!(with("c 0/0"), [on(SECOND, What::Wait)], "nobody gives it pods");
     let followed = Case { seen: ["a 3/3", "c 0/0"], scales: true, ..quiet() };
-    assert_eq!(followed.found(), [on(SECOND, What::Start)], "canaryd does");
+    assert_eq!(followed.found(), [on(SECOND, What::Start)], "canaryd does, or what makes the share of them");
+    let some = Case { seen: ["a 3/3", "c 1/3"], scales: true, ..quiet() };
+    assert_eq!(some.found(), [on(SECOND, What::Wait)], "those it has must be ready");
 }
 
 #[test]
