@@ -10,22 +10,23 @@ mod istio;
 mod layout;
 mod nginx_ingress;
 mod replicas;
+mod routed;
 mod service;
 #[cfg(test)]
 mod tests;
 mod traefik;
 mod watched;
 
-use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
+use super::{Desired, Router, RouterError, canary_share, no_newer};
 use crate::apiserver::{CallError, Object, Resource, owner_of};
 use crate::model::rule::{KubernetesRoute, RouteKind};
 use crate::model::{Side, TrafficReading, Weight};
 use kube::Client;
 use layout::{Layout, Taken, pointer};
+use routed::{Place, Routed};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use watched::Watched;
 
@@ -41,13 +42,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// One object, the two arms in it.
 #[derive(Debug)]
 struct Kubernetes {
-    name: &'static str,
-    granularity: u16,
     object: Object,
     layout: Box<dyn Layout>,
-    /// One write at a time: two would test each other's numbers.
-    writing: tokio::sync::Mutex<()>,
-    watch: Watched,
 }
 
 /// How one attempt ended.
@@ -58,17 +54,6 @@ enum Attempt {
 }
 
 impl Kubernetes {
-    fn new(route: &KubernetesRoute, client: Client, (resource, layout): (Resource, Box<dyn Layout>)) -> Self {
-        Self {
-            name: route.kind.word(),
-            granularity: route.kind.finest_permille(),
-            object: Object::new(client.clone(), resource, &route.namespace, &route.name),
-            layout,
-            writing: tokio::sync::Mutex::new(()),
-            watch: Watched::new(client, resource, &route.namespace, &[&route.name]),
-        }
-    }
-
     async fn get(&self) -> Result<Value, RouterError> {
         self.object.get().await.map_err(|error| self.error(error))
     }
@@ -88,23 +73,6 @@ impl Kubernetes {
 
     fn not_verified(&self, why: String) -> RouterError {
         RouterError::NotVerified { what: self.object.what(), why }
-    }
-
-    async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
-        let found = self.get().await?;
-        let second = self.layout.share(&found).map_err(|why| self.wrong(why))?;
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: generation_of(&found), writer: self.writer(&found) })
-    }
-
-    async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
-        let mut why = String::new();
-        for _ in 0..ATTEMPTS_MAX {
-            match self.attempt(desired).await? {
-                Attempt::Done => return Ok(()),
-                Attempt::Again(changed) => why = changed,
-            }
-        }
-        Err(self.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
     }
 
     async fn attempt(&self, desired: Desired) -> Result<Attempt, RouterError> {
@@ -181,28 +149,22 @@ impl Kubernetes {
     }
 }
 
-impl Router for Kubernetes {
-    fn name(&self) -> &'static str {
-        self.name
+impl Place for Kubernetes {
+    async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
+        let found = self.get().await?;
+        let second = self.layout.share(&found).map_err(|why| self.wrong(why))?;
+        Ok(TrafficReading { weight: canary_share(canary, second), generation: generation_of(&found), writer: self.writer(&found) })
     }
 
-    fn granularity_permille(&self) -> u16 {
-        self.granularity
-    }
-
-    fn read(&self, canary: Side) -> Answer<'_, TrafficReading> {
-        Box::pin(self.reading(canary))
-    }
-
-    fn write(&self, desired: Desired) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let _one_at_a_time = self.writing.lock().await;
-            self.make_so(desired).await
-        })
-    }
-
-    fn changed(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.watch.marks())
+    async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
+        let mut why = String::new();
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(desired).await? {
+                Attempt::Done => return Ok(()),
+                Attempt::Again(changed) => why = changed,
+            }
+        }
+        Err(self.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
     }
 }
 
@@ -219,8 +181,10 @@ fn told(what: String, error: CallError) -> RouterError {
 /// For the object of a rule. Nothing is read yet. A new kind is one file and one line here.
 pub(super) fn open(route: &KubernetesRoute, client: Client) -> Arc<dyn Router> {
     let namespace = &route.namespace;
+    let watched = |resource, names: &[&str]| Watched::new(client.clone(), resource, namespace, names);
     let object = |resource: Resource, layout: Box<dyn Layout>| -> Arc<dyn Router> {
-        Arc::new(Kubernetes::new(route, client.clone(), (resource, layout)))
+        let place = Kubernetes { object: Object::new(client.clone(), resource, namespace, &route.name), layout };
+        Arc::new(Routed::new(&route.kind, place, watched(resource, &[&route.name])))
     };
     match route.kind.clone() {
         RouteKind::VirtualService { route, destinations } => {
@@ -236,7 +200,10 @@ pub(super) fn open(route: &KubernetesRoute, client: Client) -> Arc<dyn Router> {
         RouteKind::AlbIngress { action, services } => object(nginx_ingress::RESOURCE, Box::new(aws_alb::Action { action, services })),
         RouteKind::Service { label, values } => object(service::RESOURCE, Box::new(service::Selector { label, values })),
         RouteKind::TraefikService { services } => object(traefik::RESOURCE, Box::new(traefik::TraefikService { services })),
-        RouteKind::Replicas { deployments, total } => Arc::new(replicas::Replicas::new(client.clone(), route, deployments, total)),
+        RouteKind::Replicas { deployments, total } => {
+            let watch = watched(Resource::DEPLOYMENT, &deployments.each_ref().map(String::as_str));
+            Arc::new(Routed::new(&route.kind, replicas::Replicas::new(client.clone(), route, deployments, total), watch))
+        }
     }
 }
 

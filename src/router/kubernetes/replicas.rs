@@ -6,17 +6,16 @@
 //! from a canary that is no good it shrinks as soon as anybody else can serve.
 
 use super::layout::pointer;
-use super::watched::Watched;
+use super::routed::Place;
 use super::{claim, generation_of, service, told, version_of};
 use crate::apiserver::{CallError, MANAGER, Object, Resource, owner_of, scalers_of};
 use crate::model::rule::KubernetesRoute;
 use crate::model::{Side, TrafficReading, Weight};
 use crate::router::share::{parts, second_share};
-use crate::router::{Answer, Desired, Router, RouterError, canary_share, no_newer};
+use crate::router::{Desired, RouterError, canary_share, no_newer};
 use kube::Client;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 /// How many replicas both have together, noted on both when the first weight is written.
@@ -34,10 +33,6 @@ pub(super) struct Replicas {
     service: Object,
     within: Within,
     total: Option<u32>,
-    granularity: u16,
-    /// One write at a time: two would test each other's numbers.
-    writing: tokio::sync::Mutex<()>,
-    watch: Watched,
 }
 
 /// Where the Deployments are.
@@ -106,16 +101,13 @@ impl Found {
 
 impl Replicas {
     pub(super) fn new(client: Client, route: &KubernetesRoute, deployments: [String; 2], total: Option<u32>) -> Self {
-        let KubernetesRoute { namespace, name: service, kind } = route;
+        let KubernetesRoute { namespace, name: service, .. } = route;
         let object = |resource, name: &str| Object::new(client.clone(), resource, namespace, name);
         Self {
             sides: deployments.each_ref().map(|name| object(Resource::DEPLOYMENT, name)),
             service: object(service::RESOURCE, service),
-            granularity: kind.finest_permille(),
-            watch: Watched::new(client.clone(), Resource::DEPLOYMENT, namespace, &deployments.each_ref().map(String::as_str)),
             within: Within { client: client.clone(), namespace: namespace.clone(), deployments },
             total,
-            writing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -143,24 +135,6 @@ impl Replicas {
 
     fn share(&self, found: &Found) -> Result<Weight, RouterError> {
         second_share(found.counts()).ok_or_else(|| self.wrong("both have 0 replicas: nobody serves".to_owned()))
-    }
-
-    async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
-        let found = self.get().await?;
-        let second = self.share(&found)?;
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: found.generation(), writer: found.writer() })
-    }
-
-    async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
-        let mut why = String::new();
-        for _ in 0..ATTEMPTS_MAX {
-            match self.attempt(desired).await {
-                Ok(()) => return Ok(()),
-                Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::Again(changed)) => why = changed,
-            }
-        }
-        Err(self.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
     }
 
     async fn attempt(&self, desired: Desired) -> Result<(), Stop> {
@@ -262,6 +236,26 @@ impl Replicas {
     }
 }
 
+impl Place for Replicas {
+    async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
+        let found = self.get().await?;
+        let second = self.share(&found)?;
+        Ok(TrafficReading { weight: canary_share(canary, second), generation: found.generation(), writer: found.writer() })
+    }
+
+    async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
+        let mut why = String::new();
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(desired).await {
+                Ok(()) => return Ok(()),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Again(changed)) => why = changed,
+            }
+        }
+        Err(self.refused(format!("{why}, {ATTEMPTS_MAX} times in a row")))
+    }
+}
+
 fn operations(found: &Value, count: u64, total: u64, generation: u64) -> Vec<Value> {
     let mut operations = claim(found, generation);
     if let Some(before) = found.pointer("/spec/replicas") {
@@ -277,29 +271,4 @@ fn selects(service: &Value, deployment: &Value) -> bool {
     let selector = service.pointer("/spec/selector").and_then(Value::as_object);
     let labels = deployment.pointer("/spec/template/metadata/labels");
     selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value)))
-}
-
-impl Router for Replicas {
-    fn name(&self) -> &'static str {
-        "replicas"
-    }
-
-    fn granularity_permille(&self) -> u16 {
-        self.granularity
-    }
-
-    fn read(&self, canary: Side) -> Answer<'_, TrafficReading> {
-        Box::pin(self.reading(canary))
-    }
-
-    fn write(&self, desired: Desired) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let _one_at_a_time = self.writing.lock().await;
-            self.make_so(desired).await
-        })
-    }
-
-    fn changed(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.watch.marks())
-    }
 }

@@ -1,0 +1,58 @@
+//! What every router of this folder is to the outside: a name, a watch, and one write at a time over a place that is read and written.
+
+use super::watched::Watched;
+use crate::model::rule::RouteKind;
+use crate::model::{Side, TrafficReading};
+use crate::router::{Answer, Desired, Router, RouterError};
+use std::fmt;
+use std::future::Future;
+use tokio::sync::watch;
+
+/// One object, or several that belong together, and where the weight is in them.
+pub(super) trait Place: Send + Sync + fmt::Debug {
+    fn reading(&self, canary: Side) -> impl Future<Output = Result<TrafficReading, RouterError>> + Send;
+
+    fn make_so(&self, desired: Desired) -> impl Future<Output = Result<(), RouterError>> + Send;
+}
+
+/// A place as a router.
+#[derive(Debug)]
+pub(super) struct Routed<P> {
+    name: &'static str,
+    granularity: u16,
+    place: P,
+    /// One write at a time: two would test each other's numbers.
+    writing: tokio::sync::Mutex<()>,
+    watch: Watched,
+}
+
+impl<P: Place> Routed<P> {
+    pub(super) fn new(kind: &RouteKind, place: P, watch: Watched) -> Self {
+        Self { name: kind.word(), granularity: kind.finest_permille(), place, writing: tokio::sync::Mutex::new(()), watch }
+    }
+}
+
+impl<P: Place> Router for Routed<P> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn granularity_permille(&self) -> u16 {
+        self.granularity
+    }
+
+    fn read(&self, canary: Side) -> Answer<'_, TrafficReading> {
+        Box::pin(self.place.reading(canary))
+    }
+
+    fn write(&self, desired: Desired) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let _one_at_a_time = self.writing.lock().await;
+            self.place.make_so(desired).await
+        })
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.watch.marks())
+    }
+}
