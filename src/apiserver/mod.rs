@@ -7,12 +7,16 @@ mod follow;
 mod object;
 mod owner;
 mod scalers;
+mod sets;
+mod template;
 
 pub use collection::Collection;
 pub use follow::{Follower, follow};
 pub use object::{Object, Resource};
 pub use owner::owner_of;
 pub use scalers::scalers_of;
+pub use sets::replica_sets;
+pub use template::{bare, identity};
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -34,6 +34,8 @@ pub struct Resource {
 impl Resource {
     /// What most workloads are.
     pub const DEPLOYMENT: Self = Self { api: "apps/v1", kind: "Deployment", plural: "deployments" };
+    /// What a Deployment makes of each of its releases.
+    pub const REPLICASET: Self = Self { api: "apps/v1", kind: "ReplicaSet", plural: "replicasets" };
     /// What scales them by load.
     pub const AUTOSCALER: Self = Self { api: "autoscaling/v2", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" };
 

@@ -19,7 +19,7 @@ mod table;
 mod template;
 mod view;
 
+pub use crate::apiserver::identity;
 pub use connect::{ClusterError, ClusterSettings, connect};
 pub use standing::standing;
-pub use template::identity;
 pub use view::{Cluster, REPLICASET, Release};

@@ -1,8 +1,8 @@
 //! What a rollout notes of its workloads at its start: asked of the API server itself, for it is what later actions go back to.
 
-use super::place::{DEPLOYMENTS, REPLICASETS};
+use super::place::DEPLOYMENTS;
 use super::template;
-use crate::apiserver::{CallError, Collection, Object, Resource};
+use crate::apiserver::{CallError, Collection, Object, Resource, bare, identity, replica_sets};
 use crate::model::Noted;
 use kube::Client;
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one:
     let ours = object(canary).get().await.map_err(|e| format!("{}: {e}", canary.what()))?;
     let mut noted = about_canary(&ours);
     noted.warnings = warnings(&ours, canary);
-    let sets = sets(client, canary, &ours).await.map_err(|e| format!("ReplicaSets of {}: {e}", canary.what()))?;
+    let sets = replica_sets(client, &ours).await.map_err(|e| format!("ReplicaSets of {}: {e}", canary.what()))?;
     noted.template_before = before(&ours, sets);
     noted.baseline_ready = match object(baseline).get().await {
         Ok(_) if one => noted.canary_wanted,
@@ -53,7 +53,7 @@ fn about_canary(deployment: &Value) -> Noted {
     let now = deployment.pointer("/spec/template").unwrap_or(&Value::Null);
     Noted {
         canary_wanted: number(deployment, "/spec/replicas").unwrap_or(1),
-        template: template::identity(now),
+        template: identity(now),
         resources: template::resources(now),
         ..Noted::default()
     }
@@ -74,49 +74,16 @@ fn number(object: &Value, path: &str) -> Option<u32> {
     object.pointer(path)?.as_u64()?.try_into().ok()
 }
 
-/// The ReplicaSets of a Deployment.
-async fn sets(client: &Client, at: At<'_>, deployment: &Value) -> Result<Vec<Value>, CallError> {
-    let all = Collection::new(client.clone(), REPLICASETS, Some(at.namespace));
-    let mut sets: Vec<Value> = all.list(&selector(deployment.pointer("/spec/selector").unwrap_or(&Value::Null))).await?;
-    // others may carry the same labels
-    let uid = deployment.pointer("/metadata/uid");
-    sets.retain(|set| {
-        let owners = set.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-        uid.is_some() && owners.into_iter().flatten().any(|owner| owner.get("uid") == uid)
-    });
-    Ok(sets)
-}
-
 /// The newest template that is not the present one, as JSON.
 fn before(deployment: &Value, sets: Vec<Value>) -> Option<String> {
-    let now = template::identity(deployment.pointer("/spec/template")?);
+    let now = identity(deployment.pointer("/spec/template")?);
     let revision = |set: &Value| set.get("metadata")?.get("annotations")?.get(REVISION)?.as_str()?.parse::<u64>().ok();
     let others = sets.into_iter().filter_map(|mut set| {
         let template = set.pointer_mut("/spec/template").map(Value::take)?;
-        (template::identity(&template) != now).then_some((revision(&set)?, template))
+        (identity(&template) != now).then_some((revision(&set)?, template))
     });
     let (_, newest) = others.max_by_key(|(revision, _)| *revision)?;
-    Some(template::bare(newest).to_string())
-}
-
-/// A label selector as the API takes it in a query.
-fn selector(selector: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let labels = selector.get("matchLabels").and_then(Value::as_object);
-    let equal = labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value)));
-    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
-    let others = expressions.into_iter().flatten().filter_map(|e| {
-        let key = text(e.get("key")?);
-        let values = e.get("values").and_then(Value::as_array).into_iter().flatten().map(text).collect::<Vec<_>>().join(",");
-        Some(match e.get("operator")?.as_str()? {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key,
-            "DoesNotExist" => format!("!{key}"),
-            _ => return None,
-        })
-    });
-    equal.chain(others).collect::<Vec<_>>().join(",")
+    Some(bare(newest).to_string())
 }
 
 /// The least replicas the autoscaler of a Deployment keeps, if it has one.
@@ -159,14 +126,5 @@ mod tests {
         let wanted = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v1", "x-new": 1}]}});
         assert_eq!(found, wanted, "revision 9, not 2; with the fields we do not know, without what the controller added");
         assert_eq!(before(&deployment, vec![set(Some("10"), "v3")]), None);
-    }
-
-    #[test]
-    fn a_selector_is_written_as_a_query_takes_it() {
-        let all = json!({"matchLabels": {"app": "web", "tier": "front"}, "matchExpressions": [
-            {"key": "track", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"},
-            {"key": "x", "operator": "NotIn", "values": ["y"]}, {"key": "z", "operator": "Exists"}]});
-        assert_eq!(selector(&all), "app=web,tier=front,track in (a,b),!old,x notin (y),z");
-        assert_eq!(selector(&Value::Null), "");
     }
 }

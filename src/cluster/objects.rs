@@ -2,6 +2,7 @@
 //! of another cluster's version must not end a watch.
 
 use super::template;
+use crate::apiserver::identity;
 use crate::model::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -184,7 +185,7 @@ impl From<RawWorkload> for Deployment {
             uid: metadata.uid,
             wanted: spec.replicas.unwrap_or(1),
             updated: status.updated_replicas,
-            template: template::identity(&spec.template),
+            template: identity(&spec.template),
             program: template::program(&spec.template),
             version: template::version(&spec.template),
         }
@@ -198,7 +199,7 @@ impl From<RawWorkload> for Set {
             revision: raw.metadata.revision(),
             uid: raw.metadata.uid,
             wanted: raw.spec.replicas.unwrap_or(1),
-            template: template::identity(&raw.spec.template),
+            template: identity(&raw.spec.template),
         }
     }
 }

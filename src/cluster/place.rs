@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 const LOOKED_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) const DEPLOYMENTS: Resource = Resource { api: "apps/v1", kind: "Deployment", plural: "deployments" };
-pub(super) const REPLICASETS: Resource = Resource { api: "apps/v1", kind: "ReplicaSet", plural: "replicasets" };
 const PODS: Resource = Resource { api: "v1", kind: "Pod", plural: "pods" };
 const EVENTS: Resource = Resource { api: "v1", kind: "Event", plural: "events" };
 /// Which events: those of failed probes.
@@ -82,7 +81,7 @@ impl Known {
     /// What could not be looked at, for how long, and why.
     pub(super) fn check(&self, namespace: &str) -> Result<(), String> {
         self.deployments.check(DEPLOYMENTS.plural, namespace)?;
-        self.sets.check(REPLICASETS.plural, namespace)?;
+        self.sets.check(Resource::REPLICASET.plural, namespace)?;
         self.pods.check(PODS.plural, namespace)
     }
 
@@ -105,7 +104,7 @@ impl Place {
     /// Watches it until `shutdown`. Within a tokio runtime only, and once.
     pub(super) fn watch(self: &Arc<Self>, means: &Means) {
         self.watch_one::<Deployment>(means, DEPLOYMENTS, None);
-        self.watch_one::<Set>(means, REPLICASETS, None);
+        self.watch_one::<Set>(means, Resource::REPLICASET, None);
         self.watch_one::<PodNow>(means, PODS, None);
         self.watch_one::<Unhealthy>(means, EVENTS, Some(UNHEALTHY));
     }

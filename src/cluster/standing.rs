@@ -2,7 +2,7 @@
 
 use super::place::DEPLOYMENTS;
 use super::template;
-use crate::apiserver::Object;
+use crate::apiserver::{Object, identity};
 use crate::model::rule::Target;
 use kube::Client;
 use serde_json::Value;
@@ -21,5 +21,5 @@ fn said(deployment: &Value) -> String {
     let number = |path: &str| deployment.pointer(path).and_then(Value::as_u64);
     let (wanted, ready) = (number("/spec/replicas").unwrap_or(1), number("/status/readyReplicas").unwrap_or(0));
     let now = deployment.pointer("/spec/template").unwrap_or(&Value::Null);
-    format!("{ready} of {wanted} replicas ready, runs {} (template {})", template::version(now), template::identity(now))
+    format!("{ready} of {wanted} replicas ready, runs {} (template {})", template::version(now), identity(now))
 }

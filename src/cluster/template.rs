@@ -1,28 +1,11 @@
-//! Pod templates as plain JSON: which two are the same, what a person calls one, and what its pods may use.
+//! Pod templates as plain JSON: what a person calls one, and what its pods may use. Which two are the same is `apiserver`'s to say.
 
-use crate::model::{Fnv, Resources};
+use crate::apiserver::identity;
+use crate::model::Resources;
 use serde_json::Value;
 
-/// Added to every ReplicaSet's template and its pods by the Deployment controller.
-const HASH_LABEL: &str = "pod-template-hash";
 /// Longest version told, in characters.
 const VERSION_MAX: usize = 120;
-
-/// The template without what the Deployment controller adds to a ReplicaSet's copy of it.
-pub(super) fn bare(mut template: Value) -> Value {
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.shift_remove(HASH_LABEL);
-    }
-    template
-}
-
-/// Identity of a template: equal for a Deployment's and its ReplicaSet's copy, whatever the order of keys, and whether a field without
-/// a value is `null` or left out (API servers differ). FNV-1a 64: which text it is, not whether anybody meant to forge it.
-pub fn identity(template: &Value) -> String {
-    let mut hash = Fields(Fnv::new());
-    feed(&mut hash, template);
-    format!("{:016x}", hash.0.value())
-}
 
 /// Identity of what a template's pods run: equal for two Deployments of the same program, whose labels differ, and with them whatever
 /// selects by labels.
@@ -34,39 +17,6 @@ pub(super) fn program(template: &Value) -> String {
         }
     }
     identity(&pod)
-}
-
-/// A hash of kinds and what they hold, each with its length: nothing runs into the next.
-struct Fields(Fnv);
-
-impl Fields {
-    fn add(&mut self, kind: u8, bytes: &[u8]) {
-        self.0 = self.0.with(&[kind]).with(&(bytes.len() as u64).to_le_bytes()).with(bytes);
-    }
-}
-
-fn feed(hash: &mut Fields, value: &Value) {
-    match value {
-        Value::Null => hash.add(b'0', b""),
-        Value::Bool(b) => hash.add(b'b', &[u8::from(*b)]),
-        Value::Number(n) => hash.add(b'n', n.to_string().as_bytes()),
-        Value::String(s) => hash.add(b's', s.as_bytes()),
-        Value::Array(items) => {
-            hash.add(b'[', b"");
-            items.iter().for_each(|item| feed(hash, item));
-            hash.add(b']', b"");
-        }
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().filter(|(key, value)| !value.is_null() && key.as_str() != HASH_LABEL).collect();
-            fields.sort_unstable_by_key(|(key, _)| *key);
-            hash.add(b'{', b"");
-            for (key, value) in fields {
-                hash.add(b'k', key.as_bytes());
-                feed(hash, value);
-            }
-            hash.add(b'}', b"");
-        }
-    }
 }
 
 /// What a person calls it: its images, each with its tag and without its registry: `web:v2`.
@@ -145,31 +95,6 @@ fn quantity(value: &Value) -> Option<f64> {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_template_is_the_same_in_a_deployment_and_its_replicaset() {
-        let ours = json!({"metadata": {"creationTimestamp": null, "labels": {"app": "web"}},
-            "spec": {"containers": [{"name": "app", "image": "web:v2", "resources": {}}], "dnsPolicy": "ClusterFirst"}});
-        let set = json!({"spec": {"dnsPolicy": "ClusterFirst", "containers": [{"image": "web:v2", "name": "app", "resources": {}}]},
-            "metadata": {"labels": {"pod-template-hash": "5f6c", "app": "web"}}});
-        assert_eq!(identity(&ours), identity(&set));
-        assert_eq!(bare(set)["metadata"]["labels"], json!({"app": "web"}));
-        assert_eq!(identity(&ours), "fa9ed557bef83449", "stored by earlier versions of canaryd");
-    }
-
-    #[test]
-    fn whatever_differs_is_another_template() {
-        let base = json!({"spec": {"containers": [{"name": "a", "args": ["x", "y"]}], "volumes": [{"name": "v"}]}});
-        let others = [
-            json!({"spec": {"containers": [{"name": "a", "args": ["y", "x"]}], "volumes": [{"name": "v"}]}}),
-            json!({"spec": {"containers": [{"name": "a", "args": ["xy"]}], "volumes": [{"name": "v"}]}}),
-            json!({"spec": {"containers": [{"name": "a", "args": ["x", "y"]}], "volumes": [{"name": "v", "emptyDir": {}}]}}),
-            json!({"spec": {"containers": [{"name": "a", "args": ["x"]}, "y"], "volumes": [{"name": "v"}]}}),
-        ];
-        for other in others {
-            assert_ne!(identity(&base), identity(&other), "{other}");
-        }
-    }
 
     #[test]
     fn two_that_differ_by_what_tells_them_apart_run_the_same_program() {

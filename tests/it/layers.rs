@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["model", "analysis"]),
     ("telemetry", &["model"]),
     ("tls", &[]),
-    ("apiserver", &[]),
+    ("apiserver", &["model"]),
     ("source", &["model", "telemetry", "tls"]),
     ("router", &["model", "apiserver", "telemetry", "tls"]),
     ("cluster", &["model", "apiserver", "telemetry", "tls"]),

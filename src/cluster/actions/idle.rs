@@ -4,8 +4,7 @@
 use super::change::{annotate, annotation, change, unannotate};
 use super::deployment::{template, wanted};
 use super::{Place, Stop};
-use crate::apiserver::{ABSENT, CallError, Object};
-use crate::cluster::template::identity;
+use crate::apiserver::{ABSENT, CallError, Object, identity};
 use crate::model::rule::Target;
 use crate::model::{RolloutId, Timestamp};
 use kube::Client;

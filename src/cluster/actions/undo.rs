@@ -4,8 +4,7 @@
 use super::Stop;
 use super::change::{change, get};
 use super::deployment::{not_paused, observed, replace_template, template, told};
-use crate::apiserver::Object;
-use crate::cluster::template::identity;
+use crate::apiserver::{Object, identity};
 use crate::model::Noted;
 use serde_json::Value;
 use std::time::Duration;
