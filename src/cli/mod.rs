@@ -1,6 +1,7 @@
-//! The command line. `run` and `demo` start the daemon by `app`, `check`, `plan` and `replay` use its parts; every other command is a client of the HTTP API and
-//! shows what it answers. Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused,
-//! 2 wrong usage, 3 the server cannot be reached, 4 the daemon lost its lease.
+//! The command line, one file a command: its arguments and what it does. `run` and `demo` start the daemon by `app`, `check`,
+//! `plan` and `replay` use its parts; every other command is a client (`client.rs`) of the HTTP API and shows what it answers.
+//! Tables and sentences go to standard output, errors to standard error. Exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server
+//! cannot be reached, 4 the daemon lost its lease.
 //!
 //! With `-o json` every command writes one JSON document, or one a line where it follows something, and its error is a problem
 //! document on standard error.
@@ -127,7 +128,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Advance(args) => wait_for(verb::run("advance", args)),
         Command::Promote(args) => wait_for(verb::run_break_glass("promote", "break-glass-promote", args)),
         Command::Rollback(args) => wait_for(verb::run("rollback", args)),
-        Command::Retry(args) => wait_for(verb::run("retry", args)),
+        Command::Retry(args) => wait_for(verb::retry(args)),
     }
 }
 

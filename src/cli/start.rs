@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::output::{self, OutputArgs};
 use crate::api::wire;
 use crate::telemetry::words;
+use serde_json::Value;
 
 /// What `start` was asked.
 #[derive(Debug, clap::Args)]
@@ -27,8 +28,12 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(&args.server)?;
     let body = wire::StartBody { version: args.version, retry: args.retry };
-    let answer = client.post(&["rules", &args.rule, "start"], &body).await?;
-    if args.output.json() {
+    tell(client.post(&["rules", &args.rule, "start"], &body).await?, args.output)
+}
+
+/// That a rollout was started.
+pub(super) fn tell(answer: Value, output: OutputArgs) -> Result<(), Failure> {
+    if output.json() {
         return output::write_json(&answer);
     }
     let started: wire::Started = client::typed(answer)?;

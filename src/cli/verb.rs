@@ -3,9 +3,9 @@
 use super::client::{self, Client, ServerArgs};
 use super::failure::Failure;
 use super::output::{self, OutputArgs};
-use super::render;
+use super::{render, start};
 use crate::api::wire;
-use crate::telemetry::words;
+use serde_json::Value;
 
 /// What a verb was asked.
 #[derive(Debug, clap::Args)]
@@ -58,11 +58,7 @@ pub(super) async fn approve(args: Approve) -> Result<(), Failure> {
         None => waiting(&client).await?,
     };
     let body = wire::ApproveBody { role: args.role, why: args.why };
-    let answer = client.post(&["rollouts", &rollout, "approve"], &body).await?;
-    if args.output.json() {
-        return output::write_json(&answer);
-    }
-    output::write(&render::line(&client::typed::<wire::Rollout>(answer)?))
+    tell(client.post(&["rollouts", &rollout, "approve"], &body).await?, args.output)
 }
 
 /// The one rollout that waits for an approval.
@@ -86,15 +82,25 @@ pub(super) async fn run_break_glass(verb: &str, forced: &str, wanted: BreakGlass
 
 /// A verb.
 pub(super) async fn run(verb: &str, args: Args) -> Result<(), Failure> {
+    let output = args.output;
+    tell(say(verb, args).await?, output)
+}
+
+/// A new rollout of the same version.
+pub(super) async fn retry(args: Args) -> Result<(), Failure> {
+    let output = args.output;
+    start::tell(say("retry", args).await?, output)
+}
+
+async fn say(verb: &str, args: Args) -> Result<Value, Failure> {
     let client = Client::new(&args.server)?;
-    let answer = client.post(&["rollouts", &args.rollout, verb], &wire::VerbBody { why: args.why }).await?;
-    if args.output.json() {
+    client.post(&["rollouts", &args.rollout, verb], &wire::VerbBody { why: args.why }).await
+}
+
+/// The rollout after it.
+fn tell(answer: Value, output: OutputArgs) -> Result<(), Failure> {
+    if output.json() {
         return output::write_json(&answer);
     }
-    let text = if verb == "retry" {
-        format!("{} started\n", words::printable(&client::typed::<wire::Started>(answer)?.rollout))
-    } else {
-        render::line(&client::typed::<wire::Rollout>(answer)?)
-    };
-    output::write(&text)
+    output::write(&render::line(&client::typed::<wire::Rollout>(answer)?))
 }
