@@ -11,33 +11,45 @@ fn table(rule: &str, before: &str, answers: [&str; 8]) {
     }
 }
 
+const STEPS: &str = "5% 10m, 50% 10m, 100% 10m; external=1h";
+const AT_5: &str = "0s begin\n 1s done\n 15s tick time";
+const REFUSE: &str = "refuse; no set";
 const BACK: &str = "roll-back; rolling-back; at 0%; set; reasons 1";
 
 #[test]
-fn in_every_state() {
-    let steps = "5% 10m, 50% 10m, 100% 10m; external=1h";
-    let refuse = "refuse; no set";
-    let at_5 = "0s begin\n 1s done\n 15s tick time";
-    table(steps, "0s wake => waiting", [refuse, refuse, refuse, refuse, BACK, refuse, refuse, refuse]);
+fn a_rollout_that_waits_can_only_be_rolled_back() {
+    table(STEPS, "0s wake => waiting", [REFUSE, REFUSE, REFUSE, REFUSE, BACK, REFUSE, REFUSE, REFUSE]);
+}
+
+#[test]
+fn before_its_first_weight_is_in_force() {
     table(
-        steps,
+        STEPS,
         "0s begin => progressing 0; holds shifting",
-        ["pause; paused", "hold; progressing 0", refuse, refuse, BACK, refuse, "promote; set 100% #2", "pause; paused"],
+        ["pause; paused", "hold; progressing 0", REFUSE, REFUSE, BACK, REFUSE, "promote; set 100% #2", "pause; paused"],
     );
+}
+
+#[test]
+fn in_the_middle_of_a_step() {
     table(
-        steps,
-        at_5,
+        STEPS,
+        AT_5,
         [
             "pause; paused; holds paused, time; stands still",
             "hold; no info",
             "advance 5% -> 50%; progressing 1; set 50% #2",
             "promote; set 100% #2",
             BACK,
-            refuse,
+            REFUSE,
             "promote; set 100% #2; warning",
             "pause; paused; holds frozen, time; warning",
         ],
     );
+}
+
+#[test]
+fn in_the_bake() {
     table(
         "100% 10m",
         "0s begin\n 1s done\n 15s tick time => baking 0",
@@ -47,72 +59,100 @@ fn in_every_state() {
             "promote; succeeded; no set",
             "promote; succeeded; no set",
             BACK,
-            refuse,
+            REFUSE,
             "promote; succeeded",
             "pause; holds frozen, time",
         ],
     );
+}
+
+#[test]
+fn while_the_last_weight_is_on_its_way() {
     table(
         "5% 1m",
         "0s begin\n 1s done\n 60s tick clear => set 100% #2; progressing 0",
-        [refuse, "hold", refuse, "hold; no set", BACK, refuse, "promote; set 100% #3", refuse],
+        [REFUSE, "hold", REFUSE, "hold; no set", BACK, REFUSE, "promote; set 100% #3", REFUSE],
     );
+}
+
+#[test]
+fn while_somebody_else_makes_stable_equal() {
     table(
         "100% 1m; external=1h",
         "0s begin\n 1s done\n 60s tick clear => promoting external",
         [
             "pause; paused; holds paused, promotion; no wake",
             "hold; promoting external",
-            refuse,
+            REFUSE,
             "promote; promoting shiftingback; set 0% #2",
             BACK,
-            refuse,
+            REFUSE,
             "promote; promoting shiftingback; set 0% #2",
             "pause; paused",
         ],
     );
+}
+
+#[test]
+fn while_the_traffic_goes_back_to_stable() {
     table(
         "100% 1m; external=1h",
         "0s begin\n 1s done\n 60s tick clear\n 61s promote",
-        [refuse, "hold", refuse, "hold; no set", BACK, refuse, "hold; no set", refuse],
+        [REFUSE, "hold", REFUSE, "hold; no set", BACK, REFUSE, "hold; no set", REFUSE],
     );
+}
+
+#[test]
+fn while_paused() {
     table(
-        steps,
-        &format!("{at_5}\n 16s pause => paused"),
+        STEPS,
+        &format!("{AT_5}\n 16s pause => paused"),
         [
             "hold; paused; no info",
             "resume; progressing 0; counts; info",
             "advance 5% -> 50%; progressing 1",
             "promote; set 100% #2; progressing 0",
             BACK,
-            refuse,
+            REFUSE,
             "promote; set 100% #2",
             "pause; holds frozen, time",
         ],
     );
+}
+
+#[test]
+fn while_frozen() {
     table(
-        steps,
-        &format!("{at_5}\n 16s break-glass-freeze => paused"),
-        ["hold; holds frozen, time", "resume; progressing 0", "advance 5% -> 50%", "promote", BACK, refuse, "promote", "hold; no warning"],
+        STEPS,
+        &format!("{AT_5}\n 16s break-glass-freeze => paused"),
+        ["hold; holds frozen, time", "resume; progressing 0", "advance 5% -> 50%", "promote", BACK, REFUSE, "promote", "hold; no warning"],
     );
+}
+
+#[test]
+fn while_the_router_does_not_take_the_weight() {
     table(
-        steps,
+        STEPS,
         "0s begin\n 1s failed never => stuck",
         [
             "pause; stuck; holds paused, router",
             "resume; set 5% #2; stuck",
-            refuse,
-            refuse,
+            REFUSE,
+            REFUSE,
             BACK,
-            refuse,
+            REFUSE,
             "promote; set 100% #2",
             "pause; stuck; holds frozen, router",
         ],
     );
+}
+
+#[test]
+fn while_rolling_back() {
     table(
-        steps,
-        &format!("{at_5}\n 16s rollback => rolling-back"),
-        [refuse, "hold", refuse, refuse, "hold; rolling-back; no set", refuse, refuse, refuse],
+        STEPS,
+        &format!("{AT_5}\n 16s rollback => rolling-back"),
+        [REFUSE, "hold", REFUSE, REFUSE, "hold; rolling-back; no set", REFUSE, REFUSE, REFUSE],
     );
 }
 
