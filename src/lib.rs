@@ -18,9 +18,9 @@
 //!    main -> cli -> app -> api -> web                                      app wires everything; arrows only point down
 //!                     \      \
 //!                      '------'--> runtime --> source router cluster notify store config    siblings never import each
-//!                                     |                  |                                  other; telemetry may be used
-//!    -------------------------------- | ---------------- | ---- below: no await, no clock,  by all of the shell
-//!                                     v                  |      no I/O, no crate that has them
+//!                                     |                  |                                  other, but router and cluster
+//!    -------------------------------- | ---------------- | ---- below: no await, no clock,  call apiserver; telemetry and
+//!                                     v                  |      no I/O, no crate having any  tls are for all of the shell
 //!               rollout, engine --> analysis --> stats   |     stats imports nothing of ours
 //!                        \             |                 |
 //!                         '------------'---> model <-----'

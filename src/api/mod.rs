@@ -1,5 +1,5 @@
-//! The HTTP API under `/api/v1`, the webhook of Alertmanagers, and `/metrics`, `/healthz`, `/readyz`. It reads views and hands people's words to the runtime;
-//! it decides nothing. Read [`routes()`] first for what there is, then [`wire`] for what is said; `problem.rs` holds every
+//! The HTTP API under `/api/v1`, the webhook of Alertmanagers, and `/metrics`, `/healthz`, `/readyz`. It reads views and hands
+//! people's words to the runtime; it decides nothing. Read [`routes()`] first for what there is, then [`wire`] for what is said; `problem.rs` holds every
 //! refusal, `listen.rs` the accept loop with its bounds.
 
 mod alerts;

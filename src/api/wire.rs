@@ -416,7 +416,7 @@ wire! {
         pub seq: u64,
         /// When it was written.
         pub at: Time,
-        /// `opened`, `poll`, `input` or `decided`.
+        /// `opened`, `poll`, `input`, `decided`, `gap` or `restarted`.
         pub kind: String,
         /// In a sentence.
         pub text: String,

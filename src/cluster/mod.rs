@@ -2,7 +2,8 @@
 //! ReplicaSets and pods, which pod is which arm (for the packs' `pods()`), and the typed signs of pods (crash loop, failed probes),
 //! and the [`actions`] on workloads, one file each. It must never write a weight (`router` does).
 //!
-//! Begin with `view.rs`: what may be asked. Everything there is answered from memory but [`Cluster::note`].
+//! Begin with `view.rs`: what may be asked. Everything there is answered from memory but [`Cluster::note`]. Beside the workloads:
+//! [`rights`] (what we may do), [`lease`] (which of several processes acts), [`resources`] (rules and rollouts as objects).
 
 pub mod actions;
 mod connect;

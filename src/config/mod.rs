@@ -4,8 +4,8 @@
 //!
 //! A file becomes a tree whose every node knows its line (`yaml`), and one walk over that tree (`walk`) reads the grammar.
 //! There is no derived struct between them: a derived reader stops at its first mistake, the walk goes on and finds them all,
-//! and it knows the path and the nearest known key when it does. First file to read: `rule/mod.rs`, whose constants are the
-//! grammar.
+//! and it knows the path and the nearest known key when it does. First file to read: `rule/mod.rs`, the walk over a rule, then
+//! `rule/keys.rs`, the grammar's words; `settings/` is the daemon's own file, `object.rs` a rule kept in a cluster.
 
 mod load;
 mod object;

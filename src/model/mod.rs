@@ -1,5 +1,5 @@
 //! The nouns: what every other module speaks about. No I/O, no clock, no serde (wire types live where the wire is).
-//! Read [`rollout`] first, then [`judgement`] and [`sample`].
+//! Read [`rollout`] first, then [`judgement`] and [`sample`]; what a rule may say is in [`rule`].
 
 mod arm;
 pub mod calendar;

@@ -1,5 +1,5 @@
 //! Reads and writes traffic weights, one file per router. A router changes only the weight, and it alone writes one: what
-//! weight, `rollout` decides. First file to read: `haproxy/mod.rs`.
+//! weight, `rollout` decides. First file to read: `haproxy/mod.rs`; then `kubernetes/mod.rs`, for what the objects of a cluster share.
 
 mod envoy;
 mod haproxy;
@@ -125,7 +125,7 @@ impl fmt::Debug for Means {
 /// The router of a rule. A new router is one file and one line here.
 ///
 /// # Errors
-/// The rule's object cannot be used by this router, or this build has no such router.
+/// The rule's object cannot be used by this router, or there is none of that name.
 pub fn open(traffic: &Traffic, means: &Means) -> Result<Arc<dyn Router>, RouterError> {
     match traffic {
         Traffic::None => Ok(Arc::new(TellOnly::default())),
@@ -145,7 +145,7 @@ pub fn open(traffic: &Traffic, means: &Means) -> Result<Arc<dyn Router>, RouterE
         Traffic::Webhook(webhook) => Ok(Arc::new(Webhook::new(webhook.clone())?)),
         Traffic::Other(word) => Err(RouterError::Object {
             what: format!("traffic: {word}"),
-            why: "this build has no such router: use envoy, haproxy or webhook, or none and move the traffic yourself".to_owned(),
+            why: "there is no such router: name another, or none and move the traffic yourself".to_owned(),
         }),
     }
 }

@@ -339,7 +339,7 @@ impl Driver {
 
     /// What acts on workloads is in a cluster; the machine says what follows from there being none.
     fn refuse_workload(&self, action: WorkloadAction, number: u64) {
-        let text = format!("{}: this build acts on no workloads outside a cluster, it must be done by hand", action.name());
+        let text = format!("{}: there is no cluster to act in, it must be done by hand", action.name());
         let (back, mail) = (self.parts.back.clone(), Mail::Worked { number, outcome: Outcome::Failed { text, retry: Retry::Never } });
         tokio::spawn(async move {
             if let Some(post) = back.upgrade() {

@@ -7,7 +7,9 @@
 //!        '------ the step the next poll is booked to -------------------|---'          supervisor: rules, starts, commands
 //!                                                       person's word --'
 //! ```
-//! Read `driver.rs` first: its `decide` is the one path of every input.
+//! Read `driver.rs` first: its `decide` is the one path of every input (`mail.rs` is how it comes). Then `start.rs` (what precedes a
+//! rollout), [`replay`] (how one comes back from its journal), `lookout.rs` and `worker.rs` (eyes and hands in a cluster), `releases/`
+//! (what begins a rollout there).
 
 mod alerts;
 mod annotations;

@@ -1,5 +1,5 @@
 //! The journal that lasts: every input, decision, effect and human action, stored before it acts. `sqlite.rs` is the one
-//! embedded store; `wire.rs` holds the JSON of a line, so that `model` can move while old journals stay readable.
+//! embedded store, to be read first; `wire/` holds the JSON of a line, so that `model` can move while old journals stay readable.
 
 mod file;
 mod schema;

@@ -214,6 +214,8 @@ async fn a_stopped_proxy_lets_requests_end_and_takes_no_more() {
 #[test]
 fn outside_the_demo_there_is_no_such_proxy() {
     assert!(router::open(&Traffic::Proxy, &Means::default()).unwrap_err().to_string().contains("canaryd demo"));
-    assert!(router::open(&Traffic::Other("istio".to_owned()), &Means::default()).unwrap_err().to_string().contains("no such router"));
+    assert!(
+        router::open(&Traffic::Other("feature-flag".to_owned()), &Means::default()).unwrap_err().to_string().contains("no such router")
+    );
     assert_eq!(router::open(&Traffic::None, &Means::default()).unwrap().name(), "none");
 }

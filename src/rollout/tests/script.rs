@@ -4,9 +4,10 @@
 //! TIME [xN] INPUT => FACT; FACT; ...
 //! ```
 //!
-//! `NAME:` before a verb says whose word it is (else ana's). `xN`: the input comes N times, 15 s apart, and the answer is that to the last; what must not be, must not be in any. `done` and `failed` speak of the last
-//! weight asked for unless they name a generation. A fact is a word about the decision (see [`facts`]); a list of holds is
-//! compared whole, `~ words` must occur in some hold, message or refusal, `no X` must not be a fact.
+//! `NAME:` before a verb says whose word it is (else ana's). `xN`: the input comes N times, 15 s apart, and the answer is that to
+//! the last; what must not be, must not be in any. `done` and `failed` speak of the last weight asked for unless they name a
+//! generation. A fact is a word about the decision (see [`facts`]); a list of holds is compared whole, `~ words` must occur in some
+//! hold, message or refusal, `no X` must not be a fact.
 
 use crate::model::calendar::{AtEnd, Span, When, Windows};
 use crate::model::rule::{

@@ -2,7 +2,8 @@
 //! counters, judge and machine; what was measured here must be compatible with what was measured there.
 //!
 //! `CANARYD_CALIBRATION=full` makes as many runs as the tables (1000 per null, 400 per fault), `CANARYD_CALIBRATION=B01` those
-//! of one scenario; the default makes a fifth of them. Traffic follows the scenario's schedule, not the machine's weight, because the tables' did.
+//! of one scenario; the default makes a fifth of them. Traffic follows the scenario's schedule, not the machine's weight, because
+//! the tables' did.
 
 use super::bounds::{self, SURE};
 use super::path::{self, BAD, Differencer, GOOD, START, Scraped, TICK};

@@ -9,7 +9,7 @@ use crate::model::Weight;
 use crate::model::rule::{EnvoyRoute, EnvoyWrite, Step, Traffic, Workloads};
 use std::path::PathBuf;
 
-/// Routers without an object, and those with one that this build moves.
+/// Routers without an object, and those with one; [`kubernetes::KINDS`] are the others.
 pub(super) const BARE: &[&str] = &["none", "proxy"];
 pub(super) const MOVED: &[&str] = &["envoy", "haproxy", "webhook"];
 
@@ -78,10 +78,7 @@ fn other(word: &str, at: &At<'_>, tagged: bool, out: &mut Out<'_>) -> Option<Tra
     for value in inner.written(known) {
         one_or_more_texts(&value, out);
     }
-    out.not_run(
-        at,
-        format!("router {name} is not moved by this build: use envoy, haproxy or webhook, or traffic: none to decide and tell only"),
-    );
+    out.not_run(at, format!("router {name} is not moved by this build: name another, or traffic: none to decide and tell only"));
     Some(Traffic::Other((*name).to_owned()))
 }
 
