@@ -6,6 +6,7 @@ mod deploy;
 mod faults;
 mod gitops;
 mod lease;
+mod outage;
 mod product;
 mod proxy;
 mod quickstart;

@@ -1,16 +1,22 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and KWOK playing two nodes.
 //!
 //! One for all tests of the process ([`shared`]): each works in a namespace of its own. It ends with the process; a small shell
-//! that waits for that takes its folder away.
+//! that waits for that takes its folder away. A test that makes the control plane itself fail has one of its own ([`own`]).
 
+use super::http::{self, Request};
 use super::process::Process;
 use super::{READY_MAX, poll, ports, require_folder};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use canaryd::cluster::{self, ClusterSettings};
 use kube::Client;
+use parking_lot::Mutex;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,6 +31,17 @@ const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-c
     persistentvolume-binder-controller,persistentvolumeclaim-protection-controller,pod-garbage-collector-controller,\
     horizontal-pod-autoscaler-controller,validatingadmissionpolicy-status-controller";
 const NODES: [&str; 2] = ["n1", "n2"];
+const API_SERVER: &str = "kube-apiserver";
+/// Longest an answer of etcd may take.
+const ETCD_MAX: Duration = Duration::from_secs(20);
+/// What a control plane of one's own writes down: who changed workloads and routes, when it was asked and when it was done.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [ ResponseStarted, Panic ]
+rules:
+- { level: Metadata, verbs: [ create, update, patch ], resources: [ { group: networking.istio.io }, { group: apps } ] }
+- { level: None }
+";
 
 /// The control plane all tests of this process share; `None` if skipped (see `require`).
 ///
@@ -37,7 +54,15 @@ pub(crate) async fn shared() -> Option<&'static ControlPlane> {
 /// The same for a test without a runtime.
 pub(crate) fn shared_blocking() -> Option<&'static ControlPlane> {
     static SHARED: OnceLock<Option<ControlPlane>> = OnceLock::new();
-    SHARED.get_or_init(|| ControlPlane::start(true)).as_ref()
+    SHARED.get_or_init(|| ControlPlane::start(false)).as_ref()
+}
+
+/// One that a test may hurt; `None` if skipped (see `require`). Blocks.
+///
+/// # Panics
+/// If it cannot be started.
+pub(crate) fn own() -> Option<Own> {
+    ControlPlane::start(true).map(|plane| Own(Box::leak(Box::new(plane))))
 }
 
 /// A running control plane.
@@ -47,48 +72,44 @@ pub(crate) struct ControlPlane {
     /// Port of the API server (TLS).
     pub(crate) port: u16,
     token: String,
-    /// In the order in which they are to end: a client that watches keeps the API server from ending.
-    processes: Vec<Process>,
-    installed: parking_lot::Mutex<BTreeSet<String>>,
+    /// Port of etcd (HTTP).
+    etcd: u16,
+    /// One test's own: its objects are JSON in etcd, where the test may change them, and its writes are written down.
+    own: bool,
+    processes: Mutex<Vec<Process>>,
+    installed: Mutex<BTreeSet<String>>,
     /// Takes the folder away when this process, and with it this pipe, has ended.
-    _tidy: Option<std::process::ChildStdin>,
-    temporary: Option<tempfile::TempDir>,
+    _tidy: std::process::ChildStdin,
 }
 
 impl ControlPlane {
-    /// Starts one; `outlives` says whether its folder is taken away by somebody else than its handle.
-    fn start(outlives: bool) -> Option<Self> {
+    fn start(own: bool) -> Option<Self> {
         let programs = require_folder("kubernetes", "k8s")?;
-        let temporary = tempfile::Builder::new().prefix("canaryd-kubernetes-").tempdir().expect("a folder");
-        let folder = temporary.path().to_owned();
-        let (tidy, temporary) = if outlives { (Some(tidy(&temporary.keep())), None) } else { (None, Some(temporary)) };
+        let folder = tempfile::Builder::new().prefix("canaryd-kubernetes-").tempdir().expect("a folder").keep();
         let token = format!("admin-{:016x}", folder.display().to_string().bytes().fold(7_u64, |h, b| h.wrapping_mul(31) ^ u64::from(b)));
-        let mut plane = Self {
+        let plane = Self {
             programs,
             port: ports::free(),
+            etcd: ports::free(),
             token,
-            processes: Vec::new(),
-            installed: parking_lot::Mutex::default(),
+            own,
+            processes: Mutex::default(),
+            installed: Mutex::default(),
+            _tidy: tidy(&folder),
             folder,
-            _tidy: tidy,
-            temporary,
         };
         plane.bring_up();
         Some(plane)
     }
 
-    fn bring_up(&mut self) {
+    fn bring_up(&self) {
         self.write_files();
-        let etcd = ports::free();
-        let api = self.launch("kube-apiserver", &self.apiserver_arguments(etcd));
-        let etcd = self.launch("etcd", &self.etcd_arguments(etcd));
-        // it waits for etcd itself
-        self.processes = vec![api, etcd];
+        self.run_program("etcd", &self.etcd_arguments());
+        self.run_program(API_SERVER, &self.apiserver_arguments());
         self.wait("the API server", |plane| plane.ask("/readyz").then_some(()));
-        let controllers = self.launch("kube-controller-manager", &self.controllers_arguments());
-        let scheduler = self.launch("kube-scheduler", &[format!("--config={}", self.path("scheduler.yaml")), "--secure-port=0".to_owned()]);
-        let kwok = self.launch("kwok", &self.kwok_arguments());
-        self.processes.splice(0..0, [controllers, scheduler, kwok]);
+        self.run_program("kube-controller-manager", &self.controllers_arguments());
+        self.run_program("kube-scheduler", &[format!("--config={}", self.path("scheduler.yaml")), "--secure-port=0".to_owned()]);
+        self.run_program("kwok", &self.kwok_arguments());
         for name in NODES {
             self.apply(&node(name));
         }
@@ -117,6 +138,7 @@ impl ControlPlane {
             "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n{client}\nleaderElection: {{leaderElect: false}}\n"
         );
         fs::write(self.folder.join("scheduler.yaml"), scheduler).expect("written");
+        fs::write(self.folder.join("audit.yaml"), AUDIT).expect("written");
         let key = self.path("sa.key");
         let by = |program: &str, arguments: &[&str]| {
             let made = Command::new(program).args(arguments).stdin(Stdio::null()).output();
@@ -150,13 +172,14 @@ impl ControlPlane {
         self.folder.join(below).display().to_string()
     }
 
-    fn launch(&self, name: &str, arguments: &[String]) -> Process {
+    fn run_program(&self, name: &str, arguments: &[String]) {
         let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
-        Process::spawn(name, &self.programs.join(name), &arguments, &self.folder.join(format!("{name}.log")))
+        let process = Process::spawn(name, &self.programs.join(name), &arguments, &self.folder.join(format!("{name}.log")));
+        self.processes.lock().push(process);
     }
 
-    fn etcd_arguments(&self, client: u16) -> Vec<String> {
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{}", ports::free()));
+    fn etcd_arguments(&self) -> Vec<String> {
+        let (client, peer) = (format!("http://127.0.0.1:{}", self.etcd), format!("http://127.0.0.1:{}", ports::free()));
         vec![
             "--name=t".to_owned(),
             format!("--data-dir={}", self.path("etcd")),
@@ -170,10 +193,10 @@ impl ControlPlane {
         ]
     }
 
-    fn apiserver_arguments(&self, etcd: u16) -> Vec<String> {
+    fn apiserver_arguments(&self) -> Vec<String> {
         let key = self.path("sa.key");
         let mut arguments = vec![
-            format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
             format!("--secure-port={}", self.port),
             format!("--cert-dir={}", self.path("cert")),
             format!("--token-auth-file={}", self.path("tokens.csv")),
@@ -193,6 +216,12 @@ impl ControlPlane {
             "--profiling=false",
         ];
         arguments.extend(fixed.map(str::to_owned));
+        if self.own {
+            let (policy, log) = (self.path("audit.yaml"), self.path("audit.log"));
+            arguments.extend([format!("--audit-policy-file={policy}"), format!("--audit-log-path={log}")]);
+            // what was asked is on disk before it is done
+            arguments.extend(["--audit-log-mode=blocking-strict", "--storage-media-type=application/json"].map(str::to_owned));
+        }
         arguments
     }
 
@@ -223,11 +252,9 @@ impl ControlPlane {
     }
 
     /// Polls until `look` gives something.
-    fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    fn wait<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let found = poll(UP_MAX, || {
-            for process in &mut self.processes {
-                process.assert_alive();
-            }
+            self.processes.lock().iter_mut().for_each(Process::assert_alive);
             look(self)
         });
         found.unwrap_or_else(|| panic!("{what}: not ready within {UP_MAX:?}; see {}", self.folder.display()))
@@ -352,12 +379,101 @@ impl ControlPlane {
     }
 }
 
-impl Drop for ControlPlane {
+/// A control plane that a test may hurt. It ends with this.
+pub(crate) struct Own(&'static ControlPlane);
+
+impl Deref for Own {
+    type Target = &'static ControlPlane;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Own {
+    /// The API server stops in the middle of whatever it does, and keeps its connections.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// It goes on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let mut processes = self.0.processes.lock();
+        processes.iter_mut().filter(|process| process.name() == API_SERVER).for_each(|process| process.signal(signal));
+    }
+
+    /// The API server is gone without a word, as it is when its machine is.
+    pub(crate) fn kill(&self) {
+        let mut processes = self.0.processes.lock();
+        let at = processes.iter().position(|process| process.name() == API_SERVER).expect("it runs");
+        processes.remove(at).kill();
+    }
+
+    /// It is started again on what etcd has, with these options besides, and answers when this is back.
+    pub(crate) fn start_again(&self, options: &[&str]) {
+        let options = options.iter().map(|option| (*option).to_owned());
+        self.0.run_program(API_SERVER, &self.0.apiserver_arguments().into_iter().chain(options).collect::<Vec<_>>());
+        self.0.wait("the API server", |plane| plane.ask("/readyz").then_some(()));
+    }
+
+    /// What canaryd asked the API server to write, as it wrote that down itself: verb and path without its query, and whether that
+    /// was done, by the code of its answer. `None`: it was asked, and that is all.
+    pub(crate) fn written(&self, resource: &str) -> Vec<(String, Option<u64>)> {
+        let log = fs::read_to_string(self.0.file("audit.log")).unwrap_or_default();
+        // its last line may be half written when it is killed
+        let events: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let is_ours = |e: &&Value| {
+            let uri = e["requestURI"].as_str().unwrap_or_default();
+            e["objectRef"]["resource"] == resource && uri.contains("fieldManager=canaryd")
+        };
+        let asked = events.iter().filter(is_ours).filter(|e| e["stage"] == "RequestReceived");
+        let done = |id: &Value| events.iter().find(|e| e["auditID"] == *id && e["stage"] == "ResponseComplete");
+        asked
+            .map(|e| {
+                let path = e["requestURI"].as_str().unwrap_or_default().split('?').next().unwrap_or_default();
+                let verb = e["verb"].as_str().unwrap_or_default();
+                (format!("{verb} {path}"), done(&e["auditID"]).and_then(|done| done["responseStatus"]["code"].as_u64()))
+            })
+            .collect()
+    }
+
+    /// Changes an object where it lies, below `/registry/`, as nobody but a newer API server could: its version rises, its generation
+    /// does not.
+    pub(crate) fn rewrite(&self, below: &str, change: impl FnOnce(&mut Value)) {
+        let key = BASE64_STANDARD.encode(format!("/registry/{below}"));
+        let found = self.etcd("kv/range", &json!({ "key": key }));
+        let text = found["kvs"][0]["value"].as_str().unwrap_or_else(|| panic!("{below} is not there: {found}"));
+        let mut object = serde_json::from_slice(&BASE64_STANDARD.decode(text).expect("base64")).expect("JSON, as was asked for");
+        change(&mut object);
+        self.etcd("kv/put", &json!({ "key": key, "value": BASE64_STANDARD.encode(object.to_string()) }));
+    }
+
+    /// etcd forgets all that is not the present; how things came to be so cannot be asked any more.
+    pub(crate) fn compact(&self) {
+        // a version nobody has seen: else whoever saw the last one has missed nothing
+        let put = self.etcd("kv/put", &json!({ "key": BASE64_STANDARD.encode("compacted"), "value": "" }));
+        let revision = put["header"]["revision"].clone();
+        self.etcd("kv/compaction", &json!({ "revision": revision, "physical": true }));
+    }
+
+    fn etcd(&self, path: &str, body: &Value) -> Value {
+        let (path, body) = (format!("/v3/{path}"), body.to_string());
+        let request = Request { method: "POST", path: &path, body: body.as_bytes(), ..Request::default() };
+        let answer = http::send(self.0.etcd, &request, ETCD_MAX).unwrap_or_else(|e| panic!("etcd {path}: {e}"));
+        assert_eq!(answer.status, 200, "etcd {path} {body}: {}", answer.text());
+        answer.json()
+    }
+}
+
+impl Drop for Own {
     fn drop(&mut self) {
-        // SIGKILL each, watchers first: a terminated API server waits a minute for them
-        for process in &mut self.processes {
-            process.kill();
-        }
+        // those that ask the API server first
+        self.0.processes.lock().drain(..).rev().for_each(drop);
+        let _ = fs::remove_dir_all(&self.0.folder);
     }
 }
 

@@ -49,6 +49,11 @@ impl Process {
         Self { name: name.to_owned(), child, log: log.to_owned(), hold: Some(hold), keeper: Some(keeper), ended: None }
     }
 
+    /// What it was called when it was started.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its number.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
