@@ -110,6 +110,9 @@ fn page(checked: &Checked) -> String {
     if !acts.is_empty() {
         let _ = writeln!(out, "  in the cluster: {}", acts.join("; "));
     }
+    for warning in warnings(rule) {
+        let _ = writeln!(out, "  warning: {warning}");
+    }
     for part in &rule.not_run {
         let _ = writeln!(out, "  `run` refuses it: line {}: {}: {}", part.line, part.path, part.why);
     }
@@ -151,6 +154,21 @@ fn acts(rule: &Rule) -> Vec<String> {
     [starts, follow, after, promotion].into_iter().flatten().collect()
 }
 
+/// What the rule asks for in good order, and few mean.
+fn warnings(rule: &Rule) -> Vec<String> {
+    let Promotion::Swap { idle: Some(idle), .. } = rule.promotion else { return Vec::new() };
+    if rule.replicas == Replicas::Follow {
+        return Vec::new();
+    }
+    let next = match idle {
+        0 => "its next release has no pods, and does not begin".to_owned(),
+        1 => "its next release begins with that one, which is all that 100% of the traffic then gets".to_owned(),
+        _ => format!("its next release begins with those {idle}, which are all that 100% of the traffic then gets"),
+    };
+    let way_out = "write replicas: follow, or scale it with each release";
+    vec![format!("idle-replicas scales the old version down, and replicas: external leaves it so: {next}: {way_out}")]
+}
+
 /// Whole hours as such, whatever they are in minutes.
 fn said(d: Duration) -> String {
     let hours = d.as_secs() / 3600;
@@ -190,6 +208,7 @@ fn wire(checked: &Checked) -> Value {
         "steps": steps,
         "metrics": rule.metrics.iter().map(|m| m.name.clone()).collect::<Vec<_>>(),
         "in-the-cluster": acts(rule),
+        "warnings": warnings(rule),
         "not-run": not_run,
         "cannot-see": unseen,
         "live": live.as_ref().map(|l| json!({
@@ -203,4 +222,31 @@ fn wire(checked: &Checked) -> Value {
         })),
         "plan": planned.as_ref().map(Planned::wire),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Known, parse_rule};
+    use std::path::Path;
+
+    fn warned(more: &str) -> Vec<String> {
+        let text = format!(
+            "rule: shop\nworkloads: {{ namespace: shop, pair: [ {{ deployment: a, subset: v1 }}, {{ deployment: b, subset: v2 }} ] }}\n\
+             telemetry: [ istio ]\ntraffic: {{ istio: {{ virtual-service: shop }} }}\nsteps: [ {{ weight: 100%, bake: 1m }} ]\n\
+             metrics: {{ error-rate: {{}} }}\n{more}\n"
+        );
+        let known = Known { packs: ["istio".to_owned()].into(), cluster: true, ..Known::default() };
+        warnings(&parse_rule(&text, Path::new("shop.yaml"), &known).unwrap_or_else(|report| panic!("{report}")))
+    }
+
+    #[test]
+    fn idle_replicas_that_nobody_gives_back_are_warned_of() {
+        assert!(warned("").is_empty() && warned("promotion: { swap: { keep: 1h } }").is_empty());
+        assert!(warned("promotion: { swap: { idle-replicas: 0 } }\nreplicas: follow").is_empty());
+        for (idle, says) in [("0", "does not begin"), ("1", "begins with that one"), ("3", "begins with those 3")] {
+            let said = warned(&format!("promotion: {{ swap: {{ idle-replicas: {idle} }} }}"));
+            assert!(matches!(said.as_slice(), [one] if one.contains(says) && one.contains("write replicas: follow, or")), "{said:?}");
+        }
+    }
 }

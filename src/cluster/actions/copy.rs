@@ -13,12 +13,15 @@ pub(super) async fn copy(client: &Client, job: &Job<'_>) -> Result<(), Stop> {
     let released = get(&canary).await?;
     // what was judged is what is copied
     on_trial(&released, job.noted)?;
+    // what both sides say tells nothing apart
+    let [theirs, ours] = [job.canary.other(), job.canary].map(|side| &job.workloads.side(side).fields);
+    let names = ours.iter().filter(|(key, value)| theirs.get(*key) != Some(value)).map(|(_, value)| value.as_str()).collect();
     let before = job.noted.template_before.as_deref().and_then(|before| serde_json::from_str::<Value>(before).ok());
     let mut found = change(&stable, |found| {
         not_paused(found)?;
         let template_wanted = match job.workloads.form {
             WorkloadForm::One => template(&released)?.clone(),
-            _ => labels::for_stable(&released, found, before.as_ref()),
+            _ => labels::for_stable(&released, found, before.as_ref(), &names),
         };
         Ok(if template(found)? == &template_wanted { Vec::new() } else { replace_template(&template_wanted) })
     })

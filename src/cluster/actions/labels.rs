@@ -6,15 +6,18 @@ use std::collections::BTreeSet;
 
 /// The canary's template as stable gets it: everything as it is, but of the labels only what the release changed. A label by
 /// which either Deployment selects stays stable's, and so does one that the canary had before the release with the same value
-/// (`before`, its template then); without knowing that only the former.
-pub(super) fn for_stable(canary: &Value, stable: &Value, before: Option<&Value>) -> Value {
+/// (`before`, its template then). Without knowing that, what cannot be of the release stays: a label that only stable has, and one
+/// whose value is among those by which the rule names the canary (`names`: a subset, a version).
+pub(super) fn for_stable(canary: &Value, stable: &Value, before: Option<&Value>, names: &BTreeSet<&str>) -> Value {
     let mut template = canary.pointer("/spec/template").cloned().unwrap_or_default();
     let own = labels(stable.pointer("/spec/template"));
     let ours = labels(Some(&template));
     let before = before.map(|before| labels(Some(before)));
     let selects: BTreeSet<&str> = [canary, stable].into_iter().flat_map(selected).collect();
     let keys: BTreeSet<&String> = ours.keys().chain(own.keys()).collect();
-    let stays = |key: &str| selects.contains(key) || before.as_ref().is_some_and(|before| before.get(key) == ours.get(key));
+    let named = |key: &str| ours.get(key).and_then(Value::as_str).is_none_or(|value| names.contains(value));
+    let unchanged = |key: &str| before.as_ref().map_or_else(|| named(key), |before| before.get(key) == ours.get(key));
+    let stays = |key: &str| selects.contains(key) || unchanged(key);
     let value = |key: &String| if stays(key) { own.get(key) } else { ours.get(key) };
     let merged: Map<String, Value> = keys.into_iter().filter_map(|key| Some((key.clone(), value(key)?.clone()))).collect();
     if merged != ours {
@@ -68,9 +71,13 @@ mod tests {
         let own = json!({"app": "shop", "track": "stable", "version": "1", "mesh": "v1", "only": "here"});
         let stable = deployment(json!({"matchExpressions": [{"key": "track", "operator": "In", "values": ["stable"]}]}), own, "shop:1");
         let labels = json!({"app": "shop", "track": "stable", "version": "2", "mesh": "v1", "only": "here", "new": "yes"});
-        assert_eq!(for_stable(&canary, &stable, Some(&before)), template(labels, "shop:2"));
-        let unknown = json!({"app": "shop", "track": "stable", "version": "2", "mesh": "v2", "new": "yes"});
-        assert_eq!(for_stable(&canary, &stable, None), template(unknown, "shop:2"), "only the selectors tell");
+        let none = BTreeSet::new();
+        assert_eq!(for_stable(&canary, &stable, Some(&before), &none), template(labels.clone(), "shop:2"));
+        // nobody knows what the release changed: what selectors and the rule say stays stable's, and nothing of its own is lost
+        assert_eq!(for_stable(&canary, &stable, None, &["v2"].into()), template(labels.clone(), "shop:2"));
+        let mut unknown = labels;
+        unknown["mesh"] = json!("v2");
+        assert_eq!(for_stable(&canary, &stable, None, &none), template(unknown, "shop:2"), "only the selectors tell");
     }
 
     #[test]
@@ -78,11 +85,12 @@ mod tests {
         let selector = |track: &str| json!({"matchLabels": {"track": track}});
         let before = template(json!({"track": "canary"}), "shop:1");
         let canary = deployment(selector("canary"), json!({"track": "canary"}), "shop:2");
+        let none = BTreeSet::new();
         let mut stable = deployment(selector("stable"), json!({"track": "stable"}), "shop:1");
-        stable["spec"]["template"] = for_stable(&canary, &stable, Some(&before));
-        assert_eq!(for_stable(&canary, &stable, Some(&before)), stable["spec"]["template"]);
+        stable["spec"]["template"] = for_stable(&canary, &stable, Some(&before), &none);
+        assert_eq!(for_stable(&canary, &stable, Some(&before), &none), stable["spec"]["template"]);
         // one that has no labels at all cannot exist, and must not be made up
         let bare = json!({"spec": {"template": {"spec": {}}}});
-        assert_eq!(for_stable(&bare, &bare, None), json!({"spec": {}}));
+        assert_eq!(for_stable(&bare, &bare, None, &none), json!({"spec": {}}));
     }
 }

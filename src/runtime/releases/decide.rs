@@ -62,6 +62,9 @@ pub(super) struct Scene<'a> {
     pub(super) on_trial: Option<&'a OnTrial>,
     /// Templates whose last rollout was rolled back.
     pub(super) rolled_back: &'a BTreeSet<String>,
+    /// The template of the rule's last rollout, if that succeeded: what was promoted is no news where a daemon that ended at that
+    /// moment did not come to know it.
+    pub(super) promoted: Option<&'a str>,
 }
 
 /// What is to be done about one workload.
@@ -103,6 +106,8 @@ pub(super) enum Why {
     Manual,
     /// The other workload runs it, and carries the traffic.
     Same,
+    /// It is what the last rollout promoted.
+    Promoted,
     /// It is live already, and that was told.
     Live,
 }
@@ -115,6 +120,7 @@ impl Why {
             Why::Gone => "not there",
             Why::Manual => "started by hand",
             Why::Same => "same as the live one",
+            Why::Promoted => "promoted",
             Why::Live => "live",
         }
     }
@@ -182,6 +188,7 @@ impl Scene<'_> {
             match &self.idle {
                 None => return What::AskTraffic,
                 Some(Err(why)) => return What::Unclear(why.clone()),
+                Some(Ok(idle)) if side != *idle && self.was_promoted(side, shown) => return shown.noted(Why::Promoted),
                 Some(Ok(idle)) if side != *idle => return What::Live,
                 Some(Ok(_)) if self.runs(side.other(), &shown.program) => return shown.noted(Why::Same),
                 Some(Ok(_)) => {}
@@ -194,6 +201,13 @@ impl Scene<'_> {
             _ if self.is_ready(shown) => What::Start,
             _ => What::Wait,
         }
+    }
+
+    /// Itself, or the same program as the other workload, which was: then somebody made this one equal.
+    fn was_promoted(&self, side: Side, shown: &Shown) -> bool {
+        let is = |shown: &Shown| self.promoted == Some(&shown.template);
+        let other = matches!(self.seen[side.other().index()], Sight::There(other) if is(other) && other.program == shown.program);
+        is(shown) || other
     }
 
     fn runs(&self, side: Side, program: &str) -> bool {

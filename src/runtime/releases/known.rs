@@ -1,7 +1,8 @@
 //! Which pod template each workload is known to have: in the store, and in memory because it is asked at every change of the cluster.
 
-use crate::model::Side;
+use crate::model::journal::Event;
 use crate::model::rule::{Rule, Target};
+use crate::model::{Side, State};
 use crate::store::{NotedTemplates, Store, StoreError};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,18 @@ impl Templates {
         self.store.note(&rule.name, &workload, template.clone()).await?;
         self.read.lock().entry(rule.name.clone()).or_default().insert(workload, template);
         Ok(())
+    }
+
+    /// The template of this rule's last rollout, if that succeeded.
+    pub(super) async fn promoted(&self, rule: &str) -> Result<Option<String>, StoreError> {
+        let last = self.store.list(Some(rule), 1).await?.into_iter().find(|listed| listed.state == State::Succeeded);
+        let Some(last) = last else { return Ok(None) };
+        let lines = self.store.outline(&last.id).await?;
+        let noted = lines.into_iter().find_map(|line| match line.event {
+            Event::Opened(opened) => opened.begin.noted,
+            _ => None,
+        });
+        Ok(noted.map(|noted| noted.template))
     }
 
     /// Templates whose last rollout under this rule was rolled back.

@@ -174,6 +174,7 @@ impl Releases {
             idle: None,
             on_trial: on_trial.as_ref(),
             rolled_back: &nothing,
+            promoted: None,
         };
         let mut found = decide(&scene);
         if found.is_empty() {
@@ -185,6 +186,12 @@ impl Releases {
         found = decide(&scene);
         if found.iter().any(|finding| finding.what == What::AskTraffic) {
             scene.idle = Some(self.who_is_idle(rule, &seen).await);
+            found = decide(&scene);
+        }
+        let promoted;
+        if found.iter().any(|finding| finding.what == What::Live) {
+            promoted = self.parts.templates.promoted(&rule.name).await.map_err(|e| e.to_string())?;
+            scene.promoted = promoted.as_deref();
             found = decide(&scene);
         }
         for finding in found {

@@ -38,6 +38,7 @@ impl Plan {
             warnings
                 .push(format!("no template is known that {name} had before: after a rollback it cannot be undone, and is left as it is"));
         }
+        warnings.extend(too_small(&self.rule, &noted, workloads.name(canary)));
         Ok(FromCluster { version: self.version(cluster, canary), noted: Some(noted), warnings })
     }
 
@@ -62,6 +63,19 @@ impl Plan {
         let retry = format!("`canaryd retry {}` starts it again", self.rule.name);
         Err(Refusal::new("rolled-back-before", format!("{name} has a pod template that was rolled back before: {retry}")))
     }
+}
+
+/// Of two that take turns the canary is soon all there is; and where others scale it, a step waits for no more than it asks for.
+fn too_small(rule: &Rule, noted: &Noted, name: &str) -> Option<String> {
+    let takes_turns = matches!(rule.promotion, Promotion::Swap { .. });
+    let external = rule.replicas == Replicas::External && !rule.traffic.is_of_replicas();
+    let (asked, there) = (noted.canary_wanted, noted.baseline_ready);
+    (takes_turns && external && asked < there).then(|| {
+        format!(
+            "{name} asks for {asked} replicas, and {there} of the other version are ready: they are all that 100% of the traffic will \
+             have, unless somebody scales it; replicas: follow does"
+        )
+    })
 }
 
 /// What of the rule cannot be without a look at the cluster, in its own words.
@@ -93,5 +107,16 @@ mod tests {
         assert_eq!(needs(&Rule { pod_health: Some(PodHealth::default()), ..rule() }), Some("pod-health"));
         let start = Start { on_new_template: true, ..Start::default() };
         assert_eq!(needs(&Rule { start, ..rule() }), Some("start: when: new-template"));
+    }
+
+    #[test]
+    fn a_canary_that_others_leave_too_small_is_told_at_its_start() {
+        let swap = Rule { promotion: Promotion::Swap { keep: std::time::Duration::ZERO, idle: None }, ..rule() };
+        let noted = |asked, there| Noted { canary_wanted: asked, baseline_ready: there, ..Noted::default() };
+        let said = too_small(&swap, &noted(1, 4), "shop-v2").unwrap_or_default();
+        assert!(said.starts_with("shop-v2 asks for 1 replicas, and 4 of the other version are ready"), "{said}");
+        assert_eq!(too_small(&swap, &noted(4, 4), "shop-v2"), None);
+        assert_eq!(too_small(&Rule { replicas: Replicas::Follow, ..swap.clone() }, &noted(1, 4), "shop-v2"), None, "canaryd does");
+        assert_eq!(too_small(&Rule { promotion: Promotion::Copy, ..swap }, &noted(1, 4), "shop-v2"), None, "stable carries it again");
     }
 }

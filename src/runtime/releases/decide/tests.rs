@@ -27,6 +27,7 @@ struct Case {
     idle: Option<Result<Side, String>>,
     on_trial: Option<OnTrial>,
     rolled_back: &'static [&'static str],
+    promoted: Option<&'static str>,
 }
 
 /// The first carries the traffic; nothing is new.
@@ -40,6 +41,7 @@ fn quiet() -> Case {
         idle: Some(Ok(Side::Second)),
         on_trial: None,
         rolled_back: &[],
+        promoted: None,
     }
 }
 
@@ -61,6 +63,7 @@ impl Case {
             idle: self.idle.clone(),
             on_trial: self.on_trial.as_ref(),
             rolled_back: &rolled_back,
+            promoted: self.promoted,
         })
     }
 }
@@ -131,6 +134,16 @@ fn what_carries_the_traffic_is_told_and_not_started() {
     assert_eq!(Case { seen: ["c 1/3", "b 3/3"], automatic: false, ..quiet() }.found(), [on(FIRST, What::Live)]);
     let both = Case { seen: ["c 3/3", "d 3/3"], ..quiet() };
     assert_eq!(both.found(), [on(FIRST, What::Live), on(SECOND, What::Start)]);
+}
+
+#[test]
+fn what_was_promoted_is_no_news_though_nobody_came_to_note_it() {
+    let with = |seen, promoted| Case { seen, promoted: Some(promoted), ..quiet() }.found();
+    assert_eq!(with(["c 3/3", "b 3/3"], "c"), [note(FIRST, "c", Why::Promoted)]);
+    assert_eq!(with(["d 3/3", "b 3/3"], "c"), [on(FIRST, What::Live)], "a newer one");
+    // somebody made stable equal to it
+    assert_eq!(with(["c' 3/3", "c 3/3"], "c"), [note(FIRST, "c'", Why::Promoted), note(SECOND, "c", Why::Same)]);
+    assert_eq!(with(["d 3/3", "c 3/3"], "c"), [on(FIRST, What::Live), on(SECOND, What::Start)], "or to something else");
 }
 
 #[test]
