@@ -16,7 +16,7 @@ use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, relo
 use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Means, Proxy};
-use crate::runtime::{Handle, Hooks, Makers, Setting, Supervisor, retention};
+use crate::runtime::{Handle, Hooks, Makers, RulesRefused, Setting, Supervisor, retention};
 use crate::source::{Packs, PodWatch, Source};
 use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
@@ -243,7 +243,10 @@ fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, book: resourc
     Ok(Makers {
         source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &shared)),
         router: Box::new(move |rule| router::open(&rule.traffic, &means).map_err(|e| e.to_string())),
-        rules: Box::new(move |old| runnable_rules(old, &for_rules.rules, &rules_may).map(|files| book.join(files))),
+        rules: Box::new(move |old| match runnable_rules(old, &for_rules.rules, &rules_may) {
+            Ok(files) => Ok(book.join(files)),
+            Err(report) => Err(RulesRefused { report, stays: book.join_last() }),
+        }),
         known,
     })
 }

@@ -195,8 +195,11 @@ impl Object {
         }
     }
 
-    /// No such object, or no such kind of object.
+    /// No such object, no such kind of object, or, for one that is to be made, no such namespace.
     fn missing(&self, answered: &Answered) -> String {
+        if answered.body.pointer("/details/kind").and_then(Value::as_str) == Some("namespaces") {
+            return format!("namespace {} {ABSENT}", self.namespace);
+        }
         let named = answered.body.pointer("/details/name").and_then(Value::as_str) == Some(&self.name);
         if named {
             return ABSENT.to_owned();

@@ -39,7 +39,7 @@ pub(super) async fn of_daemon(settings: &Settings) -> Vec<String> {
     let shown = settings.cluster.resources;
     let mut notes = lines(rights::missing_of_daemon(&client, lease, shown).await);
     if shown && resources::are_served(&client).await == Ok(false) {
-        let way_out = "`canaryd crds | kubectl apply --server-side -f -`, or cluster: { resources: false }";
+        let way_out = "`canaryd crds | kubectl apply --server-side --force-conflicts -f -`, or cluster: { resources: false }";
         notes.push(format!("cluster: does not serve CanaryRule and CanaryRollout, and nothing is read or shown there: {way_out}"));
     }
     notes

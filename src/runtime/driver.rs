@@ -25,7 +25,7 @@ use crate::model::{
 use crate::notify::{Notices, Told};
 use crate::rollout::Machine;
 use crate::router::Router;
-use crate::telemetry::{Metrics, events};
+use crate::telemetry::{Metrics, events, words};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -351,6 +351,7 @@ impl Driver {
     /// To the log and to the receivers; `again` if an earlier process did so too.
     fn notify(&self, decision: &Decision, notice: Notice, again: bool) {
         let Parts { rule, id, begin, .. } = &self.parts;
+        let notice = Notice { text: words::in_mode(rule.mode, &notice.text), ..notice };
         if !again {
             events::Notice { rule: &rule.name, rollout: id, notice: &notice }.emit();
         }

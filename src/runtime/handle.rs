@@ -23,6 +23,8 @@ pub struct RolloutView {
     pub canary: String,
     /// Which of the rule's workloads is on trial.
     pub canary_side: Side,
+    /// What the rule it runs by says of the workload on trial, which that rule may say no more: its `deployment`, its `namespace`, ...
+    pub canary_fields: BTreeMap<String, String>,
     /// The version on trial; may be empty.
     pub version: String,
     /// When it was opened.

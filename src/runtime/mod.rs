@@ -46,4 +46,4 @@ pub use handle::{
 pub use history::PAST_MAX;
 pub use hooks::Hooks;
 pub use registry::Registry;
-pub use supervisor::{MakeRouter, MakeSource, Makers, ReadRules, Setting, Supervisor};
+pub use supervisor::{MakeRouter, MakeSource, Makers, ReadRules, RulesRefused, Setting, Supervisor};

@@ -19,6 +19,14 @@ pub const fn mode(mode: Mode) -> &'static str {
     }
 }
 
+/// What is told of a rollout, where nothing of it is done: nobody shall look for a weight that was never written.
+pub fn in_mode(mode: Mode, said: &str) -> String {
+    match mode {
+        Mode::Enforce => said.to_owned(),
+        Mode::Observe => format!("observed only, nothing is touched: {said}"),
+    }
+}
+
 /// The word of an outlook on every wire.
 pub const fn outlook(outlook: Outlook) -> &'static str {
     match outlook {

@@ -170,6 +170,7 @@ pub(crate) fn view(id: &str, state: State) -> RolloutView {
         baseline: "chat-v1".to_owned(),
         canary: "chat-v2".to_owned(),
         canary_side: Side::Second,
+        canary_fields: Default::default(),
         version: "2.1.0".to_owned(),
         opened: Timestamp::from_millis(1_795_269_600_000),
         mode: Mode::Enforce,

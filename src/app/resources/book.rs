@@ -11,23 +11,30 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A burst of changes is read at once.
 const GATHER: Duration = Duration::from_millis(200);
+/// Longest wait for the first look at the objects: without them a rollout is shown beside its workloads.
+const FIRST_MAX: Duration = Duration::from_secs(20);
 /// How often conditions are looked at though no object changed: a rule's rollout is shown on it too.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What was read of the objects, and what is in force. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::app) struct Book(Arc<Mutex<Pages>>);
+pub(in crate::app) struct Book {
+    pages: Arc<Mutex<Pages>>,
+    /// The objects were read once, or cannot be read.
+    settled: CancellationToken,
+}
 
 #[derive(Debug)]
 struct Pages {
     known: Known,
     /// By namespace and name.
     read: BTreeMap<(String, String), Read>,
-    /// Rules in force, by name.
-    in_force: BTreeMap<String, Arc<Rule>>,
+    /// The last rules of files that were all good.
+    files: Option<RuleSet>,
 }
 
 /// What was read of an object.
@@ -45,31 +52,38 @@ struct Read {
 impl Book {
     /// An empty one.
     pub(in crate::app) fn new(known: Known) -> Self {
-        Self(Arc::new(Mutex::new(Pages { known, read: BTreeMap::new(), in_force: BTreeMap::new() })))
+        let pages = Pages { known, read: BTreeMap::new(), files: None };
+        Self { pages: Arc::new(Mutex::new(pages)), settled: CancellationToken::new() }
     }
 
     /// The rules of the files, with the objects': who came first keeps a name, and files came first.
     pub(in crate::app) fn join(&self, files: RuleSet) -> RuleSet {
         let mut set = files;
-        let mut pages = self.0.lock();
+        let mut pages = self.pages.lock();
+        pages.files = Some(set.clone());
         let mut all: Vec<&mut Read> = pages.read.values_mut().collect();
         all.sort_by(|a, b| a.object.created.cmp(&b.object.created));
         for read in all {
             let added = read.good.clone().map(|(rule, text)| set.add(rule, text));
             read.taken = added.and_then(Result::err).map(|problem| problem.to_string());
         }
-        pages.in_force.clone_from(&set.rules);
         set
     }
 
-    /// A rule in force.
-    pub(super) fn rule(&self, name: &str) -> Option<Arc<Rule>> {
-        self.0.lock().in_force.get(name).cloned()
+    /// The same with the files that were last all good, if there were any: files that are wrong now keep no object out.
+    pub(in crate::app) fn join_last(&self) -> Option<RuleSet> {
+        let files = self.pages.lock().files.clone();
+        files.map(|files| self.join(files))
+    }
+
+    /// Waits until it is known which rules are objects.
+    pub(super) async fn settled(&self) {
+        self.settled.cancelled().await;
     }
 
     /// The object that a rule in force was read from; `None` = it is a file.
     pub(super) fn object(&self, name: &str) -> Option<Arc<WatchedRule>> {
-        let pages = self.0.lock();
+        let pages = self.pages.lock();
         let found = pages.read.values().find(|read| read.object.name == name && read.taken.is_none() && read.good.is_some());
         found.map(|read| Arc::clone(&read.object))
     }
@@ -77,7 +91,7 @@ impl Book {
     /// Reads what is new of these objects; what is no more among them is forgotten.
     fn take(&self, objects: Vec<Arc<WatchedRule>>) {
         let (known, old) = {
-            let pages = self.0.lock();
+            let pages = self.pages.lock();
             (pages.known.clone(), pages.read.clone())
         };
         let key = |object: &WatchedRule| (object.namespace.clone(), object.name.clone());
@@ -86,7 +100,7 @@ impl Book {
             (key(&object), Read::of(object, old, &known))
         });
         let read = read.collect();
-        self.0.lock().read = read;
+        self.pages.lock().read = read;
     }
 }
 
@@ -107,8 +121,8 @@ impl Read {
     }
 
     /// What the object shows of itself.
-    fn status(&self, in_force: Option<&RuleView>, refused: &[String]) -> Value {
-        let accepted = self.accepted(in_force, refused);
+    fn status(&self, in_force: Option<&RuleView>) -> Value {
+        let accepted = self.accepted(in_force);
         let rollout = in_force.and_then(|view| view.rollout.as_ref()).map(|id| id.0.clone());
         json!({
             "observedGeneration": self.object.generation,
@@ -117,7 +131,7 @@ impl Read {
         })
     }
 
-    fn accepted(&self, in_force: Option<&RuleView>, refused: &[String]) -> Condition {
+    fn accepted(&self, in_force: Option<&RuleView>) -> Condition {
         let said = |status: bool, reason: &str, message: String| Condition {
             kind: "Accepted",
             status: Some(status),
@@ -134,13 +148,18 @@ impl Read {
         let ours = self.good.as_ref().map(|(rule, _)| rule.digest.as_str());
         match in_force {
             Some(view) if Some(view.digest.as_str()) == ours => said(true, "InForce", "it is in force".to_owned()),
-            _ => said(false, "NotInForce", format!("rules in files keep it out: {}", refused.join("\n"))),
+            _ => said(false, "NotInForce", "it is a rule, and about to come into force".to_owned()),
         }
     }
 }
 
 /// Keeps the book in step with the objects, the runtime with the book, and the objects' statuses with the runtime.
 pub(super) async fn keep(book: Book, objects: RuleObjects, handle: Handle, desk: Desk) {
+    // those that are there at the start, or the word that they cannot be read
+    let _ = tokio::time::timeout(FIRST_MAX, objects.looked()).await;
+    if objects.all().is_empty() {
+        book.settled.cancel();
+    }
     loop {
         let changed = tokio::time::timeout(LOOK, objects.changed()).await.is_ok();
         if changed {
@@ -150,6 +169,7 @@ pub(super) async fn keep(book: Book, objects: RuleObjects, handle: Handle, desk:
             let _ = tokio::task::spawn_blocking(move || of_book.take(all)).await;
             // a refusal is about files, and has been logged with every problem
             let _ = handle.reload().await;
+            book.settled.cancel();
         }
         tell(&book, &handle, &desk);
     }
@@ -157,11 +177,11 @@ pub(super) async fn keep(book: Book, objects: RuleObjects, handle: Handle, desk:
 
 fn tell(book: &Book, handle: &Handle, desk: &Desk) {
     let views = handle.views();
-    let all: Vec<Read> = book.0.lock().read.values().cloned().collect();
+    let all: Vec<Read> = book.pages.lock().read.values().cloned().collect();
     for read in all {
         let file = format!("canaryrule {}/{}", read.object.namespace, read.object.name);
         let in_force = views.rules.get(&read.object.name).filter(|view| view.file == file);
-        let status = read.status(in_force.map(|view| &**view), &views.reload_problems);
+        let status = read.status(in_force.map(|view| &**view));
         desk.show(Place::new(RULE, &read.object.namespace, &read.object.name), Shown { status, made_from: None });
     }
 }

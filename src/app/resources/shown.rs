@@ -3,10 +3,11 @@
 use super::Book;
 use crate::api::wire;
 use crate::cluster::resources::{Condition, DEPLOYMENT, Desk, MadeFrom, Place, ROLLOUT, Saying, Shown, camel_case, conditions};
-use crate::model::{Action, Decision, Effect, Level, Notice, Phase, State};
+use crate::model::{Action, Decision, Effect, Level, Notice, Phase, RolloutId, State};
 use crate::runtime::{EventLine, Handle, RolloutView};
 use crate::telemetry::words;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -15,8 +16,10 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// Follows the live feed; ends with it.
 pub(super) async fn show(book: Book, handle: Handle, desk: Desk, namespace: String) {
-    let shower = Shower { book, desk, namespace };
     let mut feed = handle.events();
+    // or what a restart took up would be shown a second time, elsewhere
+    book.settled().await;
+    let mut shower = Shower { book, desk, namespace, homes: BTreeMap::new() };
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -36,6 +39,8 @@ struct Shower {
     desk: Desk,
     /// Of rollouts whose workloads and rule have none.
     namespace: String,
+    /// The namespaces of the objects of rollouts that were shown: each stays where it is, though its rule is taken away.
+    homes: BTreeMap<RolloutId, String>,
 }
 
 /// Where a rollout is shown.
@@ -46,16 +51,18 @@ struct Where {
 }
 
 impl Shower {
-    fn all(&self, handle: &Handle) {
-        handle.views().rollouts.values().for_each(|view| self.view(view));
+    fn all(&mut self, handle: &Handle) {
+        let views = handle.views();
+        self.homes.retain(|id, _| views.rollouts.contains_key(id));
+        views.rollouts.values().for_each(|view| self.view(view));
     }
 
-    fn view(&self, view: &RolloutView) {
+    fn view(&mut self, view: &RolloutView) {
         let Where { rollout, made_from, .. } = self.place(view);
         self.desk.show(rollout, Shown { status: status(view), made_from: Some(made_from) });
     }
 
-    fn on(&self, line: &EventLine) {
+    fn on(&mut self, line: &EventLine) {
         self.view(&line.view);
         let said = sayings(&line.decision, &line.view);
         if said.is_empty() {
@@ -70,16 +77,16 @@ impl Shower {
     }
 
     /// Beside its rule's object, which then owns it; else beside its workloads.
-    fn place(&self, view: &RolloutView) -> Where {
-        let rule = self.book.rule(&view.rule);
-        let field = |name: &str| rule.as_ref().and_then(|rule| rule.workloads.side(view.canary_side).fields.get(name)).cloned();
-        let of_canary = field("namespace").unwrap_or_else(|| self.namespace.clone());
-        let deployment = field("deployment").map(|name| Place::new(DEPLOYMENT, &of_canary, &name));
-        let (namespace, owner) = match self.book.object(&view.rule) {
-            Some(object) => (object.namespace.clone(), Some(object.uid.clone())),
-            None => (of_canary, None),
-        };
-        Where { rollout: Place::new(ROLLOUT, &namespace, &view.id.0), deployment, made_from: MadeFrom { rule: view.rule.clone(), owner } }
+    fn place(&mut self, view: &RolloutView) -> Where {
+        let field = |name: &str| view.canary_fields.get(name);
+        let of_canary = field("namespace").unwrap_or(&self.namespace);
+        let deployment = field("deployment").map(|name| Place::new(DEPLOYMENT, of_canary, name));
+        let object = self.book.object(&view.rule);
+        let beside = || object.as_ref().map_or(of_canary, |object| &object.namespace).clone();
+        let namespace = self.homes.entry(view.id.clone()).or_insert_with(beside);
+        // an object is owned in its own namespace only
+        let owner = object.as_ref().filter(|object| object.namespace == *namespace).map(|object| object.uid.clone());
+        Where { rollout: Place::new(ROLLOUT, namespace, &view.id.0), deployment, made_from: MadeFrom { rule: view.rule.clone(), owner } }
     }
 }
 
@@ -140,7 +147,11 @@ fn sayings(decision: &Decision, view: &RolloutView) -> Vec<(bool, String, String
         Effect::Notify(notice) => Some(saying(notice)),
         _ => None,
     });
-    decided.into_iter().chain(notices).map(|(warning, word, note)| (warning, word, words::printable(&note))).collect()
+    decided
+        .into_iter()
+        .chain(notices)
+        .map(|(warning, word, note)| (warning, word, words::printable(&words::in_mode(view.mode, &note))))
+        .collect()
 }
 
 fn saying(notice: &Notice) -> (bool, String, String) {

@@ -5,14 +5,17 @@ use crate::apiserver::Resource;
 use serde_json::{Value, json};
 
 /// What `kubectl get` shows of a rule.
-const RULE_COLUMNS: [Column; 3] = [
+const RULE_COLUMNS: [Column; 4] = [
     ("Accepted", "string", ".status.conditions[?(@.type==\"Accepted\")].status", false),
+    ("Reason", "string", ".status.conditions[?(@.type==\"Accepted\")].reason", false),
     ("Rollout", "string", ".status.rollout", false),
     ("Message", "string", ".status.conditions[?(@.type==\"Accepted\")].message", true),
 ];
 /// What `kubectl get` shows of a rollout.
-const ROLLOUT_COLUMNS: [Column; 7] = [
+const ROLLOUT_COLUMNS: [Column; 8] = [
     ("Rule", "string", ".spec.rule", false),
+    // or the weight would be taken for one that was written
+    ("Mode", "string", ".status.mode", false),
     ("Phase", "string", ".status.phase", false),
     ("Step", "string", ".status.step", false),
     ("Weight", "string", ".status.weight", false),

@@ -5,7 +5,7 @@
 use super::ROLLOUT;
 use super::event::{self, Memory, Saying, Write};
 use super::status::{self, News};
-use crate::apiserver::{CallError, Collection, Object, Resource};
+use crate::apiserver::{ABSENT, CallError, Collection, Object, Resource};
 use crate::telemetry::{Metrics, events};
 use kube::Client;
 use parking_lot::Mutex;
@@ -196,8 +196,13 @@ impl Writer {
         match self.try_object(&of, &shown).await {
             Ok(()) => self.went_well(of.resource.kind),
             // it is gone, or what is wrong with it is not mended by trying again
-            Err(CallError::Missing(why)) if why == "does not exist" => {
-                self.desk.inner.lock().known.remove(&of);
+            Err(CallError::Missing(why)) if why == ABSENT => {
+                self.uids.remove(&of);
+                let waiting = &mut *self.desk.inner.lock();
+                // a rollout's object that somebody took away, maybe with its rule, is made again while the rollout has something to show
+                if waiting.known.remove(&of).is_some() && shown.made_from.is_some() {
+                    waiting.objects.entry(of).or_insert((shown, News::Facts));
+                }
                 PAUSE
             }
             Err(error) => {
@@ -344,6 +349,11 @@ impl Writer {
             CallError::Unreachable(why) => {
                 events::NotShown { kind, why, first: false }.emit();
                 AGAIN
+            }
+            // one place is gone, not the kind
+            CallError::Missing(why) if why.ends_with(ABSENT) => {
+                events::NotShown { kind, why, first: false }.emit();
+                PAUSE
             }
             CallError::Denied(why) | CallError::Missing(why) => {
                 let first = self.left_alone.insert(kind, Instant::now() + DENIED_FOR).is_none();

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Objects that are read; more are left out, and that is said.
 pub(super) const RULES_MAX: usize = 10_000;
@@ -66,6 +67,7 @@ type Objects = BTreeMap<(String, String), Arc<WatchedRule>>;
 pub struct RuleObjects {
     objects: Arc<Mutex<Objects>>,
     bell: Arc<Notify>,
+    looked: CancellationToken,
 }
 
 impl RuleObjects {
@@ -77,6 +79,11 @@ impl RuleObjects {
     /// Waits until they are others than when this last ended.
     pub async fn changed(&self) {
         self.bell.notified().await;
+    }
+
+    /// Waits until they were listed once, or could not be.
+    pub async fn looked(&self) {
+        self.looked.cancelled().await;
     }
 
     fn edit(&self, edit: impl FnOnce(&mut Objects) -> bool) {
@@ -116,6 +123,7 @@ impl Follower<WatchedRule> for Watcher {
             // all of them, whatever the first brought
             listed.into_iter().fold(gone, |news, object| put(objects, object) || news)
         });
+        self.objects.looked.cancel();
     }
 
     fn put(&mut self, object: WatchedRule) {
@@ -131,6 +139,10 @@ impl Follower<WatchedRule> for Watcher {
     }
 
     fn failed(&mut self, error: &CallError) {
+        // an API server that is only away may still tell
+        if !matches!(error, CallError::Unreachable(_)) {
+            self.objects.looked.cancel();
+        }
         let said = error.to_string();
         if said != self.said {
             events::RulesNotWatched { why: &said }.emit();

@@ -50,7 +50,17 @@ pub type MakeSource = Box<dyn Fn(&Rule, Option<Duration>) -> Result<Box<dyn Sour
 /// Makes the router of a rule.
 pub type MakeRouter = Box<dyn Fn(&Rule) -> Result<Arc<dyn Router>, String> + Send + Sync>;
 /// Reads the rules again; the old set shows what did not change.
-pub type ReadRules = Box<dyn Fn(&RuleSet) -> Result<RuleSet, Report> + Send + Sync>;
+pub type ReadRules = Box<dyn Fn(&RuleSet) -> Result<RuleSet, RulesRefused> + Send + Sync>;
+
+/// Rules that are refused.
+#[derive(Clone, Debug)]
+pub struct RulesRefused {
+    /// Every problem.
+    pub report: Report,
+    /// What is in force without them: rules that were read before in their place, and what changed of those that come from elsewhere.
+    /// `None` = nothing was read before.
+    pub stays: Option<RuleSet>,
+}
 
 /// How the composition root makes the adapters.
 pub struct Makers {
@@ -188,7 +198,7 @@ impl Supervisor {
     /// # Errors
     /// Every problem of every file.
     pub fn load_rules(&mut self) -> Result<(), Report> {
-        let rules = (self.setting.rules)(&self.rules)?;
+        let rules = (self.setting.rules)(&self.rules).map_err(|refused| refused.report)?;
         self.put_in_force(rules);
         Ok(())
     }
@@ -287,18 +297,24 @@ impl Supervisor {
                 self.registry.set_reload_problems(Vec::new());
                 Ok(())
             }
-            Err(report) => {
+            Err(RulesRefused { report, stays }) => {
+                // a file that is wrong keeps no object out
+                if let Some(stays) = stays.filter(|stays| *stays != self.rules) {
+                    self.put_in_force(stays);
+                }
                 let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
                 events::ReloadRefused { problems: &problems }.emit(&self.metrics);
                 self.registry.set_reload_problems(problems);
-                Err(Refusal::new("rules", format!("the rules in force stay as they are:\n{report}")))
+                Err(Refusal::new("rules", format!("the rules that files gave stay as they are:\n{report}")))
             }
         }
     }
 
     fn put_in_force(&mut self, rules: RuleSet) {
         let views = self.registry.views();
-        let last = |name: &str| views.rules.get(name).and_then(|v| v.rollout.clone());
+        // rules that are objects come after the rollouts that a restart took up
+        let running = |name: &str| self.running.get(name).map(|run| run.id.clone());
+        let last = |name: &str| views.rules.get(name).and_then(|v| v.rollout.clone()).or_else(|| running(name));
         let view = |rule: &Arc<Rule>| RuleView {
             name: rule.name.clone(),
             file: rule.file.display().to_string(),
@@ -413,6 +429,9 @@ impl Supervisor {
             }
         }
         self.forget_old(&rule);
+        if !self.rules.rules.contains_key(&rule) {
+            events::RuleGone { rule: &rule }.emit(&self.metrics);
+        }
         self.poke.notify_one();
         if let Some((args, answer)) = self.next.remove(&rule) {
             self.prepare(rule, args, answer).await;

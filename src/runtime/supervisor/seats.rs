@@ -224,6 +224,7 @@ pub(in crate::runtime) fn first_view(rule: &Rule, opened: &Opened, at: Timestamp
         baseline: rule.workloads.name(canary.other()).to_owned(),
         canary: rule.workloads.name(canary).to_owned(),
         canary_side: canary,
+        canary_fields: rule.workloads.side(canary).fields.clone(),
         version: opened.begin.version.clone(),
         opened: at,
         mode: rule.mode,
