@@ -13,7 +13,8 @@ const UP: &str = "--timeout=90s";
 
 /// The manifests as they would be applied.
 fn manifests(plane: &ControlPlane) -> String {
-    plane.kubectl(&["kustomize", &shipped("kubernetes")])
+    let [kinds, rest] = ["kubernetes/crds", "kubernetes"].map(|folder| plane.kubectl(&["kustomize", &shipped(folder)]));
+    format!("{kinds}\n---\n{rest}")
 }
 
 fn chart(plane: &ControlPlane, arguments: &[&str]) -> Result<String, String> {
@@ -55,9 +56,10 @@ async fn the_manifests_are_valid_and_come_up_under_restricted_pod_security() {
         plane.namespace("whose-routes");
         let strict = ["apply", "--dry-run=server", "--validate=strict"];
         let of = |folder: &str, more: &[&str]| plane.kubectl(&[&strict[..], &["-k", &shipped(folder)], more].concat());
-        assert_eq!(of("kubernetes", &[]).lines().count(), 16);
+        assert_eq!(of("kubernetes/crds", &["--server-side", "--force-conflicts"]).lines().count(), 2);
+        assert_eq!(of("kubernetes", &[]).lines().count(), 13);
         // the same, with two roles for the lease
-        assert_eq!(of("kubernetes/standby", &[]).lines().count(), 18);
+        assert_eq!(of("kubernetes/standby", &[]).lines().count(), 15);
         for part in PARTS {
             let bound = of(&format!("kubernetes/namespace/{part}"), &["-n", "whose-routes"]);
             assert_eq!(bound.trim(), format!("rolebinding.rbac.authorization.k8s.io/canaryd-{part} created (server dry run)"));
@@ -152,23 +154,29 @@ async fn the_sidecar_example_is_valid_and_its_parts_fit_together() {
 async fn the_chart_installs_upgrades_and_goes() {
     let Some(plane) = kubernetes::shared().await else { return };
     blocking(|| {
-        // another name than the manifests' canaryd, whose ClusterRoles are in the cluster too
         plane.apply(&restricted("by-helm"));
-        plane.apply(&beside("by-helm", "by-helm"));
+        plane.apply(&beside("by-helm", "canaryd"));
+        // called as what the manifests make, which is in the cluster too
+        plane.kubectl(&["apply", "-k", &shipped("kubernetes/rbac")]);
         let chart = shipped("helm/canaryd");
         let helm = |arguments: &[&str]| plane.run("helm", arguments, None).unwrap_or_else(|e| panic!("helm {arguments:?}: {e}"));
         helm(&["lint", "--strict", &chart]);
-        let place = ["by-helm", chart.as_str(), "--namespace", "by-helm", "--wait", UP];
+        let place = ["canaryd", chart.as_str(), "--namespace", "by-helm", "--wait", UP];
         helm(&[&["install"], &place[..]].concat());
-        let revision = |n: &str| plane.kubectl(&["get", "deployment", "by-helm", "-n", "by-helm", "-o", n]);
+        let revision = |n: &str| plane.kubectl(&["get", "deployment", "canaryd", "-n", "by-helm", "-o", n]);
         let before = revision("jsonpath={.metadata.generation}");
         helm(&[&["upgrade"], &place[..], &["--set", "settings.log.level=debug", "--set", "rbac.namespaces={by-helm}"]].concat());
         assert_ne!(revision("jsonpath={.metadata.generation}"), before, "a change of settings is a new pod");
-        for part in PARTS.map(|part| format!("by-helm-{part}")) {
+        for part in PARTS.map(|part| format!("by-helm-canaryd-{part}")) {
             let role = plane.kubectl(&["get", "rolebinding", &part, "-n", "by-helm", "-o", "jsonpath={.roleRef.name}"]);
             assert_eq!(role, part);
         }
-        helm(&["uninstall", "by-helm", "--namespace", "by-helm", "--wait", UP]);
+        helm(&["uninstall", "canaryd", "--namespace", "by-helm", "--wait", UP]);
+        // the journal stays, and so do the kinds and with them the rules
+        plane.kubectl(&["get", "persistentvolumeclaim", "canaryd", "-n", "by-helm"]);
+        plane.kubectl(&["get", "customresourcedefinition", "canaryrules.canaryd.io"]);
+        helm(&[&["install"], &place[..]].concat());
+        helm(&["uninstall", "canaryd", "--namespace", "by-helm", "--wait", UP]);
         for (wrong, said) in [
             (["--set", "settings.listen=0.0.0.0:1"], "settings"),
             (["--set", "replicas=2"], "replicas"),
@@ -182,9 +190,15 @@ async fn the_chart_installs_upgrades_and_goes() {
     .await;
 }
 
-/// Words Helm puts on everything, and what follows from its own way of telling a change of settings.
-const HELMS: [&str; 5] =
-    ["app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart", "checksum/settings"];
+/// Words Helm puts on everything, and what follows from its own ways of telling a change of settings and what an uninstall leaves.
+const HELMS: [&str; 6] = [
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+    "helm.sh/resource-policy",
+    "checksum/settings",
+];
 
 /// Without what only one of the two writes, and without what is empty then.
 fn plain(mut value: Value) -> Value {
@@ -194,6 +208,8 @@ fn plain(mut value: Value) -> Value {
             *members = kept.map(|(key, value)| (key, plain(value))).filter(|(_, v)| !v.is_null() && *v != json!({})).collect();
         }
         Value::Array(items) => *items = std::mem::take(items).into_iter().map(plain).collect(),
+        // the names of what is in no namespace of the release
+        Value::String(text) if text.starts_with("canaryd-canaryd-") => return text.replacen("canaryd-", "", 1).into(),
         Value::String(text) if text.contains("sources:") => return serde_saphyr::from_str(text).expect("settings are YAML"),
         _ => {}
     }

@@ -19,7 +19,7 @@ fn root(path: &str) -> PathBuf {
 }
 
 /// Where the definitions lie beside the code.
-const SHIPPED: [&str; 2] = ["deploy/kubernetes/base/crds.yaml", "deploy/helm/canaryd/crds/crds.yaml"];
+const SHIPPED: [&str; 2] = ["deploy/kubernetes/crds/crds.yaml", "deploy/helm/canaryd/crds/crds.yaml"];
 
 /// `CANARYD_BLESS=1` writes them anew: read the diff.
 #[test]
@@ -262,7 +262,7 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         let table = until(plane, "a rollout", &["get", "cro", "-n", namespace, "-o", "wide"], |said| said.contains("50%"));
         let lines: Vec<&str> = table.lines().collect();
         let columns: Vec<&str> = lines[0].split_whitespace().collect();
-        assert_eq!(columns, ["NAME", "RULE", "PHASE", "STEP", "WEIGHT", "VERDICT", "VERSION", "REASON", "AGE"]);
+        assert_eq!(columns, ["NAME", "RULE", "MODE", "PHASE", "STEP", "WEIGHT", "VERDICT", "VERSION", "REASON", "AGE"]);
         assert!(lines[1].starts_with("cart-1 ") && lines[1].contains("progressing") && lines[1].contains("1/2"), "{table}");
         let owner = plane.kubectl(&["get", "cro", "cart-1", "-n", namespace, "-o", "jsonpath={.metadata.ownerReferences[0].name}"]);
         assert_eq!(owner, "cart");

@@ -3,6 +3,11 @@
 {{- .Release.Name | trunc 53 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* The same for what is not in the release's namespace, where releases of other namespaces, and the plain manifests, have names too. */}}
+{{- define "canaryd.wide" -}}
+{{- printf "%s-%s" .Release.Namespace (include "canaryd.name" .) -}}
+{{- end -}}
+
 {{- define "canaryd.selector" -}}
 app.kubernetes.io/name: canaryd
 app.kubernetes.io/instance: {{ .Release.Name }}
