@@ -1,6 +1,7 @@
 //! The composition root: takes settings, makes the adapters, joins them, and ends them in order. Start-up is a list of named
 //! steps ([`Daemon::start`]); tests and the demo run the same steps on port 0.
 
+mod fenced;
 mod leader;
 mod pods;
 mod receivers;
@@ -11,6 +12,7 @@ pub use leader::{LEASE_LOST, LeaseLost};
 pub use resources::definitions;
 
 use crate::api::{self, ApiState, Tokens};
+use crate::cluster::lease::Fence;
 use crate::cluster::{self, Cluster, ClusterError};
 use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
 use crate::model::{History, Rule};
@@ -49,6 +51,8 @@ pub struct Extras {
     pub pods: Option<Arc<dyn PodWatch>>,
     /// Changes need no token. Only on loopback.
     pub open: bool,
+    /// The lease it acts by: asked before each write. The journal has a lock of its own.
+    pub fence: Option<Arc<Fence>>,
 }
 
 /// A running daemon.
@@ -76,7 +80,11 @@ impl Daemon {
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&settings.data)?);
         let metrics = Metrics::new();
         let shutdown = CancellationToken::new();
-        let client = cluster(&settings).await.context("cluster")?;
+        let client = match &extras.fence {
+            None => cluster(&settings).await,
+            Some(fence) => cluster::connect_fenced(&cluster_settings(&settings), Arc::clone(fence)).await,
+        };
+        let client = client.context("cluster")?;
         let watched = client.clone().map(|client| Cluster::new(client, metrics.clone(), shutdown.clone()));
         let extras = with_pods(extras, watched.as_ref());
         let means = Means { proxy: extras.proxy.clone(), cluster: client.clone() };
@@ -142,7 +150,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         _ = term.recv() => return Ok(()),
         _ = int.recv() => return Ok(()),
     };
-    let daemon = match seat.unless_lost(Daemon::start(settings, Extras::default())).await {
+    let extras = Extras { fence: seat.fence(), ..Extras::default() };
+    let daemon = match seat.unless_lost(Daemon::start(settings, extras)).await {
         Ok(Ok(daemon)) => daemon,
         Ok(Err(e)) => {
             seat.leave().await;
@@ -240,9 +249,13 @@ fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, book: resourc
     let (for_sources, for_rules) = (Arc::clone(settings), Arc::clone(settings));
     let rules_may = known.clone();
     let shared = Shared::new(settings, metrics.clone(), extras.clone());
+    let fence = extras.fence.clone();
     Ok(Makers {
         source: Box::new(move |rule, interval| source_with(&for_sources, &packs, rule, interval, &shared)),
-        router: Box::new(move |rule| router::open(&rule.traffic, &means).map_err(|e| e.to_string())),
+        router: Box::new(move |rule| {
+            let router = router::open(&rule.traffic, &means).map_err(|e| e.to_string())?;
+            Ok(fenced::fenced(router, fence.as_ref()))
+        }),
         rules: Box::new(move |old| match runnable_rules(old, &for_rules.rules, &rules_may) {
             Ok(files) => Ok(book.join(files)),
             Err(report) => Err(RulesRefused { report, stays: book.join_last() }),

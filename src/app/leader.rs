@@ -3,23 +3,24 @@
 //!
 //! A holder that loses the lease has until others may take it to become still: it stops as it does on SIGTERM, for [`STOP_MAX`], and
 //! ends with [`LEASE_LOST`]. A thread of its own, which nothing in the daemon can delay, ends the process if that did not happen.
-//! What is left to chance is a process that was stopped whole and goes on later: its writes meet a newer generation and are refused.
+//! A process that was stopped whole, by a signal or with its container, and goes on later asks its lease before each write ([`Fence`]),
+//! and by a clock that ran on: it writes nothing. What is left to chance is a machine whose clock was stopped with it: its writes meet a
+//! newer generation and are refused.
 
 use super::cluster;
 use crate::api;
-use crate::cluster::lease::{Candidate, Held, LASTS, Lost, RENEW_WITHIN};
+use crate::cluster::lease::{Candidate, Fence, Held, LASTS, Lost, RENEW_WITHIN};
 use crate::config::Settings;
 use crate::config::settings::LeaderElection;
 use crate::telemetry::{Metrics, events};
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -47,6 +48,7 @@ pub(super) struct Seat(Option<Kept>);
 
 /// A lease that is being renewed.
 struct Kept {
+    fence: Arc<Fence>,
     lost: watch::Receiver<Option<LeaseLost>>,
     leave: oneshot::Sender<()>,
     keeper: JoinHandle<()>,
@@ -63,6 +65,11 @@ impl Seat {
         let candidate = candidate(settings, wanted).await.context("leader election")?;
         let held = stand_by(settings, candidate).await?;
         Ok(Self(Some(Kept::begin(held).context("leader election")?)))
+    }
+
+    /// What is to be asked before each write, where there is a lease.
+    pub(super) fn fence(&self) -> Option<Arc<Fence>> {
+        self.0.as_ref().map(|kept| Arc::clone(&kept.fence))
     }
 
     /// Ends when it is lost; never, where there is no lease.
@@ -100,10 +107,12 @@ impl Kept {
         let (tell, lost) = watch::channel(None);
         let (leave, left) = oneshot::channel();
         let over = Arc::new(AtomicBool::new(false));
-        watchdog(held.renewed(), Arc::clone(&over))?;
+        let (fence, closing) = (held.fence(), held.fence());
+        watchdog(Arc::clone(&fence), Arc::clone(&over))?;
         let keeper = tokio::spawn(async move {
             tokio::select! {
                 why = held.keep() => {
+                    closing.close();
                     events::LeaseLost { why: &why.to_string() }.emit();
                     drop(tell.send(Some(LeaseLost(Arc::new(why)))));
                 }
@@ -113,16 +122,16 @@ impl Kept {
                 }
             }
         });
-        Ok(Self { lost, leave, keeper })
+        Ok(Self { fence, lost, leave, keeper })
     }
 }
 
 /// Ends the process when the lease was not renewed for so long that others may soon act. A thread, because what hangs may be the
 /// threads that everything else runs on.
-fn watchdog(renewed: Arc<Mutex<Instant>>, over: Arc<AtomicBool>) -> std::io::Result<()> {
+fn watchdog(fence: Arc<Fence>, over: Arc<AtomicBool>) -> std::io::Result<()> {
     let watch = move || {
         while !over.load(Ordering::Acquire) {
-            if renewed.lock().elapsed() > STILL_AFTER {
+            if fence.age() > STILL_AFTER {
                 events::StoppedEarly { what: "the end of a daemon that lost its lease" }.emit();
                 std::process::exit(LEASE_LOST.into());
             }

@@ -1,9 +1,15 @@
 //! Who we are to the API server, and how long we wait for it.
 
+use super::lease::Fence;
+use hyper::Method;
+use hyper::http::Request;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tower::filter::FilterLayer;
 
 /// Longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -55,12 +61,35 @@ pub enum ClusterError {
 /// # Errors
 /// A kubeconfig or service account that is there and cannot be used.
 pub async fn connect(settings: &ClusterSettings) -> Result<Option<Client>, ClusterError> {
+    let Some(config) = config(settings).await? else { return Ok(None) };
+    Client::try_from(config).map(Some).map_err(unusable)
+}
+
+/// The same for one who acts by a lease: what writes does not leave this process once the lease may be another's.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_fenced(settings: &ClusterSettings, fence: Arc<Fence>) -> Result<Option<Client>, ClusterError> {
+    let layer = FilterLayer::new(move |request: Request<Body>| match fence.check() {
+        Err(why) if *request.method() != Method::GET => Err(why),
+        _ => Ok(request),
+    });
+    let Some(config) = config(settings).await? else { return Ok(None) };
+    let builder = ClientBuilder::try_from(config).map_err(unusable)?;
+    Ok(Some(builder.with_layer(&layer).build()))
+}
+
+async fn config(settings: &ClusterSettings) -> Result<Option<Config>, ClusterError> {
     let config = match &settings.kubeconfig {
         Some(path) => from_kubeconfig(path, settings.context.clone()).await?,
         None if is_pod() => Config::incluster().map_err(|e| ClusterError::ServiceAccount { cause: e.to_string() })?,
         None => return Ok(None),
     };
-    Client::try_from(bounded(config)).map(Some).map_err(|e| ClusterError::Client { cause: e.to_string() })
+    Ok(Some(bounded(config)))
+}
+
+fn unusable(error: kube::Error) -> ClusterError {
+    ClusterError::Client { cause: error.to_string() }
 }
 
 fn is_pod() -> bool {
@@ -87,6 +116,8 @@ fn bounded(mut config: Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apiserver::{Object, Resource};
+    use std::time::Instant;
 
     #[tokio::test]
     async fn a_kubeconfig_that_cannot_be_used_is_named() {
@@ -98,6 +129,27 @@ mod tests {
         std::fs::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: x\n").unwrap();
         let error = connect(&settings(path.to_str().unwrap())).await.err().unwrap().to_string();
         assert!(error.contains("other"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_writes_does_not_leave_one_who_may_not_act() {
+        crate::tls::install();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        // nobody listens there
+        let text = "{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}],
+            users: [{name: u, user: {}}], contexts: [{name: x, context: {cluster: c, user: u}}]}";
+        std::fs::write(&path, text).unwrap();
+        let fence = Arc::new(Fence::new(Instant::now()));
+        let settings = ClusterSettings { kubeconfig: Some(path), context: None };
+        let client = connect_fenced(&settings, Arc::clone(&fence)).await.unwrap().unwrap();
+        let object = Object::new(client, Resource::DEPLOYMENT, "shop", "web");
+        let refused = |why: &str| why.contains("another daemon may act");
+        let (read, written) = (object.get().await.unwrap_err().to_string(), object.patch(&[]).await.unwrap_err().to_string());
+        assert!(!refused(&read) && !refused(&written), "{read}; {written}");
+        fence.close();
+        let (read, written) = (object.get().await.unwrap_err().to_string(), object.patch(&[]).await.unwrap_err().to_string());
+        assert!(!refused(&read) && refused(&written), "{read}; {written}");
     }
 
     #[test]

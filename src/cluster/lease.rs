@@ -10,6 +10,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a holder may rely on it after it was renewed.
@@ -34,6 +35,48 @@ pub enum Lost {
     /// It could not be renewed in time.
     #[error("{what} could not be renewed for {} s: {why}", RENEW_WITHIN.as_secs())]
     NotRenewed { what: String, why: String },
+}
+
+/// Whether a holder may still act. Whoever writes asks at the last moment before: a process may be stopped whole, and go on when another
+/// has acted for minutes. The clock is a monotonic one, which runs on meanwhile.
+#[derive(Debug)]
+pub struct Fence {
+    /// When the last renewal that was granted was asked for.
+    renewed: Mutex<Instant>,
+    lost: AtomicBool,
+}
+
+impl Fence {
+    pub(super) fn new(renewed: Instant) -> Self {
+        Self { renewed: Mutex::new(renewed), lost: AtomicBool::new(false) }
+    }
+
+    fn renew(&self, asked: Instant) {
+        *self.renewed.lock() = asked;
+    }
+
+    /// How long ago the last renewal was asked for.
+    pub fn age(&self) -> Duration {
+        self.renewed.lock().elapsed()
+    }
+
+    /// The lease is another's, or will be: nobody acts by it any more.
+    pub fn close(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// # Errors
+    /// Nobody may act by this lease now, with the reason.
+    pub fn check(&self) -> Result<(), String> {
+        let age = self.age();
+        if self.lost.load(Ordering::Acquire) {
+            return Err("the lease is lost: another daemon may act".to_owned());
+        }
+        if age >= RENEW_WITHIN {
+            return Err(format!("the lease was not renewed for {} s: another daemon may act", age.as_secs()));
+        }
+        Ok(())
+    }
 }
 
 /// One who wants the lease.
@@ -76,7 +119,7 @@ impl Candidate {
             let begun = Instant::now();
             let news = match self.attempt().await {
                 Ok(Ok(object)) => {
-                    return Held { epoch: transitions(&object), candidate: self, object, renewed: Arc::new(Mutex::new(begun)) };
+                    return Held { epoch: transitions(&object), candidate: self, object, fence: Arc::new(Fence::new(begun)) };
                 }
                 Ok(Err(holder)) => format!("held by {holder}"),
                 // somebody was faster: the next look says who
@@ -151,7 +194,7 @@ pub struct Held {
     candidate: Candidate,
     object: Value,
     epoch: u64,
-    renewed: Arc<Mutex<Instant>>,
+    fence: Arc<Fence>,
 }
 
 impl Held {
@@ -160,24 +203,24 @@ impl Held {
         self.epoch
     }
 
-    /// When we asked for the last renewal that was granted; kept up to date by [`Self::keep`].
-    pub fn renewed(&self) -> Arc<Mutex<Instant>> {
-        Arc::clone(&self.renewed)
+    /// Says who may act; kept up to date by [`Self::keep`].
+    pub fn fence(&self) -> Arc<Fence> {
+        Arc::clone(&self.fence)
     }
 
     /// Renews it until it is lost.
     pub async fn keep(&mut self) -> Lost {
         let mut why = String::new();
         loop {
-            let left = RENEW_WITHIN.saturating_sub(self.renewed.lock().elapsed());
+            let left = RENEW_WITHIN.saturating_sub(self.fence.age());
             if left.is_zero() {
                 return Lost::NotRenewed { what: self.candidate.what(), why };
             }
             tokio::time::sleep(scattered(EVERY).min(left)).await;
             let begun = Instant::now();
-            let left = RENEW_WITHIN.saturating_sub(self.renewed.lock().elapsed());
+            let left = RENEW_WITHIN.saturating_sub(self.fence.age());
             match tokio::time::timeout(left, self.renew()).await {
-                Ok(Ok(())) => *self.renewed.lock() = begun,
+                Ok(Ok(())) => self.fence.renew(begun),
                 Ok(Err(Fault::Taken(holder))) => return Lost::Taken { what: self.candidate.what(), holder },
                 Ok(Err(Fault::Failed(e))) => why = e.to_string(),
                 Err(_) if why.is_empty() => why = "no answer in time".to_owned(),
@@ -264,6 +307,20 @@ mod tests {
         crate::tls::install();
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         Candidate::new(Client::try_from(config).unwrap(), "shop", "canaryd", "me")
+    }
+
+    #[test]
+    fn nobody_acts_by_a_lease_that_is_lost_or_was_not_renewed_in_time() {
+        let ago = |seconds: u64| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let fence = Fence::new(ago(9));
+        assert_eq!(fence.check(), Ok(()));
+        let late = Fence::new(ago(17));
+        assert_eq!(late.check(), Err("the lease was not renewed for 17 s: another daemon may act".to_owned()));
+        late.renew(Instant::now());
+        assert_eq!(late.check(), Ok(()));
+        fence.close();
+        fence.renew(Instant::now());
+        assert!(fence.check().is_err(), "lost for good");
     }
 
     fn lease(holder: &str, renewed: &str, lasts: u64) -> Value {

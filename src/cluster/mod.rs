@@ -21,6 +21,6 @@ mod template;
 mod view;
 
 pub use crate::apiserver::identity;
-pub use connect::{ClusterError, ClusterSettings, connect};
+pub use connect::{ClusterError, ClusterSettings, connect, connect_fenced};
 pub use standing::standing;
 pub use view::{Cluster, REPLICASET, Release};

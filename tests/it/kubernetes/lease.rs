@@ -5,6 +5,7 @@ use super::scene::{self, Scene, ask, blocking};
 use crate::rig::http::{self, Request};
 use crate::rig::process::Process;
 use crate::rig::{kubernetes, poll, ports};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs;
@@ -78,16 +79,20 @@ pub(super) struct One {
 
 impl One {
     fn start(shared: &Shared, name: &str, kubeconfig: &Path) -> Self {
-        let election = json!({ "enabled": false, "namespace": shared.namespace });
-        Self::start_with(shared, name, &json!({ "kubeconfig": kubeconfig, "resources": false, "leader_election": election }))
+        Self::start_with(shared, name, &elects(shared, kubeconfig))
     }
 
     /// The same with these settings of the cluster; it stands by only where they name an election.
     pub(super) fn start_with(shared: &Shared, name: &str, cluster: &Value) -> Self {
+        Self::start_on(shared, name, cluster, "data")
+    }
+
+    /// The same with a journal in this folder.
+    fn start_on(shared: &Shared, name: &str, cluster: &Value, data: &str) -> Self {
         let (folder, port) = (shared.folder.path(), ports::free());
         let settings = json!({
             "listen": format!("127.0.0.1:{port}"),
-            "data": folder.join("data"),
+            "data": folder.join(data),
             "rules": [folder.join("rule.yaml")],
             "tokens": folder.join("tokens"),
             "sources": { "main": { "scrape": { "urls": [format!("http://127.0.0.1:{}/metrics", shared.page)] } } },
@@ -145,6 +150,11 @@ impl One {
     fn rollout(&self) -> Value {
         self.send("GET", "/api/v1/rollouts/shop-1", "").json()
     }
+}
+
+fn elects(shared: &Shared, kubeconfig: &Path) -> Value {
+    let election = json!({ "enabled": false, "namespace": shared.namespace });
+    json!({ "kubeconfig": kubeconfig, "resources": false, "leader_election": election })
 }
 
 /// The flag turns on what the settings describe.
@@ -339,4 +349,59 @@ async fn an_api_server_that_is_away_stops_both_and_then_one_goes_on() {
     let goes_on = if ready[0] { &first } else { &second };
     assert_eq!(goes_on.rollout()["state"], "progressing");
     assert_eq!(scene.object().await["spec"], before["spec"]);
+}
+
+/// The journal's lock keeps two processes of one machine apart. So the second has what a volume has that was taken to another machine:
+/// all that was on disk, and no lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_stopped_whole_writes_nothing_when_it_goes_on() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "lease-frozen").await;
+    let shared = Shared::new(&scene).await;
+    let (one, other) = (Proxy::start(plane).await, Proxy::start(plane).await);
+    let (by_one, by_other) = (one.kubeconfig.clone(), other.kubeconfig.clone());
+    let (first, shared) = blocking(move || {
+        let first = One::start(&shared, "first", &by_one);
+        first.until_ready();
+        first.start_rollout();
+        (first, shared)
+    })
+    .await;
+    until_numbers(&scene, [50, 50]).await;
+    let frozen = Instant::now();
+    let (first, second, shared) = blocking(move || {
+        let mut first = first;
+        first.process.signal(Signal::STOP);
+        let (from, to) = (shared.folder.path().join("data"), shared.folder.path().join("moved"));
+        fs::create_dir(&to).unwrap();
+        for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+        let second = One::start_on(&shared, "second", &elects(&shared, &by_other), "moved");
+        second.until_ready();
+        assert_eq!(second.rollout()["state"], "progressing", "{}", second.process.log());
+        let answer = second.send("POST", "/api/v1/rollouts/shop-1/rollback", "{}");
+        assert!((200..300).contains(&answer.status), "{}", answer.text());
+        (first, second, shared)
+    })
+    .await;
+    measured(&format!("taken over {:?} after it was stopped whole", frozen.elapsed()));
+    until_numbers(&scene, [100, 0]).await;
+    assert!(frozen.elapsed() > LEASE_LASTS);
+    let before = scene.object().await;
+    drop(one.passed());
+    let thawed = Instant::now();
+    let (first, second, _shared) = blocking(move || {
+        let mut first = first;
+        first.process.signal(Signal::CONT);
+        let code = first.until_ended(Duration::from_secs(30));
+        assert_eq!(code, Some(LEASE_LOST), "{}", first.process.log());
+        (first, second, shared)
+    })
+    .await;
+    measured(&format!("ended {:?} after it went on", thawed.elapsed()));
+    assert!(one.passed().is_empty(), "{}", first.process.log());
+    assert_eq!(scene.object().await, before);
+    assert!(second.is_ready());
+    assert_eq!(lease(&scene).await["leaseTransitions"], 1);
 }
