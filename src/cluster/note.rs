@@ -1,11 +1,13 @@
 //! What a rollout notes of its workloads at its start: asked of the API server itself, for it is what later actions go back to.
 
+use super::objects::Set;
 use super::place::DEPLOYMENTS;
-use super::template;
+use super::{table, template};
 use crate::apiserver::{CallError, Collection, Object, Resource, bare, identity, replica_sets};
 use crate::model::Noted;
 use kube::Client;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 const AUTOSCALERS: Resource = Resource { api: "autoscaling/v2", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" };
 /// Which release of its Deployment a ReplicaSet was, rising.
@@ -30,10 +32,9 @@ impl At<'_> {
 /// The canary's Deployment or its ReplicaSets could not be read.
 pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one: bool) -> Result<Noted, String> {
     let object = |at: At<'_>| Object::new(client.clone(), DEPLOYMENTS, at.namespace, at.name);
-    let ours = object(canary).get().await.map_err(|e| format!("{}: {e}", canary.what()))?;
+    let (ours, sets) = with_sets(client, canary).await?;
     let mut noted = about_canary(&ours);
     noted.warnings = warnings(&ours, canary);
-    let sets = replica_sets(client, &ours).await.map_err(|e| format!("ReplicaSets of {}: {e}", canary.what()))?;
     noted.template_before = before(&ours, sets);
     noted.baseline_ready = match object(baseline).get().await {
         Ok(_) if one => noted.canary_wanted,
@@ -47,6 +48,35 @@ pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one:
     noted.baseline_floor = floor(client, baseline, &mut noted.warnings).await;
     noted.canary_floor = if one { noted.baseline_floor } else { floor(client, canary, &mut noted.warnings).await };
     Ok(noted)
+}
+
+/// The template of this identity among those of its ReplicaSets, as JSON; `None` = there is none.
+///
+/// # Errors
+/// They could not be read.
+pub(super) async fn template_of(client: &Client, at: At<'_>, wanted: &str) -> Result<Option<String>, String> {
+    let (_, sets) = with_sets(client, at).await?;
+    let mut templates = sets.into_iter().filter_map(|mut set| set.pointer_mut("/spec/template").map(Value::take));
+    Ok(templates.find(|t| identity(t) == wanted).map(|t| bare(t).to_string()))
+}
+
+/// How the API server reads its templates at this moment.
+///
+/// # Errors
+/// They could not be read.
+pub(super) async fn readings(client: &Client, at: At<'_>) -> Result<BTreeMap<String, String>, String> {
+    let wrong = |e: serde_json::Error| format!("{}: {e}", at.what());
+    let (ours, sets) = with_sets(client, at).await?;
+    let sets: Vec<Set> = sets.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().map_err(wrong)?;
+    Ok(table::readings(&serde_json::from_value(ours).map_err(wrong)?, sets.iter()))
+}
+
+/// A Deployment and its ReplicaSets.
+async fn with_sets(client: &Client, at: At<'_>) -> Result<(Value, Vec<Value>), String> {
+    let ours = Object::new(client.clone(), DEPLOYMENTS, at.namespace, at.name).get().await;
+    let ours = ours.map_err(|e| format!("{}: {e}", at.what()))?;
+    let sets = replica_sets(client, &ours).await.map_err(|e| format!("ReplicaSets of {}: {e}", at.what()))?;
+    Ok((ours, sets))
 }
 
 fn about_canary(deployment: &Value) -> Noted {

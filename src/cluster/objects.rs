@@ -30,6 +30,8 @@ const NEVER_READY_MS: i64 = 10_000;
 pub(super) struct Deployment {
     pub(super) name: String,
     pub(super) uid: String,
+    /// Rises whenever somebody writes its specification, and only then.
+    pub(super) generation: i64,
     /// Replicas asked for.
     pub(super) wanted: u32,
     /// Those of them that the controller has made from the present template.
@@ -181,6 +183,7 @@ impl From<RawWorkload> for Deployment {
         let RawWorkload { metadata, spec, status } = raw;
         Self {
             behind: status.observed_generation < metadata.generation,
+            generation: metadata.generation,
             name: metadata.name,
             uid: metadata.uid,
             wanted: spec.replicas.unwrap_or(1),

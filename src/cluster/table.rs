@@ -25,6 +25,13 @@ pub(super) enum Which {
     Old,
 }
 
+/// How the templates of a Deployment and of its ReplicaSets are read: identities, by a text that stays the same as long as nobody writes
+/// the template. That of a ReplicaSet is written once.
+pub(super) fn readings<'a>(deployment: &Deployment, sets: impl Iterator<Item = &'a Set>) -> BTreeMap<String, String> {
+    let own = (format!("{}/{}", deployment.uid, deployment.generation), deployment.template.clone());
+    sets.map(|set| (set.uid.clone(), set.template.clone())).chain([own]).collect()
+}
+
 /// A ReplicaSet with its pods.
 #[derive(Debug, Default)]
 struct SetEntry {
@@ -276,6 +283,12 @@ impl Table {
 
     pub(super) fn get(&self, name: &str) -> Option<&Deployment> {
         self.deployments.get(name)
+    }
+
+    /// [`readings`] of a Deployment; empty if it is not there.
+    pub(super) fn readings(&self, name: &str) -> BTreeMap<String, String> {
+        let Some(deployment) = self.deployments.get(name) else { return BTreeMap::new() };
+        readings(deployment, self.entries(name).filter(|entry| !entry.gone).filter_map(|entry| entry.set.as_ref()))
     }
 
     /// Pods that are, and were, a Deployment's.

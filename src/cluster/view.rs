@@ -118,6 +118,37 @@ impl Cluster {
         }))
     }
 
+    /// How the API server reads the templates of a Deployment and of its earlier releases: identities, by a text that stays the same as
+    /// long as nobody writes the template. A newer API server reads what an older one stored, and fills in fields that did not exist:
+    /// then the identity is another, and no release. Empty = there is no such Deployment.
+    ///
+    /// # Errors
+    /// It could not be looked at, with the reason.
+    pub fn readings(&self, target: &rule::Target) -> Result<BTreeMap<String, String>, String> {
+        let (place, name) = (self.place(target)?, name(target)?);
+        let known = place.known();
+        known.check(&place.namespace)?;
+        Ok(known.table.readings(name))
+    }
+
+    /// The same at this moment, which a watch may not have shown yet. Asks the API server.
+    ///
+    /// # Errors
+    /// It could not be looked at, with the reason.
+    pub async fn readings_now(&self, target: &rule::Target) -> Result<BTreeMap<String, String>, String> {
+        let (namespace, name) = named(target).ok_or_else(|| nowhere(target))?;
+        note::readings(&self.0.means.client, At { namespace, name }).await
+    }
+
+    /// The template of this identity among a Deployment's releases, as JSON. Asks the API server.
+    ///
+    /// # Errors
+    /// It could not be looked at, with the reason.
+    pub async fn template_of(&self, target: &rule::Target, identity: &str) -> Result<Option<String>, String> {
+        let (namespace, name) = named(target).ok_or_else(|| nowhere(target))?;
+        note::template_of(&self.0.means.client, At { namespace, name }, identity).await
+    }
+
     /// What a rollout notes at its start. Asks the API server.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
 //! What the cluster shows of one rollout's workloads, as news for its driver: only what differs from what was told last, and not
 //! more often than a machine needs to hear it. Everything is answered from the cluster's memory.
 
+use super::releases::Templates;
 use crate::cluster::Cluster;
 use crate::model::rule::Workloads;
-use crate::model::{Noted, PerArm, Side, Timestamp, WorkloadSeen};
+use crate::model::{Noted, PerArm, Rule, Side, Timestamp, WorkloadSeen};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -48,6 +49,8 @@ pub(super) struct Lookout {
     canary: Side,
     since: Timestamp,
     noted: Noted,
+    /// Its rule, and what its templates are called.
+    named: (String, Templates),
     /// Number of the last change that was looked at.
     mark: Option<(u64, Instant)>,
     filter: Filter,
@@ -59,10 +62,11 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
-    /// `of`: its workloads, and which is on trial; what went wrong after `since` counts.
-    pub(super) fn new(cluster: Cluster, of: (Workloads, Side), since: Timestamp, noted: Noted) -> Self {
+    /// `of`: its rule, and which workload is on trial; what went wrong after `since` counts.
+    pub(super) fn new(cluster: Cluster, templates: Templates, of: (&Rule, Side), since: Timestamp, noted: Noted) -> Self {
         let changed = cluster.changed();
-        let (workloads, canary) = of;
+        let (rule, canary) = of;
+        let (workloads, named) = (rule.workloads.clone(), (rule.name.clone(), templates));
         Self {
             cluster,
             changed,
@@ -70,6 +74,7 @@ impl Lookout {
             canary,
             since,
             noted,
+            named,
             mark: None,
             filter: Filter::default(),
             watched: Watched::Nothing,
@@ -125,7 +130,9 @@ impl Lookout {
         let stable = self.workloads.side(self.canary.other());
         // out of sight is told as such
         let release = self.cluster.release(stable).ok()?;
-        let released = self.cluster.release(self.workloads.side(self.canary)).ok()?.filter(|r| r.template == self.noted.template);
+        let (rule, templates) = &self.named;
+        let on_trial = templates.called(rule, &self.noted.template);
+        let released = self.cluster.release(self.workloads.side(self.canary)).ok()?.filter(|r| r.template == on_trial);
         // their templates are never the same: labels tell the two workloads apart
         let equal = release.as_ref().zip(released).is_some_and(|(stable, ours)| stable.program == ours.program && stable.ready);
         let ready = release.as_ref().map_or(0, |r| r.ready_replicas);

@@ -71,26 +71,54 @@ impl Drop for Worker {
 
 impl Kit {
     async fn carry_out(&self, action: WorkloadAction) -> Outcome {
+        let noted = match self.noted_today().await {
+            Ok(noted) => noted,
+            Err(why) => return again(why),
+        };
         if action == WorkloadAction::Undo
-            && let Err(why) = self.note_undo().await
+            && let Err(why) = self.note_undo(&noted).await
         {
             return again(why);
         }
         let client = self.cluster.client();
         let workloads = &self.rule.workloads;
-        let job = actions::Job { workloads, canary: self.canary, noted: &self.noted, action, rollout: &self.rollout };
-        let outcome = actions::act(&client, &job).await;
+        let job = actions::Job { workloads, canary: self.canary, noted: &noted, action, rollout: &self.rollout };
+        let outcome = self.unless_read_otherwise(actions::act(&client, &job).await).await;
         if action != WorkloadAction::Copy || outcome != Outcome::Done {
             return outcome;
         }
         self.note_copy().await.map_or_else(again, |()| Outcome::Done)
     }
 
+    /// What was noted at the start, as the API server reads it today: one that was replaced meanwhile may fill in other fields.
+    async fn noted_today(&self) -> Result<Noted, String> {
+        let mut noted = self.noted.clone();
+        noted.template = self.templates.called(&self.rule.name, &noted.template);
+        let Some(before) = &noted.template_before else { return Ok(noted) };
+        let was = identity_of(before)?;
+        let now = self.templates.called(&self.rule.name, &was);
+        if now != was {
+            let read = self.cluster.template_of(self.rule.workloads.side(self.canary), &now).await?;
+            noted.template_before = read.or(noted.template_before);
+        }
+        Ok(noted)
+    }
+
+    /// What is refused because of a template nobody wrote is tried again under its new name: a call may meet a newer API server before a
+    /// watch does.
+    async fn unless_read_otherwise(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Failed { text, retry: Retry::Never } = &outcome else { return outcome };
+        let now = self.cluster.readings_now(self.rule.workloads.side(self.canary)).await.unwrap_or_default();
+        match self.templates.read_as(&self.rule, self.canary, now).await {
+            Ok(renamed) if !renamed.is_empty() => again(text.clone()),
+            _ => outcome,
+        }
+    }
+
     /// Before it is written: afterwards the rollout is soon over, and what is then new starts another one.
-    async fn note_undo(&self) -> Result<(), String> {
-        let Some(before) = &self.noted.template_before else { return Ok(()) };
-        let before: serde_json::Value = serde_json::from_str(before).map_err(|e| format!("the template noted is no JSON: {e}"))?;
-        self.templates.note(&self.rule, self.canary, Some(identity(&before))).await.map_err(|e| e.to_string())
+    async fn note_undo(&self, noted: &Noted) -> Result<(), String> {
+        let Some(before) = &noted.template_before else { return Ok(()) };
+        self.templates.note(&self.rule, self.canary, Some(identity_of(before)?)).await.map_err(|e| e.to_string())
     }
 
     /// After it is written, for the copy has labels of stable's: until this is known the rollout does not go on, and while it runs
@@ -110,6 +138,12 @@ impl Kit {
         let effect = action.name();
         events::EffectEnded { rollout: &self.rollout, router: "workloads", effect, generation: number, failed }.emit(&self.metrics);
     }
+}
+
+/// Identity of a template that was noted as JSON.
+fn identity_of(template: &str) -> Result<String, String> {
+    let template: serde_json::Value = serde_json::from_str(template).map_err(|e| format!("the template noted is no JSON: {e}"))?;
+    Ok(identity(&template))
 }
 
 fn again(text: String) -> Outcome {

@@ -42,6 +42,15 @@ pub struct Listed {
 /// Workload to the identity of its pod template; `None` = it was looked for, and there was no such workload.
 pub type NotedTemplates = BTreeMap<String, Option<String>>;
 
+/// How the API server reads the pod templates of a rule's workloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// By workload: identities, by a text that stays the same as long as nobody writes that template.
+    pub last: BTreeMap<String, BTreeMap<String, String>>,
+    /// Identities that are others now, though nobody wrote the template: what was, and what is.
+    pub renamed: BTreeMap<String, String>,
+}
+
 /// Which past rollouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
@@ -106,6 +115,13 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// From now on this workload of the rule is known to have this template, or (`None`) not to be there.
     fn note(&self, rule: &str, workload: &str, template: Option<String>) -> Answer<'_, ()>;
+
+    /// How this rule's templates were read last.
+    fn readings(&self, rule: &str) -> Answer<'_, Readings>;
+
+    /// From now on this workload's templates are read so. Those that are read otherwise than before have new identities (what was,
+    /// what is): whatever is known of the old ones is from now on known of the new ones.
+    fn read_as(&self, rule: &str, workload: &str, now: BTreeMap<String, String>, renamed: BTreeMap<String, String>) -> Answer<'_, ()>;
 
     /// Templates whose last rollout under this rule was rolled back, whatever its age.
     fn rolled_back(&self, rule: &str) -> Answer<'_, BTreeSet<String>>;

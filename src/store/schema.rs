@@ -58,6 +58,21 @@ const MIGRATIONS: &[(i64, &str)] = &[
         PRIMARY KEY (rule, template)
     );",
     ),
+    (
+        4,
+        "CREATE TABLE reading (
+        rule TEXT NOT NULL,
+        workload TEXT NOT NULL,
+        json TEXT NOT NULL,
+        PRIMARY KEY (rule, workload)
+    );
+    CREATE TABLE renamed (
+        rule TEXT NOT NULL,
+        was TEXT NOT NULL,
+        template TEXT NOT NULL,
+        PRIMARY KEY (rule, was)
+    );",
+    ),
 ];
 
 /// The version this build writes.

@@ -3,13 +3,13 @@
 
 use super::file;
 use super::tables::{self, RawLine};
-use super::{Ages, Answer, Listed, NotedTemplates, Past, Pruned, Store, StoreError};
+use super::{Ages, Answer, Listed, NotedTemplates, Past, Pruned, Readings, Store, StoreError};
 use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, Timestamp};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -42,6 +42,7 @@ enum Write {
     Append { id: RolloutId, lines: Vec<(Timestamp, Event)>, reply: Reply<u64> },
     Keep { rule: String, kept: Kept, reply: Reply<()> },
     Note { rule: String, workload: String, template: Option<String>, reply: Reply<()> },
+    ReadAs { rule: String, workload: String, now: BTreeMap<String, String>, renamed: BTreeMap<String, String>, reply: Reply<()> },
     Prune { ages: Ages, reply: Reply<Pruned> },
 }
 
@@ -52,6 +53,7 @@ enum Read {
     Past { wanted: Past, reply: Reply<Vec<Listed>> },
     Kept { rule: String, reply: Reply<Option<Kept>> },
     Noted { rule: String, reply: Reply<NotedTemplates> },
+    Readings { rule: String, reply: Reply<Readings> },
     RolledBack { rule: String, reply: Reply<BTreeSet<String>> },
     List { of: tables::Of, most: usize, reply: Reply<Vec<Listed>> },
 }
@@ -168,6 +170,14 @@ impl Store for Sqlite {
         self.ask(|reply| Job::Write(Write::Note { rule: rule.to_owned(), workload: workload.to_owned(), template, reply }))
     }
 
+    fn readings(&self, rule: &str) -> Answer<'_, Readings> {
+        self.ask(|reply| Job::Read(Read::Readings { rule: rule.to_owned(), reply }))
+    }
+
+    fn read_as(&self, rule: &str, workload: &str, now: BTreeMap<String, String>, renamed: BTreeMap<String, String>) -> Answer<'_, ()> {
+        self.ask(|reply| Job::Write(Write::ReadAs { rule: rule.to_owned(), workload: workload.to_owned(), now, renamed, reply }))
+    }
+
     fn rolled_back(&self, rule: &str) -> Answer<'_, BTreeSet<String>> {
         self.ask(|reply| Job::Read(Read::RolledBack { rule: rule.to_owned(), reply }))
     }
@@ -237,6 +247,7 @@ fn answer(connection: &Connection, read: Read) {
         Read::Past { wanted, reply } => drop(reply.send(tables::past(connection, &wanted))),
         Read::Kept { rule, reply } => drop(reply.send(tables::kept(connection, &rule))),
         Read::Noted { rule, reply } => drop(reply.send(tables::noted(connection, &rule))),
+        Read::Readings { rule, reply } => drop(reply.send(tables::readings(connection, &rule))),
         Read::RolledBack { rule, reply } => drop(reply.send(tables::rolled_back(connection, &rule))),
         Read::List { of, most, reply } => drop(reply.send(tables::list(connection, &of, most))),
     }
@@ -299,6 +310,9 @@ impl Write {
             Write::Note { rule, workload, template, reply } => {
                 Tried::Kept(alone(tx, |c| tables::note(c, &rule, &workload, template.as_deref())), reply)
             }
+            Write::ReadAs { rule, workload, now, renamed, reply } => {
+                Tried::Kept(alone(tx, |c| tables::read_as(c, (&rule, &workload), &now, &renamed)), reply)
+            }
             Write::Prune { ages, reply } => Tried::Pruned(alone(tx, |c| tables::prune(c, ages)), reply),
         }
     }
@@ -308,7 +322,7 @@ impl Write {
         match self {
             Write::Open { reply, .. } => Tried::Opened(Err(why), reply),
             Write::Append { reply, .. } => Tried::Appended(Err(why), reply),
-            Write::Keep { reply, .. } | Write::Note { reply, .. } => Tried::Kept(Err(why), reply),
+            Write::Keep { reply, .. } | Write::Note { reply, .. } | Write::ReadAs { reply, .. } => Tried::Kept(Err(why), reply),
             Write::Prune { reply, .. } => Tried::Pruned(Err(why), reply),
         }
     }

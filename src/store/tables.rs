@@ -1,10 +1,10 @@
 //! The statements. Everything here runs inside a transaction of the caller.
 
-use super::{Ages, Listed, NotedTemplates, Past, Pruned, StoreError, wire};
+use super::{Ages, Listed, NotedTemplates, Past, Pruned, Readings, StoreError, wire};
 use crate::model::journal::{Entry, Event, Kept, Opened};
 use crate::model::{RolloutId, State, Timestamp, Waiting};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rollouts that one call of `prune` touches at most: a decision of another rollout waits no longer than that.
 const PRUNED_MAX: u64 = 8;
@@ -166,6 +166,58 @@ pub(super) fn noted(connection: &Connection, rule: &str) -> Result<NotedTemplate
     let mut select = connection.prepare_cached("SELECT workload, template FROM noted WHERE rule = :rule")?;
     let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     Ok(select.query_map(named_params! {":rule": rule}, pair)?.collect::<Result<_, _>>()?)
+}
+
+/// How a rule's templates were read last.
+pub(super) fn readings(connection: &Connection, rule: &str) -> Result<Readings, StoreError> {
+    let text = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let mut select = connection.prepare_cached("SELECT workload, json FROM reading WHERE rule = :rule")?;
+    let rows: Vec<(String, String)> = select.query_map(named_params! {":rule": rule}, text)?.collect::<Result<_, _>>()?;
+    let mut last = BTreeMap::new();
+    for (workload, json) in rows {
+        let read = serde_json::from_str(&json).map_err(|e| StoreError::Database(format!("templates of {workload} under {rule}: {e}")))?;
+        last.insert(workload, read);
+    }
+    let mut select = connection.prepare_cached("SELECT was, template FROM renamed WHERE rule = :rule")?;
+    let renamed = select.query_map(named_params! {":rule": rule}, text)?.collect::<Result<_, _>>()?;
+    Ok(Readings { last, renamed })
+}
+
+/// A workload's templates are read so from now on, and some have new identities by that.
+pub(super) fn read_as(
+    tx: &Connection,
+    (rule, workload): (&str, &str),
+    now: &BTreeMap<String, String>,
+    renamed: &BTreeMap<String, String>,
+) -> Result<(), StoreError> {
+    let json = serde_json::to_string(now).map_err(|e| StoreError::Database(e.to_string()))?;
+    let mut put = tx.prepare_cached(
+        "INSERT INTO reading (rule, workload, json) VALUES (:rule, :workload, :json)
+         ON CONFLICT (rule, workload) DO UPDATE SET json = :json",
+    )?;
+    put.execute(named_params! {":rule": rule, ":workload": workload, ":json": json})?;
+    for (was, template) in renamed {
+        rename(tx, rule, was, template)?;
+    }
+    Ok(())
+}
+
+/// Beside what is known of templates the rollouts that are not over: their ends will be known of theirs.
+fn rename(tx: &Connection, rule: &str, was: &str, template: &str) -> Result<(), StoreError> {
+    const EVERYWHERE: [&str; 5] = [
+        "UPDATE renamed SET template = :template WHERE rule = :rule AND template = :was",
+        "INSERT INTO renamed (rule, was, template) VALUES (:rule, :was, :template)
+         ON CONFLICT (rule, was) DO UPDATE SET template = :template",
+        "UPDATE noted SET template = :template WHERE rule = :rule AND template = :was",
+        "UPDATE OR REPLACE rolled_back SET template = :template WHERE rule = :rule AND template = :was",
+        "UPDATE rollout SET template = :template WHERE rule = :rule AND template = :was AND over = 0",
+    ];
+    for sql in EVERYWHERE {
+        tx.prepare_cached(sql)?.execute(named_params! {":rule": rule, ":was": was, ":template": template})?;
+    }
+    // an older API server is back
+    tx.prepare_cached("DELETE FROM renamed WHERE rule = :rule AND was = template")?.execute(named_params! {":rule": rule})?;
+    Ok(())
 }
 
 /// Templates whose last rollout was rolled back.

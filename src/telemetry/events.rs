@@ -11,8 +11,8 @@ mod traffic;
 
 pub use cluster::{WatchBegan, WatchBroke, WatchChanged, WatchDropped, WatchMended};
 pub use daemon::{
-    DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReleaseNoted, ReleaseSeen, ReloadRefused, Reloaded, StoppedEarly,
-    StoreAppended, StoreFailed, TicksSkipped, WorkloadIdled,
+    DecisionsDiffer, EvidenceLost, LimitMoved, NotRecovered, Pruned, ReleaseNoted, ReleaseRenamed, ReleaseSeen, ReloadRefused, Reloaded,
+    StoppedEarly, StoreAppended, StoreFailed, TicksSkipped, WorkloadIdled,
 };
 pub use lease::{LeaseLost, LeaseTaken, StandsBy};
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};

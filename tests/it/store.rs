@@ -166,7 +166,7 @@ fn a_newer_schema_and_a_strangers_database_are_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let why = why_not(folder.path());
-    assert!(why.contains("has schema 99, this build knows up to 3: run the newer canaryd"), "{why}");
+    assert!(why.contains("has schema 99, this build knows up to 4: run the newer canaryd"), "{why}");
 
     std::fs::remove_file(&path).unwrap();
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();

@@ -10,6 +10,7 @@ fn deployment(template: &str) -> Deployment {
     Deployment {
         name: text("web"),
         uid: text("d"),
+        generation: 1,
         wanted: 2,
         updated: 2,
         behind: false,

@@ -69,6 +69,8 @@ pub(super) struct Releases {
     parts: Parts,
     /// What has been said and is still so: rule, template, and what it was about.
     said: BTreeSet<(String, String, &'static str)>,
+    /// The change of the cluster up to which templates were read anew, by rule.
+    read: BTreeMap<String, u64>,
     /// Who is without traffic, by rule, for what was seen then.
     idle: BTreeMap<String, Asked>,
     /// Starts under way, with their templates.
@@ -96,6 +98,7 @@ impl Releases {
         Self {
             parts,
             said: BTreeSet::new(),
+            read: BTreeMap::new(),
             idle: BTreeMap::new(),
             starts: JoinSet::new(),
             starting: BTreeSet::new(),
@@ -157,12 +160,13 @@ impl Releases {
             return Ok(());
         }
         let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
+        self.read_anew(rule).await?;
         let known = self.parts.templates.of(&rule.name).await.map_err(|e| e.to_string())?;
         let of = |side: Side| known::of_side(&known, rule, side);
         let nothing = BTreeSet::new();
         let on_trial = followed.on_trial.as_ref().map(|run| OnTrial {
             canary: run.begin.canary,
-            template: run.begin.noted.as_ref().map(|noted| noted.template.clone()),
+            template: run.begin.noted.as_ref().map(|noted| self.parts.templates.called(&rule.name, &noted.template)),
             state: run.state.clone(),
         });
         let mut scene = Scene {
@@ -197,6 +201,25 @@ impl Releases {
         for finding in found {
             self.follow(followed, finding, &seen).await?;
         }
+        Ok(())
+    }
+
+    /// What an API server reads otherwise than the one before, and nobody wrote, is no news.
+    async fn read_anew(&mut self, rule: &Rule) -> Result<(), String> {
+        let marks = self.parts.cluster.changes(&rule.workloads);
+        if self.read.get(&rule.name) == Some(&marks) {
+            return Ok(());
+        }
+        for side in [Side::First, Side::Second] {
+            // out of sight: then it is as it was
+            let now = self.parts.cluster.readings(rule.workloads.side(side)).unwrap_or_default();
+            let renamed = self.parts.templates.read_as(rule, side, now).await.map_err(|e| e.to_string())?;
+            for (was, template) in renamed {
+                let workload = rule.workloads.name(side);
+                events::ReleaseRenamed { rule: &rule.name, workload, was: &was, template: &template }.emit();
+            }
+        }
+        self.read.insert(rule.name.clone(), marks);
         Ok(())
     }
 

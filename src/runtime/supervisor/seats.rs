@@ -127,7 +127,7 @@ impl Supervisor {
     /// Eyes in the cluster for a rollout that began with a look at it.
     fn lookout(&self, rule: &Rule, begin: &Begin, since: Timestamp) -> Option<Lookout> {
         let (cluster, noted) = (self.cluster.clone()?, begin.noted.clone()?);
-        Some(Lookout::new(cluster, (rule.workloads.clone(), begin.canary), since, noted))
+        Some(Lookout::new(cluster, self.templates.clone(), (rule, begin.canary), since, noted))
     }
 
     /// Hands there.

@@ -184,6 +184,27 @@ impl ReleaseNoted<'_> {
     }
 }
 
+/// The API server reads a pod template otherwise than before, which nobody wrote: the same one under a new identity.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseRenamed<'a> {
+    /// Of which rule.
+    pub rule: &'a str,
+    /// Its workload.
+    pub workload: &'a str,
+    /// Identity until now.
+    pub was: &'a str,
+    /// Identity from now on.
+    pub template: &'a str,
+}
+
+impl ReleaseRenamed<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, workload, was, template } = self;
+        tracing::info!(rule, workload, was, template, "pod template named anew: the API server fills in other fields");
+    }
+}
+
 /// A workload without traffic got its idle replicas, or not.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkloadIdled<'a> {

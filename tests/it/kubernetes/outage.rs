@@ -18,7 +18,10 @@ use tempfile::TempDir;
 
 /// For everything that must happen soon; a machine that builds meanwhile is slow.
 const SOON: Duration = Duration::from_secs(120);
+/// How long the API server is dead, and what was seen before is not believed any more.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Long enough for every call to give up.
+const HANGS: Duration = Duration::from_secs(25);
 const NAMESPACE: &str = "shop";
 const VIRTUAL_SERVICE: &str = "patch /apis/networking.istio.io/v1/namespaces/shop/virtualservices/shop";
 
@@ -32,6 +35,7 @@ traffic: { istio: { virtual-service: shop, route: primary } }
 start: { when: new-template }
 promotion: swap
 after-rollback: undo
+drain: 1s
 metrics: { error-rate: { tolerate: { relative: 20%, absolute: 0.5% } } }
 ";
 
@@ -114,6 +118,10 @@ impl Shop {
         self.plane.kubectl(&["patch", "deployment", name, "-n", NAMESPACE, "-p", &change.to_string()]);
     }
 
+    fn image(&self, name: &str) -> Value {
+        self.object("deployment", name)["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    }
+
     /// Both weights, and how often they were others.
     fn weights(&self) -> ([u64; 2], u64) {
         let route = self.object("virtualservice", "shop");
@@ -132,6 +140,16 @@ impl Shop {
     fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let seen = poll(SOON, || Some(self.view(id)).filter(|view| wanted(view)));
         seen.unwrap_or_else(|| panic!("{id} within {SOON:?}: {what}; {:#}", self.view(id)))
+    }
+
+    /// How often Deployments, ReplicaSets and pods were listed.
+    fn lists(&self) -> [u64; 3] {
+        let text = self.daemon.ask("GET", "/metrics", &Value::Null).text();
+        ["deployments", "replicasets", "pods"].map(|kind| {
+            let of = |line: &&str| line.starts_with("canaryd_watch_changes") && line.contains(kind) && line.contains("listed");
+            let line = text.lines().find(of).unwrap_or_else(|| panic!("{kind}: {text}"));
+            line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count")
+        })
     }
 
     fn rollouts(&self) -> usize {
@@ -171,19 +189,20 @@ fn holds_for_the_router(view: &Value) -> bool {
 
 #[test]
 fn an_api_server_that_is_dead_for_a_minute_in_mid_step_is_waited_for_and_each_weight_is_written_once() {
-    let Some(mut shop) = Shop::up("steps: [ { weight: 50%, for: 100s }, { weight: 100%, bake: 20s } ]") else { return };
+    let Some(mut shop) = Shop::up("steps: [ { weight: 50%, for: 30s }, { weight: 100%, bake: 5s } ]") else { return };
     shop.release("shop-v2", "shop:2");
     shop.until("shop-1", "at 50 %", at_half);
     shop.plane.kill();
     let (killed, before) = (Instant::now(), shop.view("shop-1"));
     let view = shop.until("shop-1", "held", holds_for_the_router);
     measured(&format!("held {:?} after the kill: {}", killed.elapsed(), view["holds"]));
+    // twice as long as the step lasts
     while killed.elapsed() < MINUTE {
         std::thread::sleep(Duration::from_millis(500));
         let now = shop.view("shop-1");
         assert_eq!((&now["state"], &now["weight-permille"]), (&"progressing".into(), &500.into()), "{now:#}");
     }
-    let last = shop.view("shop-1");
+    let last = shop.until("shop-1", "out of sight", |v| v["workloads"]["unseen"].is_string());
     // it goes on looking: evidence comes in, and it is said why nothing follows
     assert!(holds_for_the_router(&last), "{last:#}");
     let requests = |view: &Value| view["step"]["canary-requests"].as_f64().unwrap_or_default();
@@ -203,4 +222,67 @@ fn an_api_server_that_is_dead_for_a_minute_in_mid_step_is_waited_for_and_each_we
     assert_eq!(shop.decided("shop-1"), [500, 1000]);
     let written = shop.plane.written("virtualservices");
     assert!(written.iter().all(|(what, code)| what == VIRTUAL_SERVICE && *code == Some(200)), "{written:#?}");
+}
+
+/// Connections hang in place of being refused: every call must end by its own clock. Then everything at once: the API server dies, a
+/// newer one fills in a field of every pod template, and what its watches knew is forgotten.
+#[test]
+fn an_api_server_that_hangs_and_one_that_fills_in_new_fields_are_no_release_and_stop_no_rollback() {
+    let Some(mut shop) = Shop::up("steps: [ { weight: 50%, for: 3h }, { weight: 100%, bake: 1h } ]") else { return };
+    shop.release("shop-v2", "shop:2");
+    shop.until("shop-1", "at 50 %", at_half);
+    shop.plane.freeze();
+    let frozen = Instant::now();
+    let view = shop.until("shop-1", "held", holds_for_the_router);
+    measured(&format!("held {:?} after it hangs: {}", frozen.elapsed(), view["holds"]));
+    while frozen.elapsed() < HANGS {
+        std::thread::sleep(Duration::from_millis(500));
+        // the daemon itself hangs nowhere
+        let now = shop.view("shop-1");
+        assert_eq!((&now["state"], &now["weight-permille"]), (&"progressing".into(), &500.into()), "{now:#}");
+    }
+    shop.plane.thaw();
+    let thawed = Instant::now();
+    shop.until("shop-1", "on again", |v| at_half(v) && !holds_for_the_router(v));
+    measured(&format!("on again {:?} after it goes on", thawed.elapsed()));
+    shop.plane.kubectl(&["annotate", "pod", "-n", NAMESPACE, "-l", "track=shop-v2", "sim/behaviour=unready"]);
+    shop.until("shop-1", "its pods are seen", |v| v["workloads"]["canary"]["ready"] == 0);
+    shop.plane.kubectl(&["annotate", "pod", "-n", NAMESPACE, "-l", "track=shop-v2", "--overwrite", "sim/behaviour=well"]);
+    shop.until("shop-1", "and again", |v| v["workloads"]["canary"]["ready"] == 2);
+    assert_eq!(shop.weights(), ([50, 50], 2));
+
+    let generations = || ["shop-v1", "shop-v2"].map(|name| shop.object("deployment", name)["metadata"]["generation"].clone());
+    let (before, lists) = (generations(), shop.lists());
+    let sets = shop.plane.kubectl(&["get", "replicasets", "-n", NAMESPACE, "-o", "jsonpath={.items[*].metadata.name}"]);
+    shop.plane.kill();
+    let all = sets.split(' ').map(|name| format!("replicasets/{NAMESPACE}/{name}"));
+    for below in all.chain(["shop-v1", "shop-v2"].map(|name| format!("deployments/{NAMESPACE}/{name}"))) {
+        shop.plane.rewrite(&below, |object| object["spec"]["template"]["spec"]["setHostnameAsFQDN"] = false.into());
+    }
+    shop.plane.compact();
+    // watches come out of etcd itself, which has forgotten
+    shop.plane.start_again(&["--watch-cache=false"]);
+    assert_eq!(generations(), before, "nobody changed a specification");
+    let listed = poll(SOON, || shop.lists().iter().zip(&lists).all(|(now, then)| now > then).then_some(()));
+    assert!(listed.is_some(), "each was listed again: {lists:?} {:?}", shop.lists());
+    shop.until_said("named anew", 2);
+    let view = shop.until("shop-1", "on again", |v| at_half(v) && v["workloads"]["canary"]["ready"] == 2);
+    assert_eq!((shop.rollouts(), &view["canary"]), (1, &"shop-v2".into()));
+    assert_eq!(shop.weights(), ([50, 50], 2));
+
+    // it dies while the weight is written; whether it was, only reading it back says
+    std::thread::scope(|scope| {
+        let killer = scope.spawn(|| shop.plane.kill_at_write("virtualservices", 2));
+        shop.daemon.post("/api/v1/rollouts/shop-1/rollback", &json!({}));
+        killer.join().expect("it was asked to write");
+    });
+    shop.plane.start_again(&[]);
+    shop.until("shop-1", "rolled back", |v| v["state"] == "rolled-back");
+    let written = shop.plane.written("virtualservices");
+    measured(&format!("of the writes one met its death: {written:?}"));
+    assert_eq!(shop.weights(), ([100, 0], 3), "made, 50 % and 0 %: {written:#?}");
+    assert_eq!((shop.image("shop-v2"), shop.image("shop-v1")), ("shop:1".into(), "shop:1".into()), "undone");
+    shop.until_ready("shop-v2");
+    assert_eq!(shop.rollouts(), 1, "neither the undoing nor a field filled in is a release");
+    assert_eq!(shop.decided("shop-1"), [500, 0]);
 }

@@ -21,7 +21,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest until the API server answers and nodes are ready: 3 to 10 s on a machine that has time, far more on one that has none.
 const UP_MAX: Duration = Duration::from_secs(120);
@@ -413,6 +413,23 @@ impl Own {
         processes.remove(at).kill();
     }
 
+    /// The same at the moment at which canaryd's write of this number, of this kind of object, has come to it: what became of that
+    /// write nobody knows.
+    ///
+    /// # Panics
+    /// If there is none within 20 s.
+    pub(crate) fn kill_at_write(&self, resource: &str, number: usize) {
+        let log = self.0.file("audit.log");
+        let is_write = |line: &&str| line.contains("RequestReceived") && line.contains(resource) && line.contains("fieldManager=canaryd");
+        let until = Instant::now() + READY_MAX;
+        while fs::read_to_string(&log).unwrap_or_default().lines().filter(is_write).count() < number {
+            assert!(Instant::now() < until, "no write number {number} of {resource}");
+            // a write takes some ms
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        self.kill();
+    }
+
     /// It is started again on what etcd has, with these options besides, and answers when this is back.
     pub(crate) fn start_again(&self, options: &[&str]) {
         let options = options.iter().map(|option| (*option).to_owned());
@@ -471,8 +488,8 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // those that ask the API server first
-        self.0.processes.lock().drain(..).rev().for_each(drop);
+        // SIGKILL each: a terminated API server waits a minute for those that watch
+        self.0.processes.lock().clear();
         let _ = fs::remove_dir_all(&self.0.folder);
     }
 }
