@@ -2,7 +2,7 @@
 
 use std::io;
 use std::str::FromStr;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -43,12 +43,16 @@ impl FromStr for Format {
     }
 }
 
+/// It logs every call that fails as an error of its own; those that matter we tell ourselves, once.
+const KUBE_CLIENT: &str = "kube_client";
+
 /// Levels per target from `info` or `warn,canaryd=debug`.
 ///
 /// # Errors
 /// If it is no such list.
 pub fn levels(text: &str) -> Result<Targets, LogError> {
-    Targets::from_str(text).map_err(|why| LogError::Levels { text: text.to_owned(), why: why.to_string() })
+    let levels = Targets::from_str(text).map_err(|why| LogError::Levels { text: text.to_owned(), why: why.to_string() })?;
+    Ok(if text.contains(KUBE_CLIENT) { levels } else { levels.with_target(KUBE_CLIENT, LevelFilter::OFF) })
 }
 
 /// Sends every log line of the process to standard error. `colours` is for terminals.
@@ -72,6 +76,8 @@ mod tests {
     #[test]
     fn levels_are_given_per_target() {
         let levels = levels("info,canaryd=debug").unwrap();
+        assert!(!levels.would_enable("kube_client::client::builder", &Level::ERROR), "we say it ourselves");
+        assert!(super::levels("info,kube_client=debug").unwrap().would_enable("kube_client", &Level::DEBUG), "unless it is asked for");
         assert!(levels.would_enable("canaryd", &Level::DEBUG));
         assert!(!levels.would_enable("hyper", &Level::DEBUG));
     }

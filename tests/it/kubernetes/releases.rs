@@ -267,34 +267,6 @@ async fn roles_change_with_a_swap_and_watches_that_end_start_nothing() {
     running.down().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_is_away_in_mid_step_holds_the_rollout_and_nothing_is_written_twice() {
-    let Some(shop) = Shop::open("releases-away").await else { return };
-    let proxy = Proxy::start(shop.plane).await;
-    let steps = "steps: [ { weight: 50%, for: 8s }, { weight: 100%, bake: 500ms } ]\n";
-    let running = shop.up(steps, &proxy.client).await;
-    shop.release("shop-v2", "shop:2", "").await;
-    until(&running, "shop-1", "at 50 %", at_half).await;
-    let minute = tokio::time::Instant::now() + Duration::from_secs(60);
-    proxy.set_down(true);
-    proxy.cut();
-    let away = |v: &RolloutView| matches!(&v.workloads, Some(Err(_))) && !v.decision.holds.is_empty();
-    let view = until(&running, "shop-1", "out of sight", away).await;
-    assert_eq!(view.state, State::Progressing { step: 0 }, "{view:#?}");
-    // far longer than the step lasts
-    tokio::time::sleep_until(minute).await;
-    let view = running.handle.rollout(&RolloutId("shop-1".to_owned())).expect("it runs");
-    assert_eq!((view.decision.weight, view.state.is_over()), (weight(50), false), "{view:#?}");
-    assert_eq!(shop.scene.numbers(&shop.scene.object().await), [50, 50]);
-    proxy.set_down(false);
-    until(&running, "shop-1", "succeeded", |v| v.state == State::Succeeded).await;
-    assert_eq!(shop.scene.numbers(&shop.scene.object().await), [0, 100]);
-    let written = proxy.passed().len();
-    assert!(written <= 3, "{written} writes for two weights, and the claim of the first generation");
-    assert_eq!(running.handle.views().rollouts.len(), 1);
-    running.down().await;
-}
-
 /// Counters that stand still: nobody asks the shop for anything.
 const PAGE: &str = "# TYPE envoy_cluster_upstream_rq counter
 envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"v1\"} 100
