@@ -24,6 +24,9 @@ const IMAGE_PULLS: [&str; 9] = [
 /// When a Ready condition turned false so long after its pod began, it had been true before.
 const NEVER_READY_MS: i64 = 10_000;
 
+/// The reason of the condition `Progressing` when a Deployment's `progressDeadlineSeconds` have passed.
+const DEADLINE: &str = "ProgressDeadlineExceeded";
+
 /// A Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "RawWorkload")]
@@ -38,6 +41,8 @@ pub(super) struct Deployment {
     pub(super) updated: u32,
     /// The controller has not seen the present specification yet.
     pub(super) behind: bool,
+    /// What the controller says when the pods did not become ready in the time the Deployment gives them.
+    pub(super) stalled: Option<String>,
     /// Identity of its template.
     pub(super) template: String,
     /// Identity of what its pods run.
@@ -176,6 +181,17 @@ struct RawSpec {
 struct RawStatus {
     observed_generation: i64,
     updated_replicas: u32,
+    conditions: Option<Vec<RawCondition>>,
+}
+
+impl RawStatus {
+    /// Its progress deadline has passed.
+    fn stalled(&self) -> Option<String> {
+        let is = |c: &&RawCondition| c.kind == "Progressing" && c.status == "False" && c.reason.as_deref() == Some(DEADLINE);
+        let found = self.conditions.iter().flatten().find(is)?;
+        let said = found.message.as_deref().filter(|m| !m.is_empty()).map_or_else(String::new, |m| format!(": {m}"));
+        Some(text(&format!("{DEADLINE}{said}")))
+    }
 }
 
 impl From<RawWorkload> for Deployment {
@@ -184,6 +200,7 @@ impl From<RawWorkload> for Deployment {
         Self {
             behind: status.observed_generation < metadata.generation,
             generation: metadata.generation,
+            stalled: status.stalled().filter(|_| status.observed_generation >= metadata.generation),
             name: metadata.name,
             uid: metadata.uid,
             wanted: spec.replicas.unwrap_or(1),
@@ -232,6 +249,7 @@ struct RawCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
+    reason: Option<String>,
     message: Option<String>,
     last_transition_time: Option<String>,
 }

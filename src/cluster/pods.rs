@@ -200,6 +200,7 @@ impl PodLife {
             crash_loops: u32::from(looped || Held::at(self.crash, to)),
             image_pulls: u32::from(Held::at(self.image, to)),
             oom_killed: u32::from(self.oom.is_some_and(|at| from < at && at <= to)),
+            never_ready: 0,
         }
     }
 }

@@ -11,6 +11,8 @@ pub(super) fn sum<'a>(pods: impl Iterator<Item = &'a PodLife>, from: Timestamp, 
         crash_loops: sum.crash_loops.saturating_add(one.crash_loops),
         image_pulls: sum.image_pulls.saturating_add(one.image_pulls),
         oom_killed: sum.oom_killed.saturating_add(one.oom_killed),
+        // of the workload, not of a pod
+        never_ready: 0,
     })
 }
 

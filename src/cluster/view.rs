@@ -35,6 +35,8 @@ pub struct Release {
     pub ready_replicas: u32,
     /// Replicas it asks for.
     pub replicas: u32,
+    /// Why its pods do not become ready, where its progress deadline has passed: the worst pod, and what the controller says.
+    pub stalled: Option<String>,
 }
 
 /// Shared watches of workloads, and what is read out of them. Cheap to clone; one per daemon.
@@ -115,6 +117,10 @@ impl Cluster {
             ready: enough && !found.behind,
             ready_replicas,
             replicas: found.wanted,
+            stalled: found.stalled.as_ref().map(|said| {
+                let worst = signs::trouble(known.table.pods_of(name, Which::New), Timestamp::default(), now());
+                with_stall(worst, said)
+            }),
         }))
     }
 
@@ -174,36 +180,40 @@ impl Cluster {
         let one = workloads.form == WorkloadForm::One;
         let of = |arm: Arm| {
             let side = if arm == Arm::Canary { canary } else { canary.other() };
-            // a pod of the canary that runs an earlier template is not on trial
-            let (counted, judged) = match arm {
+            // a pod of the canary that runs an earlier template is not on trial, and carries nothing of what is
+            let (asked, looked_at) = match arm {
                 Arm::Canary if one => (Which::New, Which::New),
                 Arm::Canary => (Which::All, Which::New),
                 Arm::Baseline if one => (Which::Old, Which::Old),
                 Arm::Baseline => (Which::All, Which::All),
             };
-            self.seen_of(workloads.side(side), counted, judged, since)
+            self.seen_of(workloads.side(side), asked, looked_at, since)
         };
         Ok(PerArm { baseline: of(Arm::Baseline)?, canary: of(Arm::Canary)? })
     }
 
-    fn seen_of(&self, target: &rule::Target, counted: Which, judged: Which, since: Timestamp) -> Result<WorkloadSeen, String> {
+    fn seen_of(&self, target: &rule::Target, asked: Which, looked_at: Which, since: Timestamp) -> Result<WorkloadSeen, String> {
         let (place, name) = (self.place(target)?, name(target)?);
         let known = place.known();
         known.check(&place.namespace)?;
         let table = &known.table;
-        if table.get(name).is_none() {
+        let Some(found) = table.get(name) else {
             return Ok(WorkloadSeen {
                 trouble: format!("Deployment {}/{name} does not exist", place.namespace),
                 ..WorkloadSeen::default()
             });
-        }
-        let (live, now) = (table.pods_of(name, counted).filter(|pod| pod.is_live()), now());
+        };
+        let (live, now) = (table.pods_of(name, looked_at).filter(|pod| pod.is_live()), now());
+        // what it says is about its present template
+        let stalled = found.stalled.as_ref().filter(|_| looked_at != Which::Old);
+        let signs = signs::sum(table.pods_of(name, looked_at), since, now);
+        let trouble = signs::trouble(table.pods_of(name, looked_at), since, now);
         Ok(WorkloadSeen {
-            wanted: table.wanted(name, counted),
+            wanted: table.wanted(name, asked),
             pods: count(live.clone()),
             ready: count(live.filter(|pod| pod.is_ready())),
-            signs: signs::sum(table.pods_of(name, judged), since, now),
-            trouble: signs::trouble(table.pods_of(name, judged), since, now),
+            signs: PodSigns { never_ready: u32::from(stalled.is_some()), ..signs },
+            trouble: stalled.map_or_else(|| trouble.clone(), |said| with_stall(trouble.clone(), said)),
         })
     }
 
@@ -234,6 +244,11 @@ impl Cluster {
         let place = self.0.places.lock().get(namespace).cloned();
         place.ok_or_else(|| format!("Deployment {namespace}/{name}: not looked yet"))
     }
+}
+
+/// A pod's trouble, and what the controller says of all of them.
+fn with_stall(trouble: String, said: &str) -> String {
+    if trouble.is_empty() { said.to_owned() } else { format!("{trouble}; {said}") }
 }
 
 /// Namespace and name of the Deployment a target names.

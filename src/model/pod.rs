@@ -30,6 +30,8 @@ pub struct PodSigns {
     pub image_pulls: u32,
     /// Pods of which a container was last ended for want of memory.
     pub oom_killed: u32,
+    /// 1 if the workload's pods do not become ready by its own word: its progress deadline has passed.
+    pub never_ready: u32,
 }
 
 /// One kind of them.
@@ -43,6 +45,8 @@ pub enum PodSign {
     OomKilled,
     /// Probes fail.
     FailedProbes,
+    /// A workload whose pods do not become ready in the time it gives them.
+    NeverReady,
 }
 
 impl PodSign {
@@ -53,6 +57,7 @@ impl PodSign {
             PodSign::ImagePull => "image-pull",
             PodSign::OomKilled => "oom-killed",
             PodSign::FailedProbes => "failed-probes",
+            PodSign::NeverReady => "never-ready",
         }
     }
 
@@ -63,6 +68,7 @@ impl PodSign {
             PodSign::ImagePull => signs.image_pulls,
             PodSign::OomKilled => signs.oom_killed,
             PodSign::FailedProbes => signs.failed_probes,
+            PodSign::NeverReady => signs.never_ready,
         }
     }
 }

@@ -114,6 +114,8 @@ pub struct PodHealth {
     pub oom_killed: bool,
     /// So many failed probes since the rollout began.
     pub failed_probes: Option<u32>,
+    /// Its Deployment's progress deadline has passed.
+    pub never_ready: bool,
 }
 
 /// What a limit is a share of.

@@ -52,10 +52,11 @@ impl Machine {
             PodSign::ImagePull => health.image_pull.then_some(1),
             PodSign::OomKilled => health.oom_killed.then_some(1),
             PodSign::FailedProbes => health.failed_probes,
+            PodSign::NeverReady => health.never_ready.then_some(1),
         };
         let shows = |sign: &PodSign| least(*sign).is_some_and(|n| sign.of(&seen.canary.signs) >= n.max(1));
         let fault = |sign| if shown_by_both(sign, &seen.baseline, &seen.canary) { Fault::Nobody } else { Fault::Canary };
-        let all = [PodSign::CrashLoop, PodSign::OomKilled, PodSign::ImagePull, PodSign::FailedProbes];
+        let all = [PodSign::CrashLoop, PodSign::OomKilled, PodSign::ImagePull, PodSign::NeverReady, PodSign::FailedProbes];
         all.into_iter().filter(shows).map(|sign| (sign, fault(sign))).collect()
     }
 
@@ -113,13 +114,21 @@ impl Machine {
 
     fn tells(&self) -> [Option<Timestamp>; 3] {
         let both = if self.terms.policies.shared == OnShared::Page { Duration::ZERO } else { BOTH_TELLS };
+        // where its Deployment has given up, it is known that they do not come
+        let given_up = self.seen().is_some_and(|seen| seen.canary.signs.never_ready > 0);
+        let awaited = if given_up { Duration::ZERO } else { AWAITED_TELLS };
         let after = |since: Option<Timestamp>, wait: Duration| since.map(|at| at + wait);
-        [after(self.pods.both, both), after(self.pods.unknown, UNKNOWN_TELLS), after(self.pods.awaited, AWAITED_TELLS)]
+        [after(self.pods.both, both), after(self.pods.unknown, UNKNOWN_TELLS), after(self.pods.awaited, awaited)]
     }
 
     /// When the next of them is told.
     pub(super) fn pods_tell_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.tells().into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn awaited_text(&self, now: Timestamp, held: &str) -> String {
+        let long = self.pods.awaited.is_some_and(|since| now.since(since) >= AWAITED_TELLS);
+        if long { format!("for {} now: {held}", duration(AWAITED_TELLS)) } else { held.to_owned() }
     }
 
     /// What lasts about pods, the worst only.
@@ -139,7 +148,7 @@ impl Machine {
             (Level::Warning, "unknown", text)
         } else {
             let hold = self.hold_capacity().filter(|_| awaited)?;
-            (Level::Warning, "awaited", format!("for {} now: {}", duration(AWAITED_TELLS), hold.text))
+            (Level::Warning, "awaited", self.awaited_text(now, &hold.text))
         };
         Some(Lasting { about: about.to_owned(), ..Lasting::new(level, Topic::Capacity, text) })
     }

@@ -94,7 +94,7 @@ fn the_rule_of_the_design_reads_whole() {
     assert_eq!(rule.first, First::Promote);
     assert!(rule.start.on_new_template);
     assert_eq!(rule.shares, [("cpu".to_owned(), ShareOf::Requests), ("memory".to_owned(), ShareOf::Limits)].into());
-    let health = PodHealth { crash_loop: true, oom_killed: true, failed_probes: Some(3), image_pull: false };
+    let health = PodHealth { crash_loop: true, oom_killed: true, failed_probes: Some(3), image_pull: false, never_ready: false };
     assert_eq!((rule.pod_health, rule.not_run.len()), (Some(health), 0));
 }
 

@@ -33,6 +33,31 @@ fn signs_the_baseline_does_not_show_roll_back_with_the_pod_named() {
 }
 
 #[test]
+fn pods_that_never_become_ready_are_told_when_their_deployment_gives_up_and_roll_back_where_the_rule_says_so() {
+    // held, and told at once and not after ten minutes
+    check(
+        "5% 1m, 100% 1m; pod-health=crash-loop",
+        "
+        0s   begin noted=10/2
+        1s   cluster 10/10 0/2           => waiting pods; no warning
+        30s  cluster 10/10 0/2 canary:never-ready=1 => waiting pods; no roll-back; warning; firing capacity; ~ 0 of the 1 ready pods that 5% of the traffic needs, 2 are wanted (pod canary-1 is unwell)
+        630s wake                        => waiting pods; ~ for 10 min now
+        631s cluster 10/10 2/2           => advance 0% -> 5%; resolved capacity
+    ",
+    );
+    let named = "5% 1m, 100% 1m; pod-health=never-ready";
+    check(
+        named,
+        "0s begin noted=10/2\n 1s cluster 10/10 0/2 canary:never-ready=1 => roll-back; at 0%; ~ never-ready among the canary's pods",
+    );
+    // the baseline does not come up either
+    check(
+        named,
+        "0s begin noted=10/2\n 1s cluster 4/10 0/2 canary:never-ready=1 baseline:never-ready=1 => hold; waiting pods; no roll-back; holds pods",
+    );
+}
+
+#[test]
 fn half_the_rate_per_pod_in_the_baseline_is_nobodys_fault() {
     // 1 of 2 against 2 of 10: below half of it
     check(STEPS, &format!("{BEGUN}\n 3s cluster 10/10 1/2 canary:crash-loop=1 baseline:crash-loop=2 => roll-back"));

@@ -159,6 +159,7 @@ fn pod_health(text: &str) -> PodHealth {
         crash_loop: has("crash-loop"),
         image_pull: has("image-pull"),
         oom_killed: has("oom-killed"),
+        never_ready: has("never-ready"),
         failed_probes: word_list(text).find_map(|w| w.strip_prefix("failed-probes:")).map(|n| n.parse().expect("a number")),
     }
 }
@@ -375,6 +376,7 @@ fn sign_of(signs: &mut PodSigns, sign: &str, n: u32) {
         "image-pull" => signs.image_pulls = n,
         "oom-killed" => signs.oom_killed = n,
         "failed-probes" => signs.failed_probes = n,
+        "never-ready" => signs.never_ready = n,
         _ => panic!("sign {sign:?}"),
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Shown {
     pub(super) ready: u32,
     /// Replicas it asks for.
     pub(super) wanted: u32,
+    /// Why its pods do not become ready, once its Deployment has given up.
+    pub(super) stalled: Option<String>,
 }
 
 /// A rollout of the rule that is not over.
@@ -44,6 +46,8 @@ pub(super) struct OnTrial {
     /// Identity of the template it began with; `None` if it began without a cluster.
     pub(super) template: Option<String>,
     pub(super) state: State,
+    /// It is to have all the traffic: the other one has none that could be live.
+    pub(super) has_all: bool,
 }
 
 /// Everything a decision rests on. Of two things the first workload's comes first.
@@ -161,8 +165,10 @@ impl Scene<'_> {
             // we are at work on them, and what another hand does meanwhile is looked at when it is over
             State::RollingBack | State::RolledBack | State::Superseded | State::Succeeded => None,
             State::Promoting(Promoting::Copying | Promoting::WaitingReady | Promoting::ShiftingBack | Promoting::Settling) => None,
-            // somebody is to make it equal; it is known when that is done
+            // somebody is to make it equal, or we are; it is known when that is done. A pause and trouble hide that state, and it
+            // is no news then either
             State::Promoting(Promoting::External) if !is_canary => None,
+            _ if !is_canary && (trial.has_all || self.runs(trial.canary, &shown.program)) => None,
             _ if is_canary => {
                 let another = trial.template.as_ref().is_some_and(|tried| *tried != shown.template);
                 another.then_some(What::Supersede)

@@ -168,6 +168,7 @@ impl Releases {
             canary: run.begin.canary,
             template: run.begin.noted.as_ref().map(|noted| self.parts.templates.called(&rule.name, &noted.template)),
             state: run.state.clone(),
+            has_all: run.has_all,
         });
         let mut scene = Scene {
             form: rule.workloads.form,
@@ -234,6 +235,7 @@ impl Releases {
                 is_ready: release.ready,
                 ready: release.ready_replicas,
                 wanted: release.replicas,
+                stalled: release.stalled,
             }),
         }
     }
@@ -261,9 +263,13 @@ impl Releases {
         match finding.what {
             What::AskTraffic | What::Note { .. } => {}
             What::Wait => {
-                let (ready, wanted) = (release.ready, release.wanted);
-                let text = format!("{new}: it is started when its pods are ready ({ready} of {wanted})");
+                let ready = format!("{} of {}", release.ready, release.wanted);
+                let text = format!("{new}: it is started when its pods are ready ({ready})");
                 self.say(rule, &release.template, "waits", &text);
+                if let Some(why) = &release.stalled {
+                    let text = format!("{new}, and its pods do not become ready ({ready}: {why}): it is started when they are");
+                    self.say_and_tell(followed, release, "stalled", text);
+                }
             }
             What::Start => self.start(rule, release, seen),
             What::Supersede => self.supersede(followed, release).await,

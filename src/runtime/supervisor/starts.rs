@@ -28,6 +28,8 @@ pub(in crate::runtime) struct RunningNow {
     pub(in crate::runtime) id: RolloutId,
     pub(in crate::runtime) begin: Begin,
     pub(in crate::runtime) state: State,
+    /// All the traffic is to be its canary's.
+    pub(in crate::runtime) has_all: bool,
 }
 
 impl Supervisor {
@@ -167,10 +169,14 @@ impl Supervisor {
     }
 
     fn followed_one(&self, rule: &Arc<Rule>, run: Option<&Running>, views: &Views) -> Followed {
-        let state = |id| views.rollouts.get(id).map(|view| view.state.clone());
+        let now = |run: &Running| {
+            let view = views.rollouts.get(&run.id)?;
+            let (state, has_all) = (view.state.clone(), view.decision.weight.is_full());
+            Some(RunningNow { id: run.id.clone(), begin: run.begin.clone(), state, has_all })
+        };
         Followed {
             rule: Arc::clone(rule),
-            on_trial: run.and_then(|run| Some(RunningNow { id: run.id.clone(), begin: run.begin.clone(), state: state(&run.id)? })),
+            on_trial: run.and_then(now),
             busy: self.preparing.contains(&rule.name) || self.next.contains_key(&rule.name),
             last: views.rules.get(&rule.name).and_then(|view| view.rollout.clone()),
         }

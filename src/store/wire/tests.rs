@@ -155,7 +155,7 @@ fn resources() -> impl Strategy<Value = Resources> {
 fn seen() -> impl Strategy<Value = WorkloadSeen> {
     (any::<[u32; 8]>(), text()).prop_map(
         |([wanted, pods, ready, restarts, failed_probes, crash_loops, image_pulls, oom_killed], trouble)| {
-            let signs = PodSigns { restarts, failed_probes, crash_loops, image_pulls, oom_killed };
+            let signs = PodSigns { restarts, failed_probes, crash_loops, image_pulls, oom_killed, never_ready: restarts % 2 };
             WorkloadSeen { wanted, pods, ready, signs, trouble }
         },
     )
@@ -317,6 +317,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         (text(), duration()).prop_map(|(which, after)| Reason::Policy { which, after }),
         text().prop_map(|version| Reason::Superseded { version }),
         text().prop_map(|text| Reason::Pods { sign: PodSign::OomKilled, text }),
+        text().prop_map(|text| Reason::Pods { sign: PodSign::NeverReady, text }),
     ]
 }
 

@@ -52,6 +52,9 @@ struct PodSignsOnWire {
     crash_loops: u32,
     image_pulls: u32,
     oom_killed: u32,
+    // journals of before have none
+    #[serde(default)]
+    never_ready: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,6 +64,7 @@ enum PodSignOnWire {
     ImagePull,
     OomKilled,
     FailedProbes,
+    NeverReady,
 }
 
 /// `{"seen":{...}}` or `{"failed":"..."}`

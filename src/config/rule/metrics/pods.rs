@@ -10,10 +10,11 @@ pub(in crate::config::rule) const SIGNS: &[(&str, PodSign)] = &[
     (PodSign::CrashLoop.name(), PodSign::CrashLoop),
     (PodSign::ImagePull.name(), PodSign::ImagePull),
     (PodSign::OomKilled.name(), PodSign::OomKilled),
+    (PodSign::NeverReady.name(), PodSign::NeverReady),
 ];
 /// Most failed probes a rule may wait for.
 pub(in crate::config::rule) const PROBES_MAX: u32 = 1000;
-const SOME: &str = "write at least one, such as rollback-on: [ crash-loop, oom-killed, image-pull, { failed-probes: 3 } ]";
+const SOME: &str = "write at least one, such as rollback-on: [ crash-loop, oom-killed, image-pull, never-ready, { failed-probes: 3 } ]";
 
 pub(super) fn health(at: &At<'_>, out: &mut Out<'_>) -> Option<PodHealth> {
     out.in_cluster(at, "the health of pods", "leave it out");
@@ -43,6 +44,7 @@ fn sign(at: &At<'_>, health: &mut PodHealth, out: &mut Out<'_>) {
         Some(PodSign::CrashLoop) => health.crash_loop = true,
         Some(PodSign::ImagePull) => health.image_pull = true,
         Some(PodSign::OomKilled) => health.oom_killed = true,
+        Some(PodSign::NeverReady) => health.never_ready = true,
         Some(PodSign::FailedProbes) | None => return,
     }
     if *health == before {

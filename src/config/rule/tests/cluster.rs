@@ -57,8 +57,8 @@ fn signs_of_pods_are_those_named() {
     let health = |signs: &str| shop(&format!("metrics: {{ error-rate: {{}}, pod-health: {{ rollback-on: {signs} }} }}")).pod_health;
     let one = PodHealth { crash_loop: true, ..PodHealth::default() };
     assert_eq!(health("[ crash-loop ]"), Some(one));
-    let all = PodHealth { crash_loop: true, image_pull: true, oom_killed: true, failed_probes: Some(3) };
-    assert_eq!(health("[ oom-killed, { failed-probes: 3 }, image-pull, crash-loop ]"), Some(all));
+    let all = PodHealth { crash_loop: true, image_pull: true, oom_killed: true, failed_probes: Some(3), never_ready: true };
+    assert_eq!(health("[ oom-killed, { failed-probes: 3 }, image-pull, never-ready, crash-loop ]"), Some(all));
     let told = |signs: &str| refused(&format!("metrics: {{ error-rate: {{}}, pod-health: {signs} }}"));
     for (signs, said) in [
         ("{}", "metrics.pod-health.rollback-on: is missing: write at least one, such as rollback-on: [ crash-loop, oom-killed"),

@@ -12,7 +12,15 @@ fn sight(words: &str) -> Sight {
             let is_ready = ready >= wanted && wanted > 0;
             // labels tell two workloads of one program apart: `a'` runs what `a` does
             let program = template.trim_end_matches('\'').to_owned();
-            Sight::There(Shown { template: template.to_owned(), program, version: format!("shop:{template}"), is_ready, ready, wanted })
+            Sight::There(Shown {
+                template: template.to_owned(),
+                program,
+                version: format!("shop:{template}"),
+                is_ready,
+                ready,
+                wanted,
+                stalled: None,
+            })
         }
     }
 }
@@ -77,7 +85,7 @@ fn note(side: Side, template: &str, why: Why) -> Finding {
 }
 
 fn trial(state: State) -> Option<OnTrial> {
-    Some(OnTrial { canary: Side::Second, template: Some("c".to_owned()), state })
+    Some(OnTrial { canary: Side::Second, template: Some("c".to_owned()), state, has_all: false })
 }
 
 const SECOND: Side = Side::Second;
@@ -202,11 +210,17 @@ fn the_baseline_under_a_rollout_is_told_unless_somebody_is_to_make_it_equal() {
     let with = |state| Case { seen: ["d 3/3", "c 3/3"], on_trial: trial(state), ..quiet() }.found();
     assert_eq!(with(State::Progressing { step: 1 }), [on(FIRST, What::Live)]);
     assert_eq!(with(State::Promoting(Promoting::External)), []);
+    // asked of a person meanwhile, or in trouble
+    let paused = State::Paused(Paused { by: "policy".to_owned(), why: String::new(), since: Timestamp::default() });
+    assert_eq!(with(paused.clone()), [on(FIRST, What::Live)]);
+    let all = trial(paused.clone()).map(|trial| OnTrial { has_all: true, ..trial });
+    assert_eq!(Case { seen: ["d 3/3", "c 3/3"], on_trial: all, ..quiet() }.found(), [], "it has no traffic");
+    assert_eq!(Case { seen: ["c' 0/3", "c 3/3"], on_trial: trial(paused), ..quiet() }.found(), [], "it is made equal");
 }
 
 #[test]
 fn a_rollout_that_began_without_a_cluster_is_left_alone() {
-    let blind = OnTrial { canary: SECOND, template: None, state: State::Progressing { step: 0 } };
+    let blind = OnTrial { canary: SECOND, template: None, state: State::Progressing { step: 0 }, has_all: false };
     assert_eq!(Case { known: ["a", "."], seen: ["a 3/3", "d 3/3"], on_trial: Some(blind), ..quiet() }.found(), []);
 }
 

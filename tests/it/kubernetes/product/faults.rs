@@ -89,7 +89,10 @@ fn a_canary_whose_pods_are_unwell_is_rolled_back_by_name_unless_the_baselines_ar
     let unready = json!([{"op": "add", "path": "/spec/template/metadata/annotations/sim~1behaviour", "value": "unready"}]);
     stage.patch("deployment", &deployment(1), &unready);
     let id = stage.start("2.0.3");
-    let held = |view: &Value| view["holds"].to_string().contains("capacity");
+    let held = |view: &Value| {
+        let holds = view["holds"].to_string();
+        holds.contains("the canary has 0 of the") && holds.contains("(pod shop-v2-")
+    };
     let view = stage.wait_for(&id, "held for pods", held);
     assert_eq!((&view["weight-permille"], &view["over"]), (&0.into(), &false.into()), "{view:#}");
     stage.daemon.post(&format!("/api/v1/rollouts/{id}/rollback"), &json!({ "why": "it never comes" }));
