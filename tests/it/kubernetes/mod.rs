@@ -7,6 +7,7 @@ mod faults;
 mod gitops;
 mod lease;
 mod outage;
+mod paths;
 mod product;
 mod proxy;
 mod quickstart;
