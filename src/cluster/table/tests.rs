@@ -14,6 +14,7 @@ fn deployment(template: &str) -> Deployment {
         wanted: 2,
         updated: 2,
         behind: false,
+        stalled: None,
         template: text(template),
         program: text(template),
         version: text("web:v1"),
