@@ -427,6 +427,23 @@ mod tests {
     }
 
     #[test]
+    fn a_deployment_has_given_up_when_it_says_so_of_what_it_is_now() {
+        let of = |observed: u64, status: &str, reason: &str| {
+            let said =
+                json!({"type": "Progressing", "status": status, "reason": reason, "message": "ReplicaSet \"web-2\" has timed\n out"});
+            let conditions = json!([{"type": "Available", "status": "False", "reason": "ProgressDeadlineExceeded"}, said]);
+            let object = json!({"metadata": {"name": "web", "uid": "d", "generation": 3}, "spec": {"template": {}},
+                "status": {"observedGeneration": observed, "conditions": conditions}});
+            serde_json::from_value::<Deployment>(object).unwrap().stalled
+        };
+        let said = of(3, "False", "ProgressDeadlineExceeded");
+        assert_eq!(said.as_deref(), Some("ProgressDeadlineExceeded: ReplicaSet \"web-2\" has timed out"));
+        assert_eq!(of(2, "False", "ProgressDeadlineExceeded"), None, "of the release before");
+        assert_eq!(of(3, "True", "NewReplicaSetAvailable"), None);
+        assert_eq!(of(3, "False", "FailedCreate"), None, "that is tried again");
+    }
+
+    #[test]
     fn a_pod_that_has_only_just_been_made_is_nothing_wrong() {
         let now = pod(json!({}));
         assert_eq!((now.set.as_str(), now.created), ("set-1", at("2026-11-21T10:00:00Z")));

@@ -13,6 +13,7 @@ fn deployment(template: &str) -> Deployment {
         generation: 1,
         wanted: 2,
         updated: 2,
+        stalled: None,
         behind: false,
         stalled: None,
         template: text(template),
