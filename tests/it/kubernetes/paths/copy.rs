@@ -4,6 +4,7 @@ use super::stage::{Scene, Stage};
 use serde_json::Value;
 
 const RULE: &str = "traffic: { istio: { virtual-service: shop, route: primary } }
+start: { when: new-template }
 steps: [ { weight: 50%, for: 4s }, { weight: 100%, bake: 3s } ]
 promotion: copy
 drain: 25s

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 const RULE: &str = "traffic: { istio: { virtual-service: shop, route: primary } }
 drain: 1s
+start: { when: new-template }
 steps: [ { weight: 50%, for: 4s }, { weight: 100%, bake: 3s } ]
 promotion: swap
 after-rollback: undo

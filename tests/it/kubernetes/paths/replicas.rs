@@ -5,6 +5,7 @@ use serde_json::Value;
 
 const RULE: &str = "traffic: { replicas: { service: shop } }
 drain: 1s
+start: { when: new-template }
 steps: [ { weight: 25%, for: 4s }, { weight: 50%, for: 4s }, { weight: 100%, bake: 3s } ]
 after-rollback: undo
 metrics:

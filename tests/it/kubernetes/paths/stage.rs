@@ -29,7 +29,7 @@ pub(super) struct Scene {
     pub(super) form: &'static str,
     /// Replicas of each.
     pub(super) replicas: [u32; 2],
-    /// The rule but for its name, workloads, telemetry and start.
+    /// The rule but for its name, workloads, telemetry.
     pub(super) rule: &'static str,
 }
 
@@ -92,6 +92,11 @@ impl Stage {
         let arguments = ["apply", "--server-side", "--force-conflicts", &manager, "-f", "-"];
         self.plane.try_kubectl(&arguments, Some(&object.to_string())).unwrap_or_else(|e| panic!("{object} is refused: {e}"));
         self.tell(&format!("{manager} makes {name} run {image}"));
+    }
+
+    /// Somebody scales a Deployment.
+    pub(super) fn scale(&self, position: usize, replicas: u32) {
+        self.patch(DEPLOYMENTS[position], &json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]));
     }
 
     /// How the pods of a Deployment behave from now on, whatever their template says.
@@ -293,7 +298,6 @@ fn rule(namespace: &str, page: &str, scene: &Scene) -> String {
 workloads: {{ namespace: {namespace}, {workloads} }}
 telemetry: [ {{ pack: envoy, scrape: [ \"{page}/metrics\" ] }} ]
 interval: 1s
-start: {{ when: new-template }}
 {}",
         scene.rule
     )
