@@ -2,7 +2,7 @@
 //! steps up: lines queue here in order, and so do the effects of their decisions.
 
 use crate::model::journal::Event;
-use crate::model::{Decision, RolloutId, Timestamp};
+use crate::model::{Decision, Input, RolloutId, Timestamp};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it waits before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Lines kept while the store is down, an hour of ticks at 5 s with their decisions; further polls are dropped and
-/// counted, and the rollout's evidence goes on from memory.
+/// Lines kept while the store is down, an hour of ticks at 5 s with their decisions; what is seen after that is dropped and
+/// counted, and the rollout goes on from memory. What was decided and said is kept: there is no other trace of it.
 const LINES_MAX: usize = 2048;
 
 /// The unwritten end of one rollout's journal.
@@ -27,8 +27,9 @@ pub(super) struct Memory {
     withheld: Vec<Arc<Decision>>,
     under_way: Option<UnderWay>,
     down: Option<(String, Instant)>,
+    /// Polls and readings for which there was no room.
     dropped: u64,
-    /// Polls dropped since the last save; the first left a gap in its place.
+    /// Of those, since the last save; the first left a gap in its place.
     gap: u64,
 }
 
@@ -38,7 +39,7 @@ impl Memory {
     }
 
     pub(super) fn push(&mut self, at: Timestamp, event: Event) {
-        if self.lines.len() >= LINES_MAX && matches!(event, Event::Poll { .. }) {
+        if self.lines.len() >= LINES_MAX && is_only_seen(&event) {
             self.dropped += 1;
             self.note_gap(at);
             return;
@@ -49,7 +50,7 @@ impl Memory {
     /// Whoever reads the journal must know that evidence cannot be derived past this line.
     fn note_gap(&mut self, at: Timestamp) {
         self.gap += 1;
-        let what = format!("{} polls were not kept while the journal could not be written", self.gap);
+        let what = format!("{} polls and readings were not kept while the journal could not be written", self.gap);
         match self.lines.iter_mut().find_map(|(_, e)| if let Event::Gap(what) = e { Some(what) } else { None }) {
             Some(noted) => *noted = what,
             None => self.lines.push((at, Event::Gap(what))),
@@ -74,7 +75,7 @@ impl Memory {
     /// A sentence while the store is down.
     pub(super) fn trouble(&self) -> Option<String> {
         let (why, _) = self.down.as_ref()?;
-        let lost = if self.dropped > 0 { format!("; {} polls were not kept", self.dropped) } else { String::new() };
+        let lost = if self.dropped > 0 { format!("; {} polls and readings were not kept", self.dropped) } else { String::new() };
         Some(format!("the journal cannot be written ({why}): nothing steps up until it can; {} lines wait{lost}", self.lines.len()))
     }
 
@@ -124,5 +125,43 @@ impl Memory {
     }
 }
 
+/// Was it only looked at? It comes again, with every tick or every second.
+fn is_only_seen(event: &Event) -> bool {
+    match event {
+        Event::Poll { .. } => true,
+        Event::Input(input) => matches!(**input, Input::Traffic(_) | Input::Workloads(_)),
+        _ => false,
+    }
+}
+
 /// Lines that were sent to the store, and its answer.
 type UnderWay = (usize, JoinHandle<Result<u64, StoreError>>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Sqlite;
+
+    const AT: Timestamp = Timestamp::from_millis(1_000);
+
+    fn read() -> Event {
+        Event::Input(Box::new(Input::Traffic(Err("away".to_owned()))))
+    }
+
+    #[tokio::test]
+    async fn a_store_that_stays_down_costs_a_bounded_room_and_no_decision() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open(folder.path()).unwrap());
+        let mut memory = Memory::new(RolloutId("shop-1".to_owned()), store, Metrics::new());
+        let workloads = || Event::Input(Box::new(Input::Workloads(Err("away".to_owned()))));
+        for _ in 0..LINES_MAX {
+            memory.push(AT, read());
+            memory.push(AT, workloads());
+        }
+        assert_eq!((memory.lines.len(), memory.dropped), (LINES_MAX + 1, LINES_MAX as u64), "one line says that there is a gap");
+        memory.push(AT, Event::Input(Box::new(Input::Wake)));
+        assert_eq!(memory.lines.len(), LINES_MAX + 2, "what a machine was told once is kept");
+        let said = format!("{LINES_MAX} polls and readings were not kept while the journal could not be written");
+        assert_eq!(memory.lines[LINES_MAX].1, Event::Gap(said));
+    }
+}
