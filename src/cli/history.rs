@@ -3,8 +3,8 @@
 use super::client::{self, Client, ServerArgs};
 use super::failure::Failure;
 use super::output::{self, OutputArgs};
-use super::render::{self, Style};
-use super::table::{self, Cell};
+use super::render;
+use super::table::{self, Cell, Style};
 use crate::api::wire;
 use crate::runtime;
 use crate::telemetry::words;

@@ -1,7 +1,7 @@
 //! Where output goes and how it looks there.
 
 use super::failure::Failure;
-use super::render::Style;
+use super::table::Style;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

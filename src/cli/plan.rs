@@ -3,9 +3,8 @@
 use super::failure::Failure;
 use super::live::{self, Live};
 use super::output::{self, OutputArgs};
-use super::render::Style;
 use super::run::settings as read_settings;
-use super::table::{self, Cell, Tone};
+use super::table::{self, Cell, Style, Tone};
 use crate::app;
 use crate::config::{Flags, Settings, load_rules};
 use crate::model::{MetricKind, PerArm, Rule, Weight};

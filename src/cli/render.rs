@@ -1,6 +1,7 @@
 //! What a terminal shows of rollouts: the list, one in detail, a line of the live view. Takes wire types and gives text, so
 //! the demo shows what a client shows. All text from afar is cleaned of control characters on its way into a cell.
 
+pub use super::table::Style;
 use super::table::{self, Cell, Tone};
 use crate::api::wire;
 use crate::telemetry::words;
@@ -8,16 +9,6 @@ use std::time::Duration;
 
 /// Characters of a bar.
 const BAR: usize = 30;
-
-/// With colours or without.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
-    /// Text alone.
-    #[default]
-    Plain,
-    /// ANSI colours.
-    Colours,
-}
 
 /// All rollouts, as a table.
 pub fn list(rollouts: &[wire::Rollout], style: Style) -> String {

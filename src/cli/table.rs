@@ -1,7 +1,16 @@
 //! Text in aligned columns, with colours that do not count as width.
 
-use super::render::Style;
 use crate::telemetry::words;
+
+/// With colours or without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Text alone.
+    #[default]
+    Plain,
+    /// ANSI colours.
+    Colours,
+}
 
 /// Colour of a cell, as a person reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
