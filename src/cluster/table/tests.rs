@@ -15,7 +15,6 @@ fn deployment(template: &str) -> Deployment {
         updated: 2,
         stalled: None,
         behind: false,
-        stalled: None,
         template: text(template),
         program: text(template),
         version: text("web:v1"),
