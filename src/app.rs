@@ -87,7 +87,7 @@ impl Daemon {
         let client = client.context("cluster")?;
         let watched = client.clone().map(|client| Cluster::new(client, metrics.clone(), shutdown.clone()));
         let extras = with_pods(extras, watched.as_ref());
-        let means = Means { proxy: extras.proxy.clone(), cluster: client.clone() };
+        let means = Means { proxy: extras.proxy.clone(), cluster: client.clone(), ..Means::default() };
         let book = book(&settings)?;
         let makers = makers(&settings, &extras, means, book.clone(), &metrics)?;
         let (journal, kept_by) = (Arc::clone(&store), metrics.clone());

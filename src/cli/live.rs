@@ -69,7 +69,7 @@ async fn cluster(settings: &Settings, live: &mut Live) -> Option<Client> {
 
 /// Asks the router who carries the traffic, and whether it can represent every step.
 async fn traffic(cluster: Option<Client>, rule: &Rule, live: &mut Live) -> Side {
-    let router = match crate::router::open(&rule.traffic, &Means { proxy: None, cluster }) {
+    let router = match crate::router::open(&rule.traffic, &Means { cluster, ..Means::default() }) {
         Ok(router) => router,
         Err(e) => {
             live.notes.push(format!("traffic: {e}"));

@@ -12,6 +12,7 @@ mod webhook;
 
 pub use envoy::Envoy;
 pub use haproxy::Haproxy;
+pub use kubernetes::Watches;
 pub use none::TellOnly;
 pub use proxy::Proxy;
 pub use share::canary_share;
@@ -114,6 +115,8 @@ pub struct Means {
     pub proxy: Option<Arc<Proxy>>,
     /// The cluster's API server.
     pub cluster: Option<kube::Client>,
+    /// Watches of the cluster's objects: shared by all routers opened with these means.
+    pub watches: Watches,
 }
 
 impl fmt::Debug for Means {
@@ -135,7 +138,7 @@ pub fn open(traffic: &Traffic, means: &Means) -> Result<Arc<dyn Router>, RouterE
                 what: format!("traffic: {}", route.kind.word()),
                 why: "there is no cluster: run as a pod of one, or name a kubeconfig under `cluster` in the settings".to_owned(),
             })?;
-            Ok(kubernetes::open(route, client))
+            Ok(kubernetes::open(route, (client, means.watches.clone())))
         }
         Traffic::Proxy => means.proxy.as_ref().map(|p| Arc::clone(p) as Arc<dyn Router>).ok_or_else(|| RouterError::Object {
             what: "traffic: proxy".to_owned(),

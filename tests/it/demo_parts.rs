@@ -53,7 +53,7 @@ fn wish(permille: u16, generation: u64) -> Desired {
 async fn proxied() -> (Arc<Proxy>, [Service; 2], Arc<dyn Router>) {
     let services = [Service::start("v1", QUICK).await.unwrap(), Service::start("v2", QUICK).await.unwrap()];
     let proxy = Arc::new(Proxy::start([services[0].addr(), services[1].addr()]).await.unwrap());
-    let router = router::open(&Traffic::Proxy, &Means { proxy: Some(proxy.clone()), cluster: None }).unwrap();
+    let router = router::open(&Traffic::Proxy, &Means { proxy: Some(proxy.clone()), ..Means::default() }).unwrap();
     (proxy, services, router)
 }
 

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use watched::Watched;
+pub use watched::Watches;
 
 /// The number of the last wish that was written, on the routed object.
 const GENERATION: &str = "canaryd.io/generation";
@@ -179,9 +180,10 @@ fn told(what: String, error: CallError) -> RouterError {
 }
 
 /// For the object of a rule. Nothing is read yet. A new kind is one file and one line here.
-pub(super) fn open(route: &KubernetesRoute, client: Client) -> Arc<dyn Router> {
+pub(super) fn open(route: &KubernetesRoute, means: (Client, Watches)) -> Arc<dyn Router> {
     let namespace = &route.namespace;
-    let watched = |resource, names: &[&str]| Watched::new(client.clone(), resource, namespace, names);
+    let client = &means.0;
+    let watched = |resource, names: &[&str]| Watched::new(means.clone(), resource, namespace, names);
     let object = |resource: Resource, layout: Box<dyn Layout>| -> Arc<dyn Router> {
         let place = Kubernetes { object: Object::new(client.clone(), resource, namespace, &route.name), layout };
         Arc::new(Routed::new(&route.kind, place, watched(resource, &[&route.name])))

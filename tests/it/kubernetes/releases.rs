@@ -78,7 +78,7 @@ impl Shop {
 
     /// The daemon, once it knows both workloads.
     async fn up(&self, more: &str, client: &Client) -> Running {
-        let means = Means { proxy: None, cluster: Some(client.clone()) };
+        let means = Means { cluster: Some(client.clone()), ..Means::default() };
         let running = Running::up_with(&self.folder, &rule(&self.scene.namespace, more), means).await;
         let known = async {
             while running.store.noted("shop").await.expect("read").len() < 2 {

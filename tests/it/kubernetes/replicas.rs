@@ -33,7 +33,7 @@ impl Shop {
     fn router(&self, client: &Client, total: Option<u32>) -> Arc<dyn Router> {
         let kind = RouteKind::Replicas { deployments: ["web-v1", "web-v2"].map(str::to_owned), total };
         let route = KubernetesRoute { namespace: self.namespace.clone(), name: "web".to_owned(), kind };
-        router::open(&Traffic::Kubernetes(route), &Means { proxy: None, cluster: Some(client.clone()) }).expect("there is a cluster")
+        router::open(&Traffic::Kubernetes(route), &Means { cluster: Some(client.clone()), ..Means::default() }).expect("there is a cluster")
     }
 
     async fn counts(&self) -> [Value; 2] {

@@ -43,7 +43,7 @@ async fn another_hand_is_named_and_its_weight_written_over() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "rollout-reassert").await;
     let folder = tempfile::tempdir().unwrap();
-    let means = Means { proxy: None, cluster: Some(scene.admin.clone()) };
+    let means = Means { cluster: Some(scene.admin.clone()), ..Means::default() };
     let mut running = Running::up_with(&folder, &rule(&scene.namespace, "reassert"), means).await;
     running.start("2").await;
     running.until("at 50 %", |v| v.weight_seen == Some(weight(50))).await;
@@ -71,7 +71,7 @@ async fn another_hand_is_yielded_to_where_the_rule_says_so() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "rollout-yield").await;
     let folder = tempfile::tempdir().unwrap();
-    let means = Means { proxy: None, cluster: Some(scene.admin.clone()) };
+    let means = Means { cluster: Some(scene.admin.clone()), ..Means::default() };
     let running = Running::up_with(&folder, &rule(&scene.namespace, "yield"), means).await;
     running.start("2").await;
     running.until("at 50 %", |v| v.weight_seen == Some(weight(50))).await;
@@ -88,7 +88,7 @@ async fn an_api_server_that_is_away_holds_the_rollout_and_nothing_is_written_twi
     let scene = Scene::set(plane, scene::istio(), "rollout-away").await;
     let proxy = Proxy::start(plane).await;
     let folder = tempfile::tempdir().unwrap();
-    let means = Means { proxy: None, cluster: Some(proxy.client.clone()) };
+    let means = Means { cluster: Some(proxy.client.clone()), ..Means::default() };
     let mut running = Running::up_with(&folder, &rule(&scene.namespace, "reassert"), means).await;
     running.start("2").await;
     running.until("at 50 %", |v| v.weight_seen == Some(weight(50))).await;
@@ -115,7 +115,7 @@ async fn another_hand_is_seen_by_the_watch_and_not_by_the_next_tick() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "rollout-watch").await;
     let folder = tempfile::tempdir().unwrap();
-    let means = Means { proxy: None, cluster: Some(scene.admin.clone()) };
+    let means = Means { cluster: Some(scene.admin.clone()), ..Means::default() };
     let text = rule(&scene.namespace, "reassert").replace("drain:", "interval: 5m\ndrain:");
     let mut running = Running::up_with(&folder, &text, means).await;
     running.start("2").await;

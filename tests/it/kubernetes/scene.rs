@@ -237,7 +237,7 @@ impl Scene {
     /// The router as the daemon makes it, asking by this client.
     pub(super) fn router(&self, client: &Client) -> Arc<dyn Router> {
         let route = KubernetesRoute { namespace: self.namespace.clone(), name: "shop".to_owned(), kind: self.case.kind.clone() };
-        let means = Means { proxy: None, cluster: Some(client.clone()) };
+        let means = Means { cluster: Some(client.clone()), ..Means::default() };
         router::open(&Traffic::Kubernetes(route), &means).expect("there is a cluster")
     }
 
