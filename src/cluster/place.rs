@@ -38,6 +38,8 @@ pub(super) struct Means {
 pub(super) struct Place {
     pub(super) namespace: String,
     known: Mutex<Known>,
+    /// Ends its watches.
+    end: CancellationToken,
 }
 
 /// What is known of it.
@@ -97,11 +99,16 @@ impl Known {
 }
 
 impl Place {
-    pub(super) fn new(namespace: &str) -> Arc<Self> {
-        Arc::new(Self { namespace: namespace.to_owned(), known: Mutex::default() })
+    pub(super) fn new(namespace: &str, means: &Means) -> Arc<Self> {
+        Arc::new(Self { namespace: namespace.to_owned(), known: Mutex::default(), end: means.shutdown.child_token() })
     }
 
-    /// Watches it until `shutdown`. Within a tokio runtime only, and once.
+    /// Nobody asks about it any more: its watches end.
+    pub(super) fn end(&self) {
+        self.end.cancel();
+    }
+
+    /// Watches it until its end, or `shutdown`. Within a tokio runtime only, and once.
     pub(super) fn watch(self: &Arc<Self>, means: &Means) {
         self.watch_one::<Deployment>(means, DEPLOYMENTS, None);
         self.watch_one::<Set>(means, Resource::REPLICASET, None);
@@ -113,7 +120,7 @@ impl Place {
         let all = Collection::new(means.client.clone(), resource, Some(&self.namespace));
         let some = fields.into_iter().fold(all, Collection::with_fields);
         let feed = Feed { place: Arc::clone(self), kind: resource.plural, changed: means.changed.clone(), metrics: means.metrics.clone() };
-        tokio::spawn(feed.run::<T>(some, means.shutdown.clone()));
+        tokio::spawn(feed.run::<T>(some, self.end.clone()));
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
@@ -208,12 +215,12 @@ struct Feed {
 }
 
 impl Feed {
-    async fn run<T: Kept>(mut self, collection: Collection, shutdown: CancellationToken) {
-        if self.kind == EVENTS.plural && shutdown.run_until_cancelled(self.pods_are_known()).await.is_none() {
+    async fn run<T: Kept>(mut self, collection: Collection, end: CancellationToken) {
+        if self.kind == EVENTS.plural && end.run_until_cancelled(self.pods_are_known()).await.is_none() {
             return;
         }
         WatchBegan { kind: self.kind, namespace: &self.place.namespace, running: true }.emit(&self.metrics);
-        shutdown.run_until_cancelled(follow::<T>(&collection, &mut self)).await;
+        end.run_until_cancelled(follow::<T>(&collection, &mut self)).await;
         WatchBegan { kind: self.kind, namespace: &self.place.namespace, running: false }.emit(&self.metrics);
     }
 

@@ -75,6 +75,24 @@ impl Table {
         self.followed.entry(name.to_owned()).or_insert(now);
     }
 
+    /// Others are not asked about any more, and what is remembered of their pods that are gone is forgotten.
+    pub(super) fn follow_only(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        let before = self.followed.len();
+        self.followed.retain(|name, _| is_wanted(name));
+        if self.followed.len() == before {
+            return;
+        }
+        self.changed.retain(|name, _| self.followed.contains_key(name));
+        let gone = std::mem::take(&mut self.gone);
+        for (at, set, uid) in gone {
+            if self.owner(&set).is_some_and(|name| self.followed.contains_key(name)) {
+                self.gone.push_back((at, set, uid));
+            } else {
+                self.forget(&set, &uid);
+            }
+        }
+    }
+
     pub(super) fn followed_since(&self, name: &str) -> Option<Timestamp> {
         self.followed.get(name).map(|since| (*since).max(self.forgotten))
     }

@@ -184,3 +184,15 @@ fn events_are_counted_by_their_increments() {
     table.event(&Unhealthy { pod: "nobody".to_owned(), ..event("e", 9, 1) }, at(500));
     assert_eq!(failed(&table, 150), 6);
 }
+
+#[test]
+fn what_nobody_asks_about_any_more_is_not_remembered() {
+    let mut table = table();
+    table.pod_gone("p1", at(30));
+    table.follow_only(|name| name == "web");
+    assert_eq!((names(&table, Which::All).len(), table.changed("web") > 0), (2, true), "it goes on");
+    table.follow_only(|name| name == "other");
+    assert_eq!((names(&table, Which::All), table.changed("web"), table.followed_since("web")), (vec!["p2".to_owned()], 0, None));
+    table.pod_gone("p2", at(40));
+    assert_eq!(names(&table, Which::All), Vec::<String>::new(), "nor what goes from now on");
+}

@@ -330,7 +330,18 @@ impl Supervisor {
         self.move_limits(&rules);
         rules.rules.values().for_each(|rule| self.follow_workloads(rule));
         self.rules = rules;
+        self.let_go();
         self.poke.notify_one();
+    }
+
+    /// What belonged to a rule that is gone, and whose rollout is over, is neither watched nor kept.
+    fn let_go(&mut self) {
+        let (rules, running) = (&self.rules.rules, &self.running);
+        self.routers.retain(|name, _| rules.contains_key(name) || running.contains_key(name));
+        if let Some(cluster) = &self.cluster {
+            let begun = running.values().map(|run| &run.rule);
+            cluster.follow_only(rules.values().chain(begun).map(|rule| &rule.workloads));
+        }
     }
 
     fn follow_workloads(&self, rule: &Rule) {
@@ -431,6 +442,7 @@ impl Supervisor {
         self.forget_old(&rule);
         if !self.rules.rules.contains_key(&rule) {
             events::RuleGone { rule: &rule }.emit(&self.metrics);
+            self.let_go();
         }
         self.poke.notify_one();
         if let Some((args, answer)) = self.next.remove(&rule) {
