@@ -17,6 +17,7 @@ use crate::notify::{Notices, Told};
 use crate::router::Router;
 use crate::telemetry::{Metrics, events};
 use decide::{Finding, OnTrial, Scene, Shown, Sight, What, Why, decide};
+use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,10 @@ const START_AGAIN: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for the router.
 const READ_MAX: Duration = Duration::from_secs(10);
+/// Routers that are read at once, when a whole fleet is released.
+const READS_AT_ONCE: usize = 16;
+/// Notes that wait for the store together: as many as share a commit.
+const NOTES_AT_ONCE: usize = 256;
 /// Characters of a template's identity that people read.
 const SHORT: usize = 8;
 
@@ -78,7 +83,19 @@ pub(super) struct Releases {
     starting: BTreeSet<String>,
     /// Starts that were refused.
     refused: BTreeMap<String, Refused>,
+    /// What [`Cluster::changes`] said of a rule's workloads when it was looked at last.
+    looked: BTreeMap<String, u64>,
+    /// What is to be noted when all were looked at.
+    notes: Vec<(Arc<Rule>, Side, Option<String>)>,
     sweeping: Option<JoinHandle<()>>,
+}
+
+/// At which rules it looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    All,
+    /// Those whose workloads changed.
+    Changed,
 }
 
 /// The router's answer, and to what question.
@@ -86,6 +103,14 @@ struct Asked {
     seen: [Sight; 2],
     at: Instant,
     idle: Result<Side, String>,
+}
+
+/// What a look at a rule leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    /// Ask its router who carries the traffic, and look again.
+    Ask,
 }
 
 struct Refused {
@@ -103,6 +128,8 @@ impl Releases {
             starts: JoinSet::new(),
             starting: BTreeSet::new(),
             refused: BTreeMap::new(),
+            looked: BTreeMap::new(),
+            notes: Vec::new(),
             sweeping: None,
         }
     }
@@ -112,20 +139,24 @@ impl Releases {
         let mut changed = self.parts.cluster.changed();
         let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut all = tokio::time::Instant::now() + LOOK_EVERY;
         loop {
             tokio::select! {
                 () = self.parts.shutdown.cancelled() => return,
                 Some(Ok((rule, template, result))) = self.starts.join_next() => self.started(&rule, &template, result).await,
-                () = self.parts.poke.notified() => self.look().await,
+                () = self.parts.poke.notified() => self.look(At::All).await,
                 change = changed.changed() => {
                     if change.is_err() {
                         return;
                     }
                     tokio::time::sleep(TOGETHER).await;
                     changed.mark_unchanged();
-                    self.look().await;
+                    self.look(At::Changed).await;
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => self.look().await,
+                () = tokio::time::sleep_until(all) => {
+                    all = tokio::time::Instant::now() + LOOK_EVERY;
+                    self.look(At::All).await;
+                }
                 _ = sweeps.tick() => self.sweep().await,
             }
         }
@@ -145,19 +176,63 @@ impl Releases {
         }
     }
 
-    async fn look(&mut self) {
-        for followed in self.followed().await {
-            if let Err(why) = self.look_at(&followed).await {
-                events::StoreFailed { what: &followed.rule.name, error: &why }.emit(&self.parts.metrics);
+    async fn look(&mut self, at: At) {
+        let mut all = self.followed().await;
+        if at == At::All {
+            self.forget_gone(&all);
+        } else {
+            all.retain(|followed| self.looked.get(&followed.rule.name) != Some(&self.parts.cluster.changes(&followed.rule.workloads)));
+        }
+        let mut asking = Vec::new();
+        for followed in all {
+            if self.look_at(&followed).await == Some(Next::Ask) {
+                asking.push(followed);
             }
+        }
+        for some in asking.chunks(READS_AT_ONCE) {
+            self.look_with_traffic(some).await;
+        }
+        self.note_all().await;
+    }
+
+    /// Those that need to know who carries the traffic.
+    async fn look_with_traffic(&mut self, some: &[Followed]) {
+        self.ask(some).await;
+        let asked: BTreeSet<&str> = some.iter().map(|followed| followed.rule.name.as_str()).collect();
+        // it may have taken seconds, and a person may have started one of them
+        for followed in self.followed().await.iter().filter(|followed| asked.contains(followed.rule.name.as_str())) {
+            self.look_at(followed).await;
         }
     }
 
-    /// One rule.
-    async fn look_at(&mut self, followed: &Followed) -> Result<(), String> {
+    /// What is remembered of rules that are no more.
+    fn forget_gone(&mut self, all: &[Followed]) {
+        let there: BTreeSet<&str> = all.iter().map(|followed| followed.rule.name.as_str()).collect();
+        self.looked.retain(|rule, _| there.contains(rule.as_str()));
+        self.idle.retain(|rule, _| there.contains(rule.as_str()));
+        self.refused.retain(|rule, _| there.contains(rule.as_str()));
+    }
+
+    /// One rule. What cannot be done because of the store is tried again.
+    async fn look_at(&mut self, followed: &Followed) -> Option<Next> {
+        self.looked.insert(followed.rule.name.clone(), self.parts.cluster.changes(&followed.rule.workloads));
+        let done = self.try_look_at(followed).await;
+        if let Err(why) = &done {
+            self.store_failed(&followed.rule, why);
+        }
+        done.ok()
+    }
+
+    fn store_failed(&mut self, rule: &Rule, why: &str) {
+        self.looked.remove(&rule.name);
+        events::StoreFailed { what: &rule.name, error: why }.emit(&self.parts.metrics);
+    }
+
+    async fn try_look_at(&mut self, followed: &Followed) -> Result<Next, String> {
         let rule = &followed.rule;
         if followed.busy || self.starting.contains(&rule.name) {
-            return Ok(());
+            self.looked.remove(&rule.name);
+            return Ok(Next::Nothing);
         }
         let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
         self.read_anew(rule).await?;
@@ -184,14 +259,14 @@ impl Releases {
         let mut found = decide(&scene);
         if found.is_empty() {
             self.forget_said(&rule.name, on_trial.as_ref());
-            return Ok(());
+            return Ok(Next::Nothing);
         }
         let rolled_back = self.parts.templates.rolled_back(&rule.name).await.map_err(|e| e.to_string())?;
         scene.rolled_back = &rolled_back;
+        scene.idle = self.fresh_idle(rule, &seen);
         found = decide(&scene);
         if found.iter().any(|finding| finding.what == What::AskTraffic) {
-            scene.idle = Some(self.who_is_idle(rule, &seen).await);
-            found = decide(&scene);
+            return Ok(Next::Ask);
         }
         let promoted;
         if found.iter().any(|finding| finding.what == What::Live) {
@@ -200,9 +275,9 @@ impl Releases {
             found = decide(&scene);
         }
         for finding in found {
-            self.follow(followed, finding, &seen).await?;
+            self.follow(followed, finding, &seen).await;
         }
-        Ok(())
+        Ok(Next::Nothing)
     }
 
     /// What an API server reads otherwise than the one before, and nobody wrote, is no news.
@@ -241,23 +316,29 @@ impl Releases {
     }
 
     /// The router is asked again when the workloads look different, and from time to time.
-    async fn who_is_idle(&mut self, rule: &Rule, seen: &[Sight; 2]) -> Result<Side, String> {
-        let fresh = self.idle.get(&rule.name).filter(|asked| asked.seen == *seen && asked.at.elapsed() < LOOK_EVERY);
-        if let Some(asked) = fresh {
-            return asked.idle.clone();
-        }
-        let idle = ask_idle(rule, &self.parts.news).await;
-        self.idle.insert(rule.name.clone(), Asked { seen: seen.clone(), at: Instant::now(), idle: idle.clone() });
-        idle
+    fn fresh_idle(&self, rule: &Rule, seen: &[Sight; 2]) -> Option<Result<Side, String>> {
+        let fresh = |asked: &&Asked| asked.seen == *seen && asked.at.elapsed() < LOOK_EVERY;
+        self.idle.get(&rule.name).filter(fresh).map(|asked| asked.idle.clone())
     }
 
-    async fn follow(&mut self, followed: &Followed, finding: Finding, seen: &[Sight; 2]) -> Result<(), String> {
+    /// Asks who is without traffic, of several at once: one that hangs must not delay all others.
+    async fn ask(&mut self, some: &[Followed]) {
+        let seen = |followed: &Followed| [Side::First, Side::Second].map(|side| self.sight(&followed.rule, side));
+        let seen: Vec<[Sight; 2]> = some.iter().map(seen).collect();
+        let news = &self.parts.news;
+        let asked = join_all(some.iter().map(|followed| ask_idle(&followed.rule, news))).await;
+        for ((followed, seen), idle) in some.iter().zip(seen).zip(asked) {
+            self.idle.insert(followed.rule.name.clone(), Asked { seen, at: Instant::now(), idle });
+        }
+    }
+
+    async fn follow(&mut self, followed: &Followed, finding: Finding, seen: &[Sight; 2]) {
         let (rule, side) = (&followed.rule, finding.side);
         let (name, release) = match (&finding.what, &seen[side.index()]) {
-            (What::Note { template, why }, _) => return self.note(rule, side, template.clone(), *why).await,
+            (What::Note { template, why }, _) => return self.note(rule, side, template.clone(), *why),
             (_, Sight::There(release)) => (rule.workloads.name(side), release),
             // nothing but a note is found about what was not seen
-            _ => return Ok(()),
+            _ => return,
         };
         let new = format!("{name} has a new release, {}", release.version);
         match finding.what {
@@ -276,7 +357,7 @@ impl Releases {
             What::Live => {
                 let text = format!("{new}, and carries the traffic: it is live already, and no rollout is started");
                 self.say_and_tell(followed, release, "live", text);
-                self.note(rule, side, Some(release.template.clone()), Why::Live).await?;
+                self.note(rule, side, Some(release.template.clone()), Why::Live);
             }
             What::RolledBack => {
                 let (version, retry) = (&release.version, format!("`canaryd retry {}` starts one", rule.name));
@@ -285,13 +366,26 @@ impl Releases {
             }
             What::Unclear(why) => self.say_and_tell(followed, release, "unclear", format!("{new}, and no rollout is started: {why}")),
         }
-        Ok(())
     }
 
-    async fn note(&mut self, rule: &Rule, side: Side, template: Option<String>, why: Why) -> Result<(), String> {
+    fn note(&mut self, rule: &Arc<Rule>, side: Side, template: Option<String>, why: Why) {
         events::ReleaseNoted { rule: &rule.name, workload: rule.workloads.name(side), template: template.as_deref(), why: why.name() }
             .emit();
-        self.parts.templates.note(rule, side, template).await.map_err(|e| e.to_string())
+        self.notes.push((Arc::clone(rule), side, template));
+    }
+
+    /// Many together: a durable write takes milliseconds, whatever is in it, and at the first start every workload is noted.
+    async fn note_all(&mut self) {
+        let notes = std::mem::take(&mut self.notes);
+        for some in notes.chunks(NOTES_AT_ONCE) {
+            let templates = &self.parts.templates;
+            let noted = join_all(some.iter().map(|(rule, side, template)| templates.note(rule, *side, template.clone()))).await;
+            for ((rule, ..), noted) in some.iter().zip(noted) {
+                if let Err(why) = noted {
+                    self.store_failed(rule, &why.to_string());
+                }
+            }
+        }
     }
 
     fn start(&mut self, rule: &Rule, release: &Shown, seen: &[Sight; 2]) {
