@@ -25,7 +25,7 @@ pub(super) fn start(client: Client, book: Book, handle: Handle, metrics: &Metric
     let (objects, desk) = (RuleObjects::default(), Desk::open(client.clone(), metrics.clone()));
     let namespace = client.default_namespace().to_owned();
     let tasks = [
-        tokio::spawn(resources::watch_rules(client, objects.clone())),
+        tokio::spawn(resources::watch_rules(client, objects.clone(), desk.clone())),
         tokio::spawn(book::keep(book.clone(), objects, handle.clone(), desk.clone())),
         tokio::spawn(shown::show(book, handle, desk, namespace)),
     ];

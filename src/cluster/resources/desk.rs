@@ -4,7 +4,7 @@
 
 use super::ROLLOUT;
 use super::event::{self, Memory, Saying, Write};
-use super::status::{self, News};
+use super::status::{self, News, Print};
 use crate::apiserver::{ABSENT, CallError, Collection, Object, Resource};
 use crate::telemetry::{Metrics, events};
 use kube::Client;
@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 pub const OBJECTS_MAX: usize = 20_000;
 /// Events that may wait.
 pub const EVENTS_MAX: usize = 512;
-/// Pause after each write: at most five a second, whatever happens.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after each write: at most twenty a second, what controllers usually allow themselves. A thousand new rules take a minute.
+const PAUSE: Duration = Duration::from_millis(50);
 /// A status that only says it in other words waits so long after the last write.
 const WORDS_EVERY: Duration = Duration::from_secs(30);
 /// Pause after the API server could not be reached.
@@ -76,9 +76,19 @@ pub struct Desk {
     metrics: Metrics,
 }
 
+/// An object that waits to be written.
+struct Wish {
+    shown: Shown,
+    news: News,
+    /// Its place in the line. A newer status takes the older one's: what changes often must not keep others waiting, nor itself.
+    number: u64,
+}
+
 #[derive(Default)]
 struct Waiting {
-    objects: BTreeMap<Place, (Shown, News)>,
+    objects: BTreeMap<Place, Wish>,
+    /// Number of the last that came.
+    number: u64,
     events: VecDeque<(Instant, Saying)>,
     /// What stands there, as far as it was written or read.
     known: BTreeMap<Place, Known>,
@@ -86,7 +96,23 @@ struct Waiting {
 
 impl Waiting {
     fn news(&self, of: &Place, shown: &Shown) -> News {
-        self.known.get(of).map_or(News::Facts, |known| status::news(&shown.status, &known.status))
+        self.known.get(of).map_or(News::Facts, |known| known.print.news(&Print::of(&shown.status)))
+    }
+
+    fn put(&mut self, of: Place, shown: Shown, news: News) {
+        self.number += 1;
+        let number = self.objects.get(&of).map_or(self.number, |wish| wish.number);
+        self.objects.insert(of, Wish { shown, news, number });
+    }
+
+    /// This stands there.
+    fn remember(&mut self, of: &Place, status: &Value) {
+        if self.known.len() >= OBJECTS_MAX && !self.known.contains_key(of) {
+            // what is forgotten is read again when it is shown again
+            let oldest = self.known.iter().min_by_key(|(_, known)| known.written).map(|(of, _)| of.clone());
+            oldest.map(|of| self.known.remove(&of));
+        }
+        self.known.insert(of.clone(), Known { print: Print::of(status), text: status.to_string().into(), written: Instant::now() });
     }
 }
 
@@ -110,8 +136,23 @@ impl Desk {
         if waiting.objects.len() >= OBJECTS_MAX && !waiting.objects.contains_key(&of) {
             return self.lost(of.resource.kind);
         }
-        waiting.objects.insert(of, (shown, news));
+        waiting.put(of, shown, news);
         self.bell.notify_one();
+    }
+
+    /// This is the status of an object as somebody else read it: it need not be asked for again. Says nothing of one that was written.
+    pub(super) fn found(&self, of: &Place, status: &Value) {
+        let mut waiting = self.inner.lock();
+        if !waiting.known.contains_key(of) {
+            waiting.remember(of, status);
+        }
+    }
+
+    /// It is gone: what is shown of another one of its name is written.
+    pub(super) fn gone(&self, of: &Place) {
+        let mut waiting = self.inner.lock();
+        waiting.known.remove(of);
+        waiting.objects.remove(of);
     }
 
     /// This is to be said. Never waits.
@@ -129,10 +170,18 @@ impl Desk {
     }
 }
 
-/// What is known of an object that was written.
+/// What is known of an object that was written. As text it takes a fifth of the room, and it is looked into only to write again.
 struct Known {
-    status: Value,
+    text: Box<str>,
+    print: Print,
     written: Instant,
+}
+
+impl Known {
+    fn status(&self) -> Value {
+        // it was made from a value
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
 }
 
 struct Writer {
@@ -172,7 +221,8 @@ impl Writer {
         let desk = self.desk.clone();
         let mut waiting = desk.inner.lock();
         let ready = |of: &Place| !self.is_left_alone(of.resource.kind);
-        let facts = waiting.objects.iter().find(|(of, (_, news))| *news == News::Facts && ready(of)).map(|(of, _)| of.clone());
+        let facts = waiting.objects.iter().filter(|(of, wish)| wish.news == News::Facts && ready(of));
+        let facts = facts.min_by_key(|(_, wish)| wish.number).map(|(of, _)| of.clone());
         if facts.is_none()
             && !self.is_left_alone("Event")
             && let Some((since, saying)) = waiting.events.pop_front()
@@ -185,7 +235,7 @@ impl Writer {
             written(oldest).is_none_or(|at| at.elapsed() >= WORDS_EVERY).then(|| oldest.clone())
         };
         let next = facts.or_else(words);
-        next.and_then(|of| waiting.objects.remove_entry(&of)).map_or(Next::Nothing, |(of, (shown, _))| Next::Object(of, shown))
+        next.and_then(|of| waiting.objects.remove_entry(&of)).map_or(Next::Nothing, |(of, wish)| Next::Object(of, wish.shown))
     }
 
     fn is_left_alone(&self, kind: &str) -> bool {
@@ -209,7 +259,10 @@ impl Writer {
                 let pause = self.failed(of.resource.kind, &error);
                 if matches!(error, CallError::Unreachable(_)) {
                     // unless a newer one has come
-                    self.desk.inner.lock().objects.entry(of).or_insert((shown, News::Facts));
+                    let mut waiting = self.desk.inner.lock();
+                    if !waiting.objects.contains_key(&of) {
+                        waiting.put(of, shown, News::Facts);
+                    }
                 }
                 pause
             }
@@ -218,7 +271,7 @@ impl Writer {
 
     async fn try_object(&mut self, of: &Place, shown: &Shown) -> Result<(), CallError> {
         let object = Object::new(self.client.clone(), of.resource, &of.namespace, &of.name);
-        let old = || self.desk.inner.lock().known.get(of).map(|known| known.status.clone());
+        let old = || self.desk.inner.lock().known.get(of).map(Known::status);
         let old = match old() {
             Some(old) => old,
             None => {
@@ -230,7 +283,7 @@ impl Writer {
                 found["status"].clone()
             }
         };
-        if status::news(&shown.status, &old) == News::None {
+        if Print::of(&old).news(&Print::of(&shown.status)) == News::None {
             return Ok(());
         }
         let new = status::with_times(shown.status.clone(), &old, &seconds());
@@ -240,13 +293,10 @@ impl Writer {
     }
 
     fn remember(&mut self, of: &Place, object: &Value) {
-        let known = &mut self.desk.inner.lock().known;
-        if known.len() >= OBJECTS_MAX {
-            // what is forgotten is read again when it is shown again
-            let oldest = known.iter().min_by_key(|(_, known)| known.written).map(|(of, _)| of.clone());
-            oldest.map(|of| (known.remove(&of), self.uids.remove(&of)));
+        self.desk.inner.lock().remember(of, &object["status"]);
+        if self.uids.len() >= OBJECTS_MAX {
+            self.uids.clear();
         }
-        known.insert(of.clone(), Known { status: object["status"].clone(), written: Instant::now() });
         if let Some(uid) = object["metadata"]["uid"].as_str() {
             self.uids.insert(of.clone(), uid.to_owned());
         }
@@ -391,11 +441,11 @@ fn micros() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A desk whose writer reaches nobody.
-    fn desk() -> Desk {
+    pub(in super::super) fn desk() -> Desk {
         crate::tls::install();
         let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         Desk::open(client, Metrics::new())
@@ -414,9 +464,9 @@ mod tests {
         let desk = desk();
         desk.show(rollout("a"), shown("progressing"));
         desk.show(rollout("a"), shown("baking"));
-        assert_eq!(desk.inner.lock().objects[&rollout("a")].0, shown("baking"));
+        assert_eq!(desk.inner.lock().objects[&rollout("a")].shown, shown("baking"));
         let status = status::with_times(shown("baking").status, &Value::Null, "2026-11-21T10:00:00Z");
-        desk.inner.lock().known.insert(rollout("a"), Known { status, written: Instant::now() });
+        desk.found(&rollout("a"), &status);
         desk.show(rollout("a"), shown("baking"));
         assert!(desk.inner.lock().objects.is_empty());
     }

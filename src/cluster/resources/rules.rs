@@ -1,13 +1,13 @@
 //! The cluster's `CanaryRule` objects, followed: what they are now. Whether they are rules is for the loader to say.
 
-use super::RULE;
+use super::{Desk, Place, RULE};
 use crate::apiserver::{CallError, Collection, Follower, follow};
 use crate::telemetry::events;
 use kube::Client;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -19,8 +19,7 @@ pub(super) const RULES_MAX: usize = 10_000;
 const AGAIN: Duration = Duration::from_secs(15);
 
 /// One object.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "Raw")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WatchedRule {
     /// Its namespace.
     pub namespace: String,
@@ -41,6 +40,16 @@ struct Raw {
     metadata: RawMeta,
     #[serde(default)]
     spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+/// One object with what it shows of itself.
+#[derive(Deserialize)]
+#[serde(from = "Raw")]
+struct Found {
+    rule: WatchedRule,
+    status: Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -53,9 +62,17 @@ struct RawMeta {
     creation_timestamp: String,
 }
 
-impl From<Raw> for WatchedRule {
-    fn from(Raw { metadata: m, spec }: Raw) -> Self {
-        Self { namespace: m.namespace, name: m.name, uid: m.uid, generation: m.generation, created: m.creation_timestamp, spec }
+impl From<Raw> for Found {
+    fn from(Raw { metadata: m, spec, status }: Raw) -> Self {
+        let rule =
+            WatchedRule { namespace: m.namespace, name: m.name, uid: m.uid, generation: m.generation, created: m.creation_timestamp, spec };
+        Self { rule, status }
+    }
+}
+
+impl Found {
+    fn place(&self) -> Place {
+        Place::new(RULE, &self.rule.namespace, &self.rule.name)
     }
 }
 
@@ -106,17 +123,32 @@ fn put(objects: &mut Objects, object: WatchedRule) -> bool {
 
 struct Watcher {
     objects: RuleObjects,
+    /// Is told what the objects show, so that a daemon that starts need not read, or write, a thousand statuses.
+    desk: Desk,
     /// What was said last of why they cannot be followed.
     said: String,
 }
 
-impl Follower<WatchedRule> for Watcher {
-    fn listed(&mut self, listed: Vec<WatchedRule>) {
+impl Watcher {
+    /// What was known of objects that are gone, or were made anew, while nobody looked.
+    fn forget_others(&self, listed: &[Found]) {
+        let there: BTreeSet<&str> = listed.iter().map(|found| found.rule.uid.as_str()).collect();
+        for old in self.objects.all().iter().filter(|old| !there.contains(old.uid.as_str())) {
+            self.desk.gone(&Place::new(RULE, &old.namespace, &old.name));
+        }
+    }
+}
+
+impl Follower<Found> for Watcher {
+    fn listed(&mut self, listed: Vec<Found>) {
         if listed.len() > RULES_MAX {
             events::RulesNotWatched { why: &format!("there are {} canaryrules, the first {RULES_MAX} are read", listed.len()) }.emit();
         }
+        self.forget_others(&listed);
+        listed.iter().for_each(|found| self.desk.found(&found.place(), &found.status));
+        let listed: Vec<WatchedRule> = listed.into_iter().map(|found| found.rule).collect();
         self.objects.edit(|objects| {
-            let there: std::collections::BTreeSet<_> = listed.iter().map(|o| (o.namespace.clone(), o.name.clone())).collect();
+            let there: BTreeSet<_> = listed.iter().map(|o| (o.namespace.clone(), o.name.clone())).collect();
             let before = objects.len();
             objects.retain(|key, _| there.contains(key));
             let gone = objects.len() != before;
@@ -126,12 +158,14 @@ impl Follower<WatchedRule> for Watcher {
         self.objects.looked.cancel();
     }
 
-    fn put(&mut self, object: WatchedRule) {
-        self.objects.edit(|objects| put(objects, object));
+    fn put(&mut self, found: Found) {
+        self.desk.found(&found.place(), &found.status);
+        self.objects.edit(|objects| put(objects, found.rule));
     }
 
-    fn gone(&mut self, object: WatchedRule) {
-        self.objects.edit(|objects| objects.remove(&(object.namespace, object.name)).is_some());
+    fn gone(&mut self, found: Found) {
+        self.desk.gone(&found.place());
+        self.objects.edit(|objects| objects.remove(&(found.rule.namespace, found.rule.name)).is_some());
     }
 
     fn confirmed(&mut self) {
@@ -152,12 +186,12 @@ impl Follower<WatchedRule> for Watcher {
 }
 
 /// Follows the rules of all namespaces, or, where we may not, those of our own. Never ends.
-pub async fn watch_rules(client: Client, objects: RuleObjects) {
+pub async fn watch_rules(client: Client, objects: RuleObjects, desk: Desk) {
     let own = client.default_namespace().to_owned();
     let all = Collection::new(client.clone(), RULE, None);
-    let mut watcher = Watcher { objects, said: String::new() };
+    let mut watcher = Watcher { objects, desk, said: String::new() };
     let collection = loop {
-        match all.list::<WatchedRule>("").await {
+        match all.list::<serde::de::IgnoredAny>("").await {
             Ok(_) => break all,
             Err(error @ CallError::Denied(_)) => {
                 events::RulesNotWatched { why: &format!("{error}; those of namespace {own} are read") }.emit();
@@ -175,7 +209,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn object(name: &str, generation: i64) -> WatchedRule {
+    fn object(name: &str, generation: i64) -> Found {
         let metadata = json!({"namespace": "shop", "name": name, "uid": "u", "generation": generation, "resourceVersion": "7"});
         serde_json::from_value(json!({"metadata": metadata, "spec": {"a": generation}})).unwrap()
     }
@@ -185,9 +219,10 @@ mod tests {
         objects.changed().now_or_never().is_some()
     }
 
-    #[test]
-    fn the_bell_rings_for_another_spec_and_not_for_another_status() {
-        let mut watcher = Watcher { objects: RuleObjects::default(), said: String::new() };
+    #[tokio::test]
+    async fn the_bell_rings_for_another_spec_and_not_for_another_status() {
+        let desk = super::super::desk::tests::desk();
+        let mut watcher = Watcher { objects: RuleObjects::default(), desk, said: String::new() };
         watcher.listed(vec![object("a", 1), object("b", 1)]);
         assert!(rung(&watcher.objects) && watcher.objects.all().len() == 2);
         watcher.put(object("a", 1));

@@ -1,6 +1,7 @@
 //! What stands below `status`, and when it is worth a write. Times are put in last: that it is now another moment is no change.
 
 use serde_json::{Map, Value, json};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// One condition, without its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,25 +50,46 @@ pub(super) enum News {
     Facts,
 }
 
-pub(super) fn news(new: &Value, old: &Value) -> News {
-    match () {
-        () if bare(new, false) == bare(old, false) => News::None,
-        () if bare(new, true) == bare(old, true) => News::Words,
-        () => News::Facts,
+/// What two statuses are compared by: numbers that are equal where they say the same. Times never count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    all: u64,
+    /// Of what are no sentences.
+    facts: u64,
+}
+
+impl Print {
+    pub(super) fn of(status: &Value) -> Self {
+        Self { all: print(status, false), facts: print(status, true) }
+    }
+
+    /// What `new` says that this does not.
+    pub(super) fn news(&self, new: &Self) -> News {
+        match () {
+            () if self.all == new.all => News::None,
+            () if self.facts == new.facts => News::Words,
+            () => News::Facts,
+        }
     }
 }
 
-/// Without times; without sentences too.
-fn bare(status: &Value, without_words: bool) -> Value {
+/// Fields may stand in any order.
+fn print(status: &Value, without_words: bool) -> u64 {
     let dropped = |key: &str| matches!(key, "updated" | "lastTransitionTime") || (without_words && matches!(key, "reason" | "message"));
     match status {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(key, value)| !value.is_null() && !dropped(key));
-            Value::Object(kept.map(|(key, value)| (key.clone(), bare(value, without_words))).collect())
+            kept.map(|(key, value)| hash((key, print(value, without_words)))).fold(1, u64::wrapping_add)
         }
-        Value::Array(items) => items.iter().map(|item| bare(item, without_words)).collect(),
-        plain => plain.clone(),
+        Value::Array(items) => hash(items.iter().map(|item| print(item, without_words)).collect::<Vec<_>>()),
+        plain => hash(plain),
     }
+}
+
+fn hash(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The status as it is written: a condition keeps the time since which it has been so.
@@ -100,6 +122,19 @@ mod tests {
     fn status(phase: &str, reason: &str, ready: bool) -> Value {
         let ready = Condition { kind: "Ready", status: Some(ready), reason: camel_case(phase), message: reason.to_owned() };
         json!({ "phase": phase, "reason": reason, "conditions": conditions(&[ready], 1) })
+    }
+
+    fn news(new: &Value, old: &Value) -> News {
+        Print::of(old).news(&Print::of(new))
+    }
+
+    #[test]
+    fn the_order_of_fields_is_no_news_and_that_of_conditions_is() {
+        let of = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let status = of(r#"{"phase": "a", "step": "1/2", "none": null, "conditions": [{"type": "x"}, {"type": "y"}]}"#);
+        assert_eq!(news(&status, &of(r#"{"conditions": [{"type": "x"}, {"type": "y"}], "step": "1/2", "phase": "a"}"#)), News::None);
+        assert_eq!(news(&status, &of(r#"{"conditions": [{"type": "y"}, {"type": "x"}], "step": "1/2", "phase": "a"}"#)), News::Facts);
+        assert_eq!(news(&status, &of(r#"{"conditions": [{"type": "x"}, {"type": "y"}], "step": "a", "phase": "1/2"}"#)), News::Facts);
     }
 
     #[test]
