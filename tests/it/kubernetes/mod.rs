@@ -16,6 +16,7 @@ mod replicas;
 mod resources;
 mod rights;
 mod rollout;
+mod scale;
 mod scene;
 mod walk;
 mod watch;

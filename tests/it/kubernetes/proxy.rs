@@ -11,7 +11,7 @@ use hyper::http;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ struct Shared {
     /// Ends what is being passed on.
     cut: watch::Sender<()>,
     passed: Mutex<Vec<(u16, Instant)>>,
+    /// Watches that are being passed on, by kind of object.
+    watching: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Proxy {
@@ -69,6 +71,7 @@ impl Proxy {
             watches: Mutex::default(),
             cut: watch::Sender::new(()),
             passed: Mutex::default(),
+            watching: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -96,6 +99,11 @@ impl Proxy {
     /// Breaks every connection over which something is being passed on.
     pub(super) fn cut(&self) {
         self.state.cut.send_replace(());
+    }
+
+    /// Watches that are being passed on, by kind of object.
+    pub(super) fn watching(&self) -> BTreeMap<String, usize> {
+        self.state.watching.lock().clone()
     }
 
     /// From now on nothing is passed on, or everything again.
@@ -133,8 +141,7 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
         return std::future::pending().await;
     }
     let is_write = request.method() == http::Method::PATCH;
-    let is_watch = request.uri().query().is_some_and(|q| q.contains("watch=true"));
-    if let Some(text) = is_watch.then(|| state.watches.lock().pop_front()).flatten() {
+    if let Some(text) = is_watch(request.uri()).then(|| state.watches.lock().pop_front()).flatten() {
         return text.into_response();
     }
     let fault = if is_write { state.faults.lock().pop_front() } else { None };
@@ -162,6 +169,32 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
     }
 }
 
+fn is_watch(uri: &http::Uri) -> bool {
+    uri.query().is_some_and(|q| q.contains("watch=true"))
+}
+
+/// A watch that is being passed on, until this is dropped.
+struct Watching {
+    state: Arc<Shared>,
+    kind: String,
+}
+
+impl Watching {
+    fn begin(state: &Arc<Shared>, path: &str) -> Self {
+        let kind = path.rsplit('/').next().unwrap_or_default().to_owned();
+        *state.watching.lock().entry(kind.clone()).or_default() += 1;
+        Self { state: Arc::clone(state), kind }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(count) = self.state.watching.lock().get_mut(&self.kind) {
+            *count -= 1;
+        }
+    }
+}
+
 fn answer(code: u16, headers: &[(&str, &str)]) -> Response {
     let body = format!(r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"made up by the proxy","code":{code}}}"#);
     let mut response = (http::StatusCode::from_u16(code).unwrap(), body).into_response();
@@ -171,9 +204,10 @@ fn answer(code: u16, headers: &[(&str, &str)]) -> Response {
     response
 }
 
-async fn forward(state: &Shared, request: Request) -> Response {
+async fn forward(state: &Arc<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let is_write = parts.method == http::Method::PATCH;
+    let watching = is_watch(&parts.uri).then(|| Watching::begin(state, parts.uri.path()));
     let body = body.collect().await.expect("a whole request").to_bytes();
     let mut onward = http::Request::builder().method(parts.method).uri(parts.uri.path_and_query().unwrap().as_str());
     if let Some(kind) = parts.headers.get("content-type") {
@@ -184,17 +218,17 @@ async fn forward(state: &Shared, request: Request) -> Response {
     if is_write {
         state.passed.lock().push((code.as_u16(), Instant::now()));
     }
-    (code, axum::body::Body::from_stream(until_cut(state, answered.into_body()))).into_response()
+    (code, axum::body::Body::from_stream(until_cut(state, answered.into_body(), watching))).into_response()
 }
 
 /// The body as it comes; a watch's never ends.
-fn until_cut(state: &Shared, body: Body) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-    let parts = (body.into_data_stream(), state.cut.subscribe());
-    futures_util::stream::unfold(parts, |(mut body, mut cut)| async {
+fn until_cut(state: &Shared, body: Body, watching: Option<Watching>) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    let parts = (body.into_data_stream(), state.cut.subscribe(), watching);
+    futures_util::stream::unfold(parts, |(mut body, mut cut, watching)| async {
         let piece = tokio::select! {
             piece = body.next() => piece?.map_err(io::Error::other),
             _ = cut.changed() => Err(io::Error::other("cut")),
         };
-        Some((piece, (body, cut)))
+        Some((piece, (body, cut, watching)))
     })
 }

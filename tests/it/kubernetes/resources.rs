@@ -165,7 +165,7 @@ async fn a_value_of_the_wrong_shape_is_refused_at_once_and_a_misspelt_key_is_kep
     assert_eq!(object["spec"], kept);
 }
 
-/// For what follows from a write in the cluster: watched, read, written back, five a second.
+/// For what follows from a write in the cluster: watched, read, written back, a few a second.
 const SEEN_MAX: Duration = Duration::from_secs(60);
 
 /// Polls what kubectl prints until it is right.
@@ -201,7 +201,7 @@ fn deployed(text: &str) -> Value {
 
 /// A service account with the shipped ClusterRoles and no other right; its kubeconfig. Other tests install the chart, whose roles have
 /// the same names.
-fn least_rights(plane: &ControlPlane, namespace: &str) -> PathBuf {
+pub(super) fn least_rights(plane: &ControlPlane, namespace: &str) -> PathBuf {
     let kubeconfig = plane.service_account(namespace, "canaryd", &json!([]));
     let subjects = json!([{"kind": "ServiceAccount", "name": "canaryd", "namespace": namespace}]);
     for role in ["read", "route-write", "resources"] {

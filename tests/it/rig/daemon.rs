@@ -76,6 +76,16 @@ pam:approver(product-manager):{APPROVER}
         self.process = launch(&self.folder, self.port);
     }
 
+    /// The same with these settings in the place of those it had.
+    pub(crate) fn restart_with(&mut self, more: &Value) {
+        let path = self.folder.join("canaryd.yaml");
+        let text = fs::read_to_string(&path).expect("the settings can be read");
+        let mut settings: Value = serde_json::from_str(&text).expect("they are JSON");
+        more.as_object().into_iter().flatten().for_each(|(key, value)| settings[key] = value.clone());
+        fs::write(&path, settings.to_string()).expect("the settings can be written");
+        self.restart();
+    }
+
     /// Replaces the text of its one rule, in one step; it looks by itself every 5 s, or at once after SIGHUP.
     pub(crate) fn put_rule(&self, text: &str) {
         let beside = self.folder.join("rule.yaml.new");
@@ -145,9 +155,14 @@ pam:approver(product-manager):{APPROVER}
     }
 }
 
+/// The daemon of this build, or another that a measurement is to be made of.
+fn program() -> PathBuf {
+    std::env::var_os("CANARY_TEST_CANARYD").map_or_else(|| env!("CARGO_BIN_EXE_canaryd").into(), PathBuf::from)
+}
+
 fn launch(folder: &Path, port: u16) -> Process {
     let arguments: [OsString; 3] = ["run".into(), "--config".into(), folder.join("canaryd.yaml").into()];
-    let mut process = Process::spawn("canaryd", Path::new(env!("CARGO_BIN_EXE_canaryd")), &arguments, &folder.join("canaryd.log"));
+    let mut process = Process::spawn("canaryd", &program(), &arguments, &folder.join("canaryd.log"));
     process.wait_ready(port, "/readyz");
     process
 }
