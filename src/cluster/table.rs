@@ -16,13 +16,15 @@ const EVENTS_MAX: usize = 20_000;
 
 /// Which pods of a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(super) enum Which<'a> {
     /// All.
     All,
     /// Those of its present template.
     New,
     /// Those of the release before.
     Old,
+    /// Those of the template of this identity.
+    Of(&'a str),
 }
 
 /// How the templates of a Deployment and of its ReplicaSets are read: identities, by a text that stays the same as long as nobody writes
@@ -310,22 +312,24 @@ impl Table {
     }
 
     /// Pods that are, and were, a Deployment's.
-    pub(super) fn pods_of(&self, name: &str, which: Which) -> impl Iterator<Item = &PodLife> + Clone {
+    pub(super) fn pods_of(&self, name: &str, which: Which<'_>) -> impl Iterator<Item = &PodLife> + Clone {
         let sets: Vec<&SetEntry> = match which {
             Which::All => self.entries(name).collect(),
             Which::New => self.entries(name).filter(|e| self.is_new(name, e)).collect(),
             Which::Old => self.before(name).into_iter().collect(),
+            Which::Of(template) => self.entries(name).filter(|e| self.is_of(name, template, e)).collect(),
         };
         sets.into_iter().flat_map(|entry| entry.pods.values())
     }
 
     /// Replicas that are asked for.
-    pub(super) fn wanted(&self, name: &str, which: Which) -> u32 {
+    pub(super) fn wanted(&self, name: &str, which: Which<'_>) -> u32 {
         let of = |entry: &SetEntry| entry.set.as_ref().filter(|_| !entry.gone).map_or(0, |set| set.wanted);
         match which {
             Which::All => self.deployments.get(name).map_or(0, |d| d.wanted),
             Which::New => self.entries(name).filter(|e| self.is_new(name, e)).map(of).sum(),
             Which::Old => self.before(name).map_or(0, of),
+            Which::Of(template) => self.entries(name).filter(|e| self.is_of(name, template, e)).map(of).sum(),
         }
     }
 
@@ -334,8 +338,12 @@ impl Table {
     }
 
     fn is_new(&self, name: &str, entry: &SetEntry) -> bool {
+        self.deployments.get(name).is_some_and(|deployment| self.is_of(name, &deployment.template, entry))
+    }
+
+    fn is_of(&self, name: &str, template: &str, entry: &SetEntry) -> bool {
         let Some(deployment) = self.deployments.get(name) else { return false };
-        let ours = |set: &Set| set.owner.as_ref().is_some_and(|o| o.uid == deployment.uid) && set.template == deployment.template;
+        let ours = |set: &Set| set.owner.as_ref().is_some_and(|o| o.uid == deployment.uid) && set.template == template;
         entry.set.as_ref().is_some_and(ours)
     }
 

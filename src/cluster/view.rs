@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A field of a target that tells two releases of one Deployment apart: [`Cluster::pods`] and [`Cluster::signs`] look at the pods of
-/// its newest ReplicaSet where it is `new`, at those of the one before where it is `old`, and at all of them without it.
+/// its newest ReplicaSet where it is `new`, at those of the one before where it is `old`, at those of one template where it is the
+/// [`identity`](super::identity) of that, and at all of them without it.
 pub const REPLICASET: &str = "replicaset";
 
 /// What a workload runs now.
@@ -201,9 +202,9 @@ impl Cluster {
             let side = if arm == Arm::Canary { canary } else { canary.other() };
             // a pod of the canary that runs an earlier template is not on trial, and carries nothing of what is
             let (asked, looked_at) = match arm {
-                Arm::Canary if one => (Which::New, Which::New),
+                Arm::Canary if one => twice(said_or(workloads.side(side), Which::New)),
+                Arm::Baseline if one => twice(said_or(workloads.side(side), Which::Old)),
                 Arm::Canary => (Which::All, Which::New),
-                Arm::Baseline if one => (Which::Old, Which::Old),
                 Arm::Baseline => (Which::All, Which::All),
             };
             self.seen_of(workloads.side(side), asked, looked_at, since)
@@ -211,7 +212,7 @@ impl Cluster {
         Ok(PerArm { baseline: of(Arm::Baseline)?, canary: of(Arm::Canary)? })
     }
 
-    fn seen_of(&self, target: &rule::Target, asked: Which, looked_at: Which, since: Timestamp) -> Result<WorkloadSeen, String> {
+    fn seen_of(&self, target: &rule::Target, asked: Which<'_>, looked_at: Which<'_>, since: Timestamp) -> Result<WorkloadSeen, String> {
         let (place, name) = (self.place(target)?, name(target)?);
         let known = place.known();
         known.check(&place.namespace)?;
@@ -224,7 +225,12 @@ impl Cluster {
         };
         let (live, now) = (table.pods_of(name, looked_at).filter(|pod| pod.is_live()), now());
         // what it says is about its present template
-        let stalled = found.stalled.as_ref().filter(|_| looked_at != Which::Old);
+        let present = match looked_at {
+            Which::All | Which::New => true,
+            Which::Old => false,
+            Which::Of(template) => template == found.template,
+        };
+        let stalled = found.stalled.as_ref().filter(|_| present);
         let signs = signs::sum(table.pods_of(name, looked_at), since, now);
         let trouble = signs::trouble(table.pods_of(name, looked_at), since, now);
         Ok(WorkloadSeen {
@@ -250,7 +256,7 @@ impl Cluster {
     }
 
     /// Asks about pods since `from`, if they are known since then.
-    fn ask<T>(&self, target: &rule::Target, from: Timestamp, ask: impl FnOnce(&Table, &str, Which) -> T) -> Option<T> {
+    fn ask<T>(&self, target: &rule::Target, from: Timestamp, ask: impl FnOnce(&Table, &str, Which<'_>) -> T) -> Option<T> {
         let (place, name) = (self.place(target).ok()?, name(target).ok()?);
         let known = place.known();
         known.check(&place.namespace).ok()?;
@@ -284,11 +290,21 @@ fn nowhere(target: &rule::Target) -> String {
     format!("{} names no Deployment and its namespace", target.name())
 }
 
-fn which(target: &rule::Target) -> Which {
+/// The release a target names, or this one.
+fn said_or<'a>(target: &'a rule::Target, unsaid: Which<'a>) -> Which<'a> {
+    if target.fields.contains_key(REPLICASET) { which(target) } else { unsaid }
+}
+
+fn twice<T: Copy>(one: T) -> (T, T) {
+    (one, one)
+}
+
+fn which(target: &rule::Target) -> Which<'_> {
     match target.fields.get(REPLICASET).map(String::as_str) {
         Some("new") => Which::New,
         Some("old") => Which::Old,
-        _ => Which::All,
+        Some(template) => Which::Of(template),
+        None => Which::All,
     }
 }
 

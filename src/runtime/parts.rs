@@ -4,9 +4,10 @@ mod shares;
 
 pub use shares::{in_units, unsaid};
 
+use crate::cluster::{REPLICASET, identity};
 use crate::model::journal::Opened;
-use crate::model::rule::Rule;
-use crate::model::{JudgeSpec, Method, MetricKind, PerArm, Side, StepTime};
+use crate::model::rule::{Rule, WorkloadForm};
+use crate::model::{JudgeSpec, Method, MetricKind, Noted, PerArm, Side, StepTime};
 use crate::source::{Subscription, Wants};
 use std::time::Duration;
 
@@ -22,6 +23,19 @@ pub fn interval(rule: &Rule, scrape: Option<Duration>) -> Duration {
     let wished = rule.interval.unwrap_or(scrape).as_millis().max(1);
     let scrape = scrape.as_millis();
     Duration::from_millis((wished.div_ceil(scrape) * scrape) as u64)
+}
+
+/// The rule as one rollout has it, by what was noted at its start: its limits are in the units of their metrics, and the two releases of
+/// one Deployment are told apart by their templates, whichever of them the Deployment has meanwhile.
+pub fn of_rollout(rule: &Rule, noted: Option<&Noted>) -> Rule {
+    let mut rule = in_units(rule, noted);
+    if let (WorkloadForm::One, Some(noted)) = (rule.workloads.form, noted) {
+        let before = noted.template_before.as_deref().and_then(|text| Some(identity(&serde_json::from_str(text).ok()?)));
+        for (side, template) in rule.workloads.sides.iter_mut().zip([before, Some(noted.template.clone())]) {
+            side.fields.extend(template.map(|template| (REPLICASET.to_owned(), template)));
+        }
+    }
+    rule
 }
 
 /// What the judge of this rollout is built from: limits that are shares become cores and bytes of the pod noted at its start.
@@ -128,5 +142,19 @@ pub(super) mod tests {
         assert_eq!(interval(&with(Some(1)), None), s(1));
         assert_eq!(interval(&with(None), None), INTERVAL_DEFAULT);
         assert_eq!(interval(&with(None), Some(Duration::ZERO)), INTERVAL_DEFAULT);
+    }
+
+    #[test]
+    fn the_arms_of_a_rolling_update_are_the_templates_noted_at_its_start() {
+        let side = |which: &str| Target { fields: [(REPLICASET.to_owned(), which.to_owned())].into() };
+        let one = Rule { workloads: Workloads { form: WorkloadForm::One, sides: [side("old"), side("new")] }, ..rule() };
+        let before = serde_json::json!({"spec": {"containers": []}});
+        let noted = Noted { template: "b".to_owned(), template_before: Some(before.to_string()), ..Noted::default() };
+        let arms = |rule: &Rule| rule.workloads.sides.each_ref().map(|side| side.fields[REPLICASET].clone());
+        assert_eq!(arms(&of_rollout(&one, Some(&noted))), [identity(&before), "b".to_owned()]);
+        assert_eq!(arms(&of_rollout(&one, None)), ["old", "new"]);
+        let unknown = Noted { template_before: None, ..noted.clone() };
+        assert_eq!(arms(&of_rollout(&one, Some(&unknown))), ["old", "b"]);
+        assert_eq!(of_rollout(&rule(), Some(&noted)), rule(), "of two workloads each is whole");
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn rule_of(opened: &Opened, known: &Known) -> Result<Rule, String> {
     let attached = |name: &str| opened.attached.get(name).cloned().ok_or_else(|| "the journal does not hold it".to_owned());
     let rule =
         parse_rule_with(&opened.rule_text, Path::new(&opened.file), &known, &attached).map_err(|report| format!("its rule: {report}"))?;
-    Ok(parts::in_units(&rule, opened.begin.noted.as_ref()))
+    Ok(parts::of_rollout(&rule, opened.begin.noted.as_ref()))
 }
 
 /// A rollout on its way through its journal.

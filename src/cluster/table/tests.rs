@@ -79,6 +79,9 @@ fn the_release_before_is_the_newest_of_the_others_even_after_an_undo() {
     table.deployment(deployment("a"));
     table.set(set("old", "a", 4));
     assert_eq!((names(&table, Which::New), names(&table, Which::Old)), (vec!["p1".to_owned()], vec!["p2".to_owned()]));
+    // by its template each is what it was, whichever of them the Deployment has
+    assert_eq!((names(&table, Which::Of("a")), names(&table, Which::Of("b"))), (vec!["p1".to_owned()], vec!["p2".to_owned()]));
+    assert_eq!((table.wanted("web", Which::Of("b")), table.wanted("web", Which::Of("x"))), (2, 0));
 }
 
 #[test]
