@@ -10,6 +10,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 const AUTOSCALERS: Resource = Resource { api: "autoscaling/v2", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" };
+/// What is warned of where a Deployment is paused.
+pub const PAUSED: &str = "is paused: a change of its template makes no pods until it is resumed";
 /// Which release of its Deployment a ReplicaSet was, rising.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
@@ -35,7 +37,7 @@ pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one:
     let (ours, sets) = with_sets(client, canary).await?;
     let mut noted = about_canary(&ours);
     noted.warnings = warnings(&ours, canary);
-    noted.template_before = before(&ours, sets);
+    noted.template_before = before(&ours, sets, one);
     noted.baseline_ready = match object(baseline).get().await {
         Ok(_) if one => noted.canary_wanted,
         Ok(theirs) => number(&theirs, "/status/readyReplicas").unwrap_or(0),
@@ -92,7 +94,7 @@ fn about_canary(deployment: &Value) -> Noted {
 fn warnings(deployment: &Value, at: At<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     if deployment.pointer("/spec/paused") == Some(&Value::Bool(true)) {
-        warnings.push(format!("{} is paused: a change of its template makes no pods until it is resumed", at.what()));
+        warnings.push(format!("{} {PAUSED}", at.what()));
     }
     if number(deployment, "/spec/revisionHistoryLimit") == Some(0) {
         warnings.push(format!("{} keeps no earlier releases: set revisionHistoryLimit to 1 or more, or it cannot be undone", at.what()));
@@ -104,15 +106,17 @@ fn number(object: &Value, path: &str) -> Option<u32> {
     object.pointer(path)?.as_u64()?.try_into().ok()
 }
 
-/// The newest template that is not the present one, as JSON.
-fn before(deployment: &Value, sets: Vec<Value>) -> Option<String> {
+/// The newest template that is not the present one, as JSON; in a rolling update that of the most replicas, for those carry the traffic:
+/// a release in whose place a newer one was pushed is newer than they are.
+fn before(deployment: &Value, sets: Vec<Value>, one: bool) -> Option<String> {
     let now = identity(deployment.pointer("/spec/template")?);
     let revision = |set: &Value| set.get("metadata")?.get("annotations")?.get(REVISION)?.as_str()?.parse::<u64>().ok();
     let others = sets.into_iter().filter_map(|mut set| {
         let template = set.pointer_mut("/spec/template").map(Value::take)?;
-        (identity(&template) != now).then_some((revision(&set)?, template))
+        let replicas = if one { number(&set, "/spec/replicas").unwrap_or(0) } else { 0 };
+        (identity(&template) != now).then_some(((replicas, revision(&set)?), template))
     });
-    let (_, newest) = others.max_by_key(|(revision, _)| *revision)?;
+    let (_, newest) = others.max_by_key(|(rank, _)| *rank)?;
     Some(bare(newest).to_string())
 }
 
@@ -152,9 +156,13 @@ mod tests {
         let deployment =
             json!({"spec": {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v3", "x-new": 1}]}}}});
         let sets = || vec![set(Some("2"), "v2"), set(Some("10"), "v3"), set(Some("9"), "v1"), set(None, "v0")];
-        let found: Value = serde_json::from_str(&before(&deployment, sets()).unwrap()).unwrap();
+        let found: Value = serde_json::from_str(&before(&deployment, sets(), false).unwrap()).unwrap();
         let wanted = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v1", "x-new": 1}]}});
         assert_eq!(found, wanted, "revision 9, not 2; with the fields we do not know, without what the controller added");
-        assert_eq!(before(&deployment, vec![set(Some("10"), "v3")]), None);
+        assert_eq!(before(&deployment, vec![set(Some("10"), "v3")], false), None);
+        let mut carries = sets();
+        carries[0]["spec"]["replicas"] = 3.into();
+        let found: Value = serde_json::from_str(&before(&deployment, carries, true).unwrap()).unwrap();
+        assert_eq!(found["spec"]["containers"][0]["image"], "v2", "of a rolling update those that carry the traffic");
     }
 }

@@ -61,6 +61,7 @@ const NOT_COPIED: &str = "no promotion: the canary's pod template cannot be writ
 const NOT_SCALED: &str = "replicas stay as they are, which the rule wants changed";
 const SCALERS_FREE: &str = "an autoscaler may shrink the baseline below what a rollback needs";
 const NOT_MOVED: &str = "the traffic cannot be moved";
+const NOT_GIVEN_UP: &str = "a release in whose place a newer one was pushed keeps its pods";
 const NOT_READ: &str = "the traffic cannot be read, and no rollout begins";
 const ROLLOUTS_UNSHOWN: &str = "rollouts are not shown as CanaryRollout objects";
 const OLD_ROLLOUTS_STAY: &str = "the oldest CanaryRollout objects of a rule are not taken away";
@@ -144,10 +145,16 @@ fn route_rights(traffic: &Traffic, mode: Mode) -> Vec<Right> {
         RouteKind::NginxIngress { .. } | RouteKind::AlbIngress { .. } => ("networking.k8s.io", "ingresses"),
         RouteKind::Service { .. } => ("", "services"),
         RouteKind::TraefikService { .. } => ("traefik.io", "traefikservices"),
-        RouteKind::Replicas { .. } => ("apps", "deployments"),
+        RouteKind::Replicas { .. } | RouteKind::RollingUpdate => ("apps", "deployments"),
     };
-    let writes = (mode == Mode::Enforce).then(|| right(("patch", group, resource, NOT_MOVED), namespace));
-    std::iter::once(right(("get", group, resource, NOT_READ), namespace)).chain(writes).collect()
+    let mut wanted = vec![("get", group, resource, NOT_READ)];
+    if mode == Mode::Enforce {
+        wanted.push(("patch", group, resource, NOT_MOVED));
+    }
+    if *kind == RouteKind::RollingUpdate && mode == Mode::Enforce {
+        wanted.push(("patch", "apps", "replicasets", NOT_GIVEN_UP));
+    }
+    wanted.into_iter().map(|wanted| right(wanted, namespace)).collect()
 }
 
 fn seeing(rule: &Rule) -> Vec<Wanted> {

@@ -224,6 +224,8 @@ pub enum Outcome {
 pub enum Retry {
     /// After so long.
     After(Duration),
+    /// Soon: it is on its way, which takes its time and is no failure.
+    Underway,
     /// When something changed: read again, decide again.
     OnChange,
     /// Never: a person must mend it.

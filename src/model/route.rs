@@ -25,6 +25,11 @@ pub enum Traffic {
 }
 
 impl Traffic {
+    /// Does canaryd lead the rolling update of one Deployment?
+    pub const fn leads_rolling_update(&self) -> bool {
+        matches!(self, Traffic::Kubernetes(KubernetesRoute { kind: RouteKind::RollingUpdate, .. }))
+    }
+
     /// The finest step this router can represent, in permille: no step of the rule may ask for a finer one.
     pub const fn finest_permille(&self) -> u16 {
         match self {
@@ -173,6 +178,8 @@ pub enum RouteKind {
         /// How many replicas both have together; `None` = as many as are found at the first write.
         total: Option<u32>,
     },
+    /// The rolling update of one Deployment, which the route names: stopped and let go on.
+    RollingUpdate,
 }
 
 impl RouteKind {
@@ -186,14 +193,15 @@ impl RouteKind {
             Self::Service { .. } => "service",
             Self::TraefikService { .. } => "traefik",
             Self::Replicas { .. } => "replicas",
+            Self::RollingUpdate => "rolling-update",
         }
     }
 
     /// The finest step such an object can represent, in permille.
     pub const fn finest_permille(&self) -> u16 {
         match self {
-            // weights count against each other: any total will do
-            Self::VirtualService { .. } | Self::GatewayRoute { .. } | Self::TraefikService { .. } => 1,
+            // weights count against each other: any total will do; a share of ready pods is a lower bound
+            Self::VirtualService { .. } | Self::GatewayRoute { .. } | Self::TraefikService { .. } | Self::RollingUpdate => 1,
             // what only the object can tell is told when it is written
             Self::NginxIngress { weight_total: None, .. } | Self::Replicas { total: None, .. } => 1,
             Self::NginxIngress { weight_total: Some(total), .. } | Self::Replicas { total: Some(total), .. } => finest(*total),

@@ -113,6 +113,17 @@ impl Machine {
         Action::Hold
     }
 
+    /// The share of the traffic that the canary is to get: the weight; in a rolling update what readiness makes it, and `None` while
+    /// nobody knows.
+    pub(super) fn share_due(&self) -> Option<Weight> {
+        if !self.terms.rolling_update {
+            return Some(self.weight);
+        }
+        let PerArm { baseline, canary } = self.seen()?.as_ref().map(|seen| u64::from(seen.ready));
+        let permille = (canary * 1000).checked_div(baseline + canary)?;
+        u16::try_from(permille).ok().and_then(|permille| Weight::from_permille(permille).ok())
+    }
+
     /// Does canaryd scale the canary? Not where it touches nothing.
     pub(super) fn follows(&self) -> bool {
         self.terms.replicas == Replicas::Follow && self.terms.mode == Mode::Enforce
@@ -130,9 +141,9 @@ impl Machine {
         part.min(most).max(u32::from(!self.terms.share_of_replicas))
     }
 
-    /// What is missing for this share.
+    /// What is missing for this share. A share that is made of ready pods has the pods it needs.
     pub(super) fn short_of(&self, to: Weight) -> Option<Short> {
-        self.noted()?;
+        self.noted().filter(|_| !self.terms.leads_rolling_update)?;
         let canary = match &self.capacity.seen {
             None => return Some(Short::Unknown(None)),
             Some(Err(why)) => return Some(Short::Unknown(Some(why.clone()))),

@@ -150,6 +150,9 @@ impl Machine {
         let weight = self.weight;
         Some(match &write.failure {
             None => hold(HoldWhy::Shifting, format!("the weight {weight} is being written"), "the router shows it", None),
+            Some(f) if f.tries == 0 => {
+                hold(HoldWhy::Shifting, format!("the weight {weight} is on its way: {}", f.text), "it is there", None)
+            }
             Some(f) => {
                 let text = format!("the router does not take {weight}, {} tries failed: {}", f.tries, f.text);
                 hold(

@@ -45,6 +45,8 @@ pub(super) struct Terms {
     pub(super) pod_health: Option<PodHealth>,
     /// One Deployment in rolling update: the baseline shrinks as the canary grows, and only an undo makes it whole.
     pub(super) rolling_update: bool,
+    /// ... and canaryd leads it: the weight it writes is made of ready pods.
+    pub(super) leads_rolling_update: bool,
     pub(super) hooks: Vec<Hook>,
     /// Names of the metrics, by position: for sentences only.
     pub(super) metrics: Vec<String>,
@@ -155,6 +157,7 @@ impl Machine {
                 share_of_replicas: rule.traffic.is_of_replicas(),
                 pod_health: rule.pod_health,
                 rolling_update: rule.workloads.form == WorkloadForm::One,
+                leads_rolling_update: rule.traffic.leads_rolling_update(),
                 hooks: rule.hooks.clone(),
                 metrics: rule.metrics.iter().map(|m| m.name.clone()).collect(),
                 share: Duration::try_from_secs_f64(method.share_s).unwrap_or(Duration::MAX),

@@ -13,6 +13,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_ROLLBACK_MAX: Duration = Duration::from_secs(5);
 /// First wait between two tries that readings bring about, doubled with each failure: reading in a row is no change.
 const RETRY_READ_MIN: Duration = Duration::from_secs(1);
+/// What is on its way and stands where it stood for so long is a failure.
+const UNDERWAY_MAX: Duration = Duration::from_secs(600);
 /// How often a weight moved by another hand is written again ...
 pub(super) const REASSERTS_MAX: usize = 3;
 /// ... within this time; then the other hand means it, and a person must say who owns the object.
@@ -31,8 +33,9 @@ pub(super) struct Write {
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) text: String,
+    /// 0 while it is on its way, which is none.
     pub(super) tries: u32,
-    /// Of the first failure.
+    /// Of the first failure; of what is on its way, since when it stands where it stands.
     pub(super) since: Timestamp,
     pub(super) again: Timestamp,
     /// "When something changed": a reading from then on is reason enough to try again, sooner is not.
@@ -159,11 +162,15 @@ impl Machine {
     /// A try after `before` failed at `now`.
     pub(super) fn failed_again(&self, before: &Write, now: Timestamp, text: &str, retry: Retry) -> Write {
         let before = before.failure.as_ref();
-        let tries = before.map_or(0, |f| f.tries).saturating_add(1);
+        // as long as it gets on
+        let moves = retry == Retry::Underway && before.is_none_or(|f| f.text != text);
+        let since = before.filter(|_| !moves).map_or(now, |f| f.since);
+        let goes_on = retry == Retry::Underway && now.since(since) < UNDERWAY_MAX;
+        let tries = if goes_on { 0 } else { before.map_or(0, |f| f.tries).saturating_add(1) };
         let failure = Failure {
             text: text.to_owned(),
             tries,
-            since: before.map_or(now, |f| f.since),
+            since,
             again: now + self.retry_wait(retry, tries),
             on_change: (retry == Retry::OnChange).then(|| now + self.retry_wait(Retry::After(RETRY_READ_MIN), tries)),
             never: retry == Retry::Never,
@@ -176,6 +183,7 @@ impl Machine {
         let most = if matches!(self.course, Course::RollingBack { .. }) { RETRY_ROLLBACK_MAX } else { RETRY_MAX };
         match retry {
             Retry::After(first) => first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(most),
+            Retry::Underway => RETRY_READ_MIN,
             Retry::OnChange | Retry::Never => most,
         }
     }

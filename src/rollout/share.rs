@@ -18,6 +18,8 @@ const PARTS: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShareWatch {
     since: Option<Timestamp>,
+    /// The share that is due.
+    due: Option<Weight>,
     ticks: VecDeque<(Timestamp, PerArm<f64>)>,
     /// Share observed while the traffic does not follow.
     off: Option<f64>,
@@ -27,6 +29,13 @@ impl ShareWatch {
     /// A weight came into force at `now`.
     pub(super) fn clear(&mut self, now: Timestamp) {
         *self = Self { since: Some(now), ..Self::default() };
+    }
+
+    /// Of another share the polls before say nothing.
+    fn is_due(&mut self, now: Timestamp, due: Option<Weight>) {
+        if self.due != due {
+            *self = Self { since: Some(now), due, ..Self::default() };
+        }
     }
 
     pub(super) const fn disobeys(&self) -> bool {
@@ -94,18 +103,23 @@ fn beyond_chance(n: PerArm<f64>, weight: Weight) -> bool {
 impl Machine {
     /// Books a usable poll at a step with traffic. In observe mode nobody sets the weight, so nothing can follow it.
     pub(super) fn note_share(&mut self, tick: &Tick) {
-        let Some(counts) = tick.judgement.counts else { return };
-        if !self.judges_step(tick) || self.weight.is_zero() || self.terms.mode == Mode::Observe || self.hands.foreign.is_some() {
+        if self.terms.rolling_update {
+            self.share.is_due(tick.judgement.at, self.share_due());
+        }
+        let (Some(counts), Some(due)) = (tick.judgement.counts, self.share_due()) else { return };
+        if !self.judges_step(tick) || due.is_zero() || self.terms.mode == Mode::Observe || self.hands.foreign.is_some() {
             return;
         }
-        self.share.note(tick.judgement.at, counts.map(|c: Counts| c.total), self.weight, self.terms.share);
+        self.share.note(tick.judgement.at, counts.map(|c: Counts| c.total), due, self.terms.share);
     }
 
     /// What is seen while the traffic does not follow.
     pub(super) fn share_text(&self) -> String {
         let percent = 100.0 * self.share.observed().unwrap_or(0.0);
         let time = super::texts::duration(self.terms.share);
-        format!("traffic does not follow the weight: the canary gets {percent:.1}% of the requests instead of {} for {time}", self.weight)
+        let due = self.share_due().unwrap_or(self.weight);
+        let what = if self.terms.rolling_update { "the ready pods" } else { "the weight" };
+        format!("traffic does not follow {what}: the canary gets {percent:.1}% of the requests instead of {due} for {time}")
     }
 }
 

@@ -72,13 +72,13 @@ fn expected(baseline: f64, weight: Weight) -> f64 {
 impl Machine {
     pub(super) fn note_vanished(&mut self, tick: &Tick) {
         self.vanished.note_silence(tick.missing);
-        let Some(counts) = tick.judgement.counts else { return };
+        let (Some(counts), Some(due)) = (tick.judgement.counts, self.share_due()) else { return };
         let weight_unsure = self.hands.foreign.is_some() || self.hands.unreadable.is_some();
         if weight_unsure {
             self.vanished.weight_in_doubt();
         }
-        if self.judges_step(tick) && !self.weight.is_zero() && !weight_unsure {
-            self.vanished.note_counts(counts.map(|c: Counts| c.total), self.weight);
+        if self.judges_step(tick) && !due.is_zero() && !weight_unsure {
+            self.vanished.note_counts(counts.map(|c: Counts| c.total), due);
         }
     }
 
@@ -124,7 +124,8 @@ impl Machine {
         let none = tick.judgement.counts.is_some_and(|c| c.canary.total <= 0.0);
         let watch = &self.vanished;
         let long = tick.judgement.clock.canary_requests <= 0.0 || watch.idle_expected >= IDLE_EXPECTED || watch.idle >= TICKS;
-        !self.weight.is_zero() && self.terms.mode == Mode::Enforce && none && long
+        let due = !self.weight.is_zero() && self.share_due().is_some_and(|due| !due.is_zero());
+        due && self.terms.mode == Mode::Enforce && none && long
     }
 
     /// At 0 %: every process of the canary is silent, so it is not ready for traffic.

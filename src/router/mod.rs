@@ -19,7 +19,7 @@ pub use share::canary_share;
 pub use webhook::Webhook;
 
 use crate::model::rule::Traffic;
-use crate::model::{Retry, Side, TrafficReading, Weight};
+use crate::model::{Noted, Retry, Side, TrafficReading, Weight};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,6 +55,16 @@ pub trait Router: Send + Sync + fmt::Debug {
     /// Makes it so and reads it back; `Ok` only when the data plane confirmed it.
     fn write(&self, desired: Desired) -> Answer<'_, ()>;
 
+    /// What was noted when the rollout began whose weights are written from now on; told before the first of them, after a restart
+    /// too.
+    fn begins(&self, _noted: &Noted) {}
+
+    /// A rollout of what was noted is being prepared: what would move the traffic by itself meanwhile is stopped. Done again, it is
+    /// the same.
+    fn hold_still<'a>(&'a self, _noted: &'a Noted) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Marks each time the place was written, by whomever: then it is worth reading. `None` where nobody tells. Called within a
     /// tokio runtime only.
     fn changed(&self) -> Option<watch::Receiver<u64>> {
@@ -80,6 +90,9 @@ pub enum RouterError {
     /// We lack a permission.
     #[error("{what}: {why}")]
     Denied { what: String, why: String },
+    /// It took the change, and what it does takes its time.
+    #[error("{what}: {why}")]
+    Underway { what: String, why: String },
     /// It took the change and does not show it.
     #[error("{what} does not show the weight: {why}")]
     NotVerified { what: String, why: String },
@@ -91,6 +104,7 @@ impl RouterError {
         match self {
             Self::Unreachable { .. } | Self::NotVerified { .. } => Retry::After(Duration::from_secs(1)),
             Self::Busy { after, .. } => Retry::After(*after),
+            Self::Underway { .. } => Retry::Underway,
             Self::Refused { .. } | Self::Object { .. } | Self::Denied { .. } => Retry::OnChange,
         }
     }
@@ -103,6 +117,7 @@ impl RouterError {
             Self::Object { .. } => "object",
             Self::Refused { .. } => "refused",
             Self::Denied { .. } => "denied",
+            Self::Underway { .. } => "underway",
             Self::NotVerified { .. } => "not-verified",
         }
     }

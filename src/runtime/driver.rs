@@ -74,6 +74,9 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
+        if let Some(noted) = &parts.begin.noted {
+            parts.router.begins(noted);
+        }
         let told = (parts.id.clone(), parts.metrics.clone());
         let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
         let Parts { hooks, rule, id, begin, back, .. } = &parts;

@@ -10,16 +10,20 @@ use super::{clock, kept, parts};
 use crate::analysis::{Judge, JudgeError};
 use crate::cluster::Cluster;
 use crate::model::journal::Opened;
-use crate::model::rule::{Rule, WorkloadForm};
+use crate::model::rule::{KubernetesRoute, Mode, RouteKind, Rule, Traffic, WorkloadForm};
 use crate::model::{Begin, History, MetricKind, Noted, RolloutId, Side, State, Timestamp, Weight};
 use crate::router::Router;
 use crate::source::{SetUp, Source, Subscription};
 use crate::store::Store;
+use crate::telemetry::events;
+use note::FromCluster;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Earlier rollouts that are looked at for a version that was rolled back before.
 const EARLIER_MAX: usize = 200;
+/// Longest wait until what moves by itself is stopped.
+const HOLD_MAX: Duration = Duration::from_secs(10);
 /// Longest the whole preparation may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -52,6 +56,14 @@ impl Plan {
         self.refuse_a_version_rolled_back_before().await?;
         let (canary, generation) = self.who_is_the_canary().await?;
         let from_cluster = self.note(canary).await?;
+        self.hold_still(from_cluster.noted.as_ref()).await?;
+        let meanwhile = self.words_of_what_is_held();
+        let prepared = self.prepare_judge(canary, generation, from_cluster).await;
+        prepared.map_err(|Refusal { code, text }| Refusal::new(code, text + &meanwhile))
+    }
+
+    /// What asks the source, and takes its time.
+    async fn prepare_judge(self, canary: Side, generation: u64, from_cluster: FromCluster) -> Result<Prepared, Refusal> {
         self.refuse_shares_of_nothing(from_cluster.noted.as_ref())?;
         let wanted = parts::subscription(&self.rule, canary, 0, self.scale);
         let mut source = self.source()?;
@@ -63,7 +75,7 @@ impl Plan {
         let begin = self.begin(canary, generation, from_cluster.version, from_cluster.noted);
         let opened = self.opened(begin, interval, set_up.bounds_ms, history);
         let (opened, judge) = self.judge(opened, now).await?;
-        let rule = Arc::new(parts::in_units(&self.rule, opened.begin.noted.as_ref()));
+        let rule = Arc::new(parts::of_rollout(&self.rule, opened.begin.noted.as_ref()));
         warnings.splice(0..0, from_cluster.warnings.into_iter().chain(set_up.warnings));
         warnings.extend(judge.warnings().iter().map(ToString::to_string));
         Ok(Prepared { rule, opened, judge, router: self.router, warnings })
@@ -123,6 +135,35 @@ impl Plan {
             Err(_) => return Err(Refusal::new("router", format!("{}: no answer within 10 s", self.router.name()))),
         };
         Ok((canary_side(&self.rule, reading.weight)?, reading.generation.unwrap_or(0)))
+    }
+
+    /// Before the source is asked for hours of history: by then a rolling update would be over. It is no decision of a rollout, and what
+    /// is stopped stays so if the start is refused after all: then it is tried again.
+    async fn hold_still(&self, noted: Option<&Noted>) -> Result<(), Refusal> {
+        let Some(noted) = noted.filter(|_| self.rule.mode == Mode::Enforce) else { return Ok(()) };
+        let held = tokio::time::timeout(HOLD_MAX, self.router.hold_still(noted)).await;
+        let why = match held {
+            Ok(Ok(())) if self.rule.traffic.leads_rolling_update() => {
+                events::HeldStill { rule: &self.rule.name, router: self.router.name() }.emit();
+                return Ok(());
+            }
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("{}: no answer within {} s", self.router.name(), HOLD_MAX.as_secs()),
+        };
+        Err(Refusal::new("router", format!("what moves the traffic by itself cannot be stopped: {why}")))
+    }
+
+    /// What a person who reads of a refused start must know of the Deployment.
+    fn words_of_what_is_held(&self) -> String {
+        let Traffic::Kubernetes(KubernetesRoute { namespace, name, kind: RouteKind::RollingUpdate }) = &self.rule.traffic else {
+            return String::new();
+        };
+        if self.rule.mode != Mode::Enforce {
+            return String::new();
+        }
+        let resume = format!("kubectl rollout resume deployment/{name} -n {namespace}");
+        format!("; Deployment {namespace}/{name} stays paused meanwhile: `{resume}` lets it go on without canaryd")
     }
 
     fn source(&self) -> Result<Box<dyn Source>, Refusal> {

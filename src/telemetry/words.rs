@@ -8,7 +8,7 @@ pub use values::{duration, estimate, in_unit, percent, time, unit, value};
 
 use crate::model::{
     Action, Advance, Alert, Arm, Blind, Breach, Decision, Hold, HoldWhy, HookAnswer, Input, Judgement, Keep, LimitKind, MetricJudgement,
-    MetricKind, Mode, Outcome, Outlook, Promoting, Reason, State, Unproven, Vanished, Verdict, Waiting,
+    MetricKind, Mode, Outcome, Outlook, Promoting, Reason, Retry, State, Unproven, Vanished, Verdict, Waiting,
 };
 
 /// The word of a mode on every wire.
@@ -322,6 +322,9 @@ pub fn input(input: &Input) -> String {
         },
         Input::Traffic(Err(error)) => format!("the router cannot be read: {error}"),
         Input::Effect { generation, outcome: Outcome::Done } => format!("weight number {generation} is in force"),
+        Input::Effect { generation, outcome: Outcome::Failed { text, retry: Retry::Underway } } => {
+            format!("weight number {generation} is on its way: {text}")
+        }
         Input::Effect { generation, outcome: Outcome::Failed { text, .. } } => {
             format!("weight number {generation} was not applied: {text}")
         }

@@ -4,7 +4,7 @@
 use super::{Fields, Out, word};
 use crate::config::report::Problem;
 use crate::config::walk::{At, Place};
-use crate::model::rule::{AfterRollback, NotRun, Promotion, Replicas, Target, Traffic, WorkloadForm, Workloads};
+use crate::model::rule::{AfterRollback, NotRun, Promotion, Replicas, Step, Target, Traffic, WorkloadForm, Workloads};
 
 pub(super) const REPLICAS: &[(&str, Replicas)] = &[("external", Replicas::External), ("follow", Replicas::Follow)];
 pub(super) const AFTER_ROLLBACK: &[(&str, AfterRollback)] =
@@ -125,6 +125,7 @@ fn names(at: &At<'_>, target: &Target, out: &mut Out<'_>) {
 pub(super) struct Asked<'a> {
     pub workloads: Option<&'a Workloads>,
     pub traffic: Option<&'a Traffic>,
+    pub steps: Option<&'a [Step]>,
     pub promotion: Option<Promotion>,
     pub replicas: Replicas,
     pub after_rollback: AfterRollback,
@@ -135,7 +136,9 @@ type Clash = (&'static str, &'static str, &'static str);
 
 /// Tells all of them.
 pub(super) fn check_together(fields: &Fields<'_>, asked: &Asked<'_>, out: &mut Out<'_>) {
-    let clashes = [of_one(asked), of_form(asked), of_shares_by_replicas(asked), of_telling_only(asked)];
+    let says_after = fields.get("after-rollback").is_some();
+    let clashes =
+        [of_one(asked), of_rolling_update(asked, says_after), of_form(asked), of_shares_by_replicas(asked), of_telling_only(asked)];
     for (key, what, way_out) in clashes.into_iter().flatten() {
         if let Some(at) = fields.get(key).or_else(|| fields.get("workloads")) {
             at.wrong(&mut out.report, what, way_out);
@@ -146,6 +149,10 @@ pub(super) fn check_together(fields: &Fields<'_>, asked: &Asked<'_>, out: &mut O
 impl Asked<'_> {
     fn form(&self) -> Option<WorkloadForm> {
         self.workloads.map(|workloads| workloads.form)
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.traffic.is_some_and(Traffic::leads_rolling_update)
     }
 
     fn scales_the_old(&self) -> bool {
@@ -165,11 +172,27 @@ fn of_one(asked: &Asked<'_>) -> Vec<Clash> {
     if asked.replicas == Replicas::Follow {
         clashes.push(("replicas", "a rolling update keeps the replicas itself", "leave replicas out"));
     }
-    if asked.after_rollback == AfterRollback::ScaleDown {
+    if asked.after_rollback == AfterRollback::ScaleDown && !asked.leads() {
         clashes.push(("after-rollback", "would scale down what carries the traffic", "write after-rollback: undo"));
     }
-    if asked.traffic.is_some_and(|traffic| *traffic != Traffic::None) {
-        clashes.push(("traffic", "one Deployment has no two workloads to weigh", "write traffic: none, or name two workloads with pair"));
+    if asked.traffic.is_some_and(|traffic| *traffic != Traffic::None) && !asked.leads() {
+        let way_out = "write traffic: rolling-update, or none to tell only, or name two workloads with pair";
+        clashes.push(("traffic", "one Deployment has no two workloads to weigh", way_out));
+    }
+    clashes
+}
+
+/// Where canaryd leads the rolling update, weight 0 is its undoing.
+fn of_rolling_update(asked: &Asked<'_>, says_after: bool) -> Vec<Clash> {
+    if !asked.leads() {
+        return Vec::new();
+    }
+    let mut clashes = Vec::new();
+    if says_after && asked.after_rollback != AfterRollback::Undo {
+        clashes.push(("after-rollback", "the traffic of a rolling update is taken back by undoing it", "leave after-rollback out"));
+    }
+    if asked.steps.is_some_and(|steps| steps.iter().any(|step| step.weight.is_zero())) {
+        clashes.push(("steps", "a step of 0% would undo the rolling update", "begin with a weight above 0%"));
     }
     clashes
 }

@@ -21,7 +21,7 @@ pub use schema::{rule_schema, rule_spec_schema};
 
 use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};
-use crate::model::rule::{BakeJudge, Mode, NotRun, Rule};
+use crate::model::rule::{AfterRollback, BakeJudge, Mode, NotRun, Rule};
 use crate::model::{Budget, Fnv};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -162,7 +162,9 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
     metrics::check_required(fields, advance.as_ref(), metrics.as_ref(), out);
     cluster::check(fields, workloads.as_ref(), out);
     let (whose, by) = (workloads.as_ref(), traffic.as_ref());
-    cluster::check_together(fields, &cluster::Asked { workloads: whose, traffic: by, promotion, replicas, after_rollback }, out);
+    let asked = cluster::Asked { workloads: whose, traffic: by, steps: steps.as_deref(), promotion, replicas, after_rollback };
+    cluster::check_together(fields, &asked, out);
+    let after_rollback = if asked.leads() { AfterRollback::Undo } else { after_rollback };
     let metrics = metrics?;
     Some(Rule {
         name: name?,

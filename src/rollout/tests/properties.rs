@@ -111,7 +111,7 @@ fn verb() -> impl Strategy<Value = Verb> {
 
 fn event() -> impl Strategy<Value = Event> {
     let behind = || prop_oneof![6 => Just(0u64), 1 => 1u64..4];
-    let retry = prop::sample::select(vec![Retry::After(Duration::from_secs(1)), Retry::OnChange, Retry::Never]);
+    let retry = prop::sample::select(vec![Retry::After(Duration::from_secs(1)), Retry::Underway, Retry::OnChange, Retry::Never]);
     prop_oneof![
         12 => tick(),
         2 => (verb(), prop::sample::select(vec!["ana", "ben", "cyd"])).prop_map(|(verb, by)| Event::Command(verb, by)),

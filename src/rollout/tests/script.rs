@@ -131,6 +131,11 @@ fn set(rule: &mut Rule, part: &str) {
         ("after-rollback", "scale-down") => rule.after_rollback = AfterRollback::ScaleDown,
         ("workloads", "one") => rule.workloads.form = WorkloadForm::One,
         ("traffic", "replicas") => rule.traffic = of_replicas(),
+        ("workloads", "led") => {
+            rule.workloads.form = WorkloadForm::One;
+            let kind = RouteKind::RollingUpdate;
+            rule.traffic = Traffic::Kubernetes(KubernetesRoute { namespace: "shop".to_owned(), name: "web".to_owned(), kind });
+        }
         ("pod-health", v) => rule.pod_health = Some(pod_health(v)),
         ("external", v) => rule.promotion = Promotion::External { within: duration(v) },
         ("first", "refuse") => rule.first = First::Refuse,
@@ -400,6 +405,7 @@ fn outcome(words: &[&str], generation: u64) -> Input {
     let retry = match words {
         ["failed", "never", ..] => Retry::Never,
         ["failed", "on-change", ..] => Retry::OnChange,
+        ["failed", "underway", ..] => Retry::Underway,
         _ => Retry::After(Duration::from_secs(1)),
     };
     let outcome = if words[0] == "done" { Outcome::Done } else { Outcome::Failed { text: "connection refused".to_owned(), retry } };

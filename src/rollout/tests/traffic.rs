@@ -26,6 +26,30 @@ fn a_failed_write_holds_is_tried_again_and_sticks() {
     );
 }
 
+/// A rolling update of many pods takes its time; one that stands still for ten minutes is a failure.
+#[test]
+fn what_is_on_its_way_is_no_failure_until_it_stands_still() {
+    check(
+        STEPS,
+        "
+        0s    begin            => set 5% #1
+        7s    failed underway  => hold; progressing 0; holds shifting; wake 8s; no page; ~ the weight 5% is on its way: connection refused
+        8s    wake             => set 5% #2; holds shifting
+        300s  failed underway  => progressing 0; holds shifting; wake 301s; no page
+        301s  wake             => set 5% #3
+        590s  failed underway  => progressing 0; wake 591s
+        591s  wake             => set 5% #4
+        607s  failed underway  => holds router; wake 608s
+        608s  wake             => set 5% #5
+        609s  failed underway  => wake 610s
+        610s  wake             => set 5% #6
+        611s  failed underway  => stuck; page
+        612s  wake             => set 5% #7
+        613s  done             => progressing 0; resolved stuck
+    ",
+    );
+}
+
 #[test]
 fn errors_of_neither_version_hold_and_blame_nobody() {
     check(
@@ -508,6 +532,39 @@ fn vanished_requests_can_be_held_and_page_in_the_bake() {
         1s   done
         15s  x3 tick time,blind n=- missing=canary:silent => hold; page; baking 0; at 100%; holds vanished requests, blind, time
         60s  tick time breach=abandoned                   => roll-back
+    ",
+    );
+}
+
+/// In a rolling update traffic follows the ready pods, whatever the step asks for; while nobody knows them, nothing is expected of it.
+#[test]
+fn the_share_of_a_rolling_update_is_that_of_its_ready_pods() {
+    let begins = "0s begin noted=4/4 => set 5% #1\n 1s cluster 4/4 0/0 => hold\n 2s done => progressing 0";
+    let steps = "5% 15m, 25% 15m; workloads=led; promotion=leave";
+    check(
+        steps,
+        &format!(
+            "{begins}
+        3s   cluster 3/3 1/1              => hold; no set
+        15s  x20 tick time n=750/250      => hold; holds time; no warning
+        330s x13 tick time n=900/100      => holds traffic share, time; ~ gets 10.0% of the requests instead of 25%; ~ does not follow the ready pods
+        530s cluster 2/2 2/2              => hold
+        531s tick time n=500/500          => holds time
+    "
+        ),
+    );
+    check(steps, &format!("{begins}\n 3s cluster away => hold\n 15s x20 tick time n=0/1000 => no page; progressing 0; holds time"));
+}
+
+/// It makes the pods it needs itself: nothing waits for them before a step.
+#[test]
+fn a_rolling_update_waits_for_no_replicas_before_it_has_any() {
+    check(
+        "50% 15m, 100% 15m; workloads=led; promotion=leave",
+        "
+        0s   begin noted=4/4              => set 50% #1
+        1s   cluster 4/4 0/1              => hold; no set
+        2s   failed underway              => holds shifting; no page
     ",
     );
 }

@@ -10,6 +10,7 @@ mod istio;
 mod layout;
 mod nginx_ingress;
 mod replicas;
+mod rolling;
 mod routed;
 mod service;
 #[cfg(test)]
@@ -205,6 +206,10 @@ pub(super) fn open(route: &KubernetesRoute, means: (Client, Watches)) -> Arc<dyn
         RouteKind::Replicas { deployments, total } => {
             let watch = watched(Resource::DEPLOYMENT, &deployments.each_ref().map(String::as_str));
             Arc::new(Routed::new(&route.kind, replicas::Replicas::new(client.clone(), route, deployments, total), watch))
+        }
+        RouteKind::RollingUpdate => {
+            let watch = watched(Resource::DEPLOYMENT, &[&route.name]);
+            Arc::new(Routed::new(&route.kind, rolling::Rolling::new(client.clone(), route), watch))
         }
     }
 }

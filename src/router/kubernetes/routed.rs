@@ -2,7 +2,7 @@
 
 use super::watched::Watched;
 use crate::model::rule::RouteKind;
-use crate::model::{Side, TrafficReading};
+use crate::model::{Noted, Side, TrafficReading};
 use crate::router::{Answer, Desired, Router, RouterError};
 use std::fmt;
 use std::future::Future;
@@ -13,6 +13,14 @@ pub(super) trait Place: Send + Sync + fmt::Debug {
     fn reading(&self, canary: Side) -> impl Future<Output = Result<TrafficReading, RouterError>> + Send;
 
     fn make_so(&self, desired: Desired) -> impl Future<Output = Result<(), RouterError>> + Send;
+
+    /// As [`Router::begins`].
+    fn begins(&self, _noted: &Noted) {}
+
+    /// As [`Router::hold_still`].
+    fn hold_still(&self, _noted: &Noted) -> impl Future<Output = Result<(), RouterError>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A place as a router.
@@ -50,6 +58,14 @@ impl<P: Place> Router for Routed<P> {
             let _one_at_a_time = self.writing.lock().await;
             self.place.make_so(desired).await
         })
+    }
+
+    fn begins(&self, noted: &Noted) {
+        self.place.begins(noted);
+    }
+
+    fn hold_still<'a>(&'a self, noted: &'a Noted) -> Answer<'a, ()> {
+        Box::pin(self.place.hold_still(noted))
     }
 
     fn changed(&self) -> Option<watch::Receiver<u64>> {

@@ -58,6 +58,8 @@ pub(super) struct Scene<'a> {
     pub(super) automatic: bool,
     /// canaryd gives the canary its replicas, or makes the share of the traffic of them: it may have none yet.
     pub(super) scales: bool,
+    /// canaryd leads the rolling update: one that is over before it begins cannot be led.
+    pub(super) leads: bool,
     /// What is known of each; `None` = never looked, `Some(None)` = it was not there.
     pub(super) known: [Option<Option<&'a str>>; 2],
     pub(super) seen: [&'a Sight; 2],
@@ -202,6 +204,7 @@ impl Scene<'_> {
         }
         match self.form {
             _ if !self.automatic => shown.noted(Why::Manual),
+            WorkloadForm::One if self.leads && shown.is_ready => What::Live,
             // of a rolling update both versions are pods of one workload: how ready the new ones are is what the rollout watches
             WorkloadForm::One => What::Start,
             _ if self.is_ready(shown) => What::Start,

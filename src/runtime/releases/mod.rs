@@ -249,6 +249,7 @@ impl Releases {
             form: rule.workloads.form,
             automatic: rule.start.on_new_template,
             scales: rule.replicas == Replicas::Follow || rule.traffic.is_of_replicas(),
+            leads: rule.traffic.leads_rolling_update(),
             known: [of(Side::First), of(Side::Second)],
             seen: [&seen[0], &seen[1]],
             idle: None,

@@ -1,7 +1,7 @@
 //! What a start notes of the cluster: what the rollout's actions will go back to, and what the release is called.
 
 use super::Plan;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PAUSED};
 use crate::model::rule::{AfterRollback, Promotion, Replicas, Rule, WorkloadForm};
 use crate::model::{Noted, Side};
 use crate::runtime::handle::Refusal;
@@ -21,7 +21,7 @@ impl Plan {
         let workloads = &self.rule.workloads;
         let given = FromCluster { version: self.args.version.clone(), ..FromCluster::default() };
         let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(workloads)) else { return Ok(given) };
-        let noted = match (cluster.note(workloads, canary).await, needs(&self.rule)) {
+        let mut noted = match (cluster.note(workloads, canary).await, needs(&self.rule)) {
             (Ok(noted), _) => noted,
             (Err(why), None) => {
                 let warning = format!("the workloads cannot be looked at, and their replicas and pods are not watched: {why}");
@@ -31,6 +31,10 @@ impl Plan {
                 return Err(Refusal::new("cluster", format!("the workloads cannot be looked at, which {what} needs: {why}")));
             }
         };
+        if self.rule.traffic.leads_rolling_update() {
+            // that is how it is led
+            noted.warnings.retain(|warning| !warning.ends_with(PAUSED));
+        }
         self.refuse_a_template_rolled_back_before(&noted.template, workloads.name(canary)).await?;
         let mut warnings = noted.warnings.clone();
         if noted.template_before.is_none() && self.rule.after_rollback == AfterRollback::Undo {

@@ -171,6 +171,7 @@ enum OutcomeOnWire {
 #[serde(remote = "Retry", rename_all = "kebab-case")]
 enum RetryOnWire {
     After(#[serde(with = "wire")] Duration),
+    Underway,
     OnChange,
     Never,
 }

@@ -224,7 +224,7 @@ fn input() -> impl Strategy<Value = Input> {
     let command = (verb, text(), text()).prop_map(|(verb, by, why)| Command { verb, by, why });
     let read =
         (weight(), of(any::<u64>()), of(text())).prop_map(|(weight, generation, writer)| TrafficReading { weight, generation, writer });
-    let retry = prop_oneof![duration().prop_map(Retry::After), Just(Retry::OnChange), Just(Retry::Never)];
+    let retry = prop_oneof![duration().prop_map(Retry::After), Just(Retry::Underway), Just(Retry::OnChange), Just(Retry::Never)];
     let outcome = prop_oneof![Just(Outcome::Done), (text(), retry).prop_map(|(text, retry)| Outcome::Failed { text, retry })];
     prop_oneof![
         begin().prop_map(Input::Begin),

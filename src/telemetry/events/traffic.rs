@@ -142,12 +142,33 @@ impl EffectEnded<'_> {
                 tracing::info!(%rollout, router, effect, generation, "effect applied");
                 ("ok", "")
             }
+            Some(("underway", said)) => {
+                tracing::info!(%rollout, router, effect, generation, said, "effect under way");
+                ("underway", "")
+            }
             Some((reason, error)) => {
                 tracing::warn!(%rollout, router, effect, generation, reason, error, "effect failed");
                 ("failed", reason)
             }
         };
         metrics.families().effects.get_or_create(&EffectEnd { router: router.to_owned(), outcome, reason }).inc();
+    }
+}
+
+/// What moves the traffic by itself was stopped, for a rollout is being prepared.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldStill<'a> {
+    /// Of the rollout.
+    pub rule: &'a str,
+    /// The router's word.
+    pub router: &'a str,
+}
+
+impl HeldStill<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { rule, router } = self;
+        tracing::info!(rule, router, "held still until its rollout begins");
     }
 }
 

@@ -6,6 +6,7 @@ mod deploy;
 mod faults;
 mod gitops;
 mod lease;
+mod one;
 mod outage;
 mod paths;
 mod product;

@@ -1,12 +1,13 @@
 //! What only a cluster can carry out: taken where there is one, told where there is none, and what does not go together.
 
 use super::*;
-use crate::model::rule::{AfterRollback, PodHealth, Replicas, ShareOf};
+use crate::model::rule::{AfterRollback, PodHealth, Replicas, RouteKind, ShareOf};
 
 const MOVED: &str = "rule: shop\nworkloads: { namespace: prod, pair: [ { deployment: a, subset: v1 }, { deployment: b, subset: v2 } ] }\n\
                      telemetry: [ envoy ]\ntraffic: { istio: { virtual-service: shop } }\nsteps: [ { weight: 100%, bake: 1m } ]\n\
                      metrics: { error-rate: {} }\n";
 const FIXED: &str = "workloads: { namespace: prod, stable: { deployment: a, subset: v1 }, canary: { deployment: b, subset: v2 } }";
+const LED: &str = "workloads: { namespace: prod, one: { deployment: a } }\ntraffic: rolling-update";
 const ONE: &str = "workloads: { namespace: prod, one: { deployment: a } }\ntraffic: none";
 
 /// The rule moved in a cluster, with these lines instead of its own of the same keys, and where there is none.
@@ -50,6 +51,11 @@ fn where_there_is_a_cluster_every_key_is_taken() {
     assert_eq!((one.workloads.form, one.promotion), (WorkloadForm::One, Promotion::Leave));
     let sets = one.workloads.sides.map(|side| side.fields["replicaset"].clone());
     assert_eq!(sets, ["old", "new"], "its arms are its old and its new ReplicaSet");
+    let led = shop(LED);
+    assert_eq!((led.promotion, led.after_rollback), (Promotion::Leave, AfterRollback::Undo), "undoing it takes the traffic back");
+    let Traffic::Kubernetes(route) = &led.traffic else { panic!("{:?}", led.traffic) };
+    assert_eq!((route.namespace.as_str(), route.name.as_str(), &route.kind), ("prod", "a", &RouteKind::RollingUpdate));
+    assert_eq!(shop(&format!("{LED}\nafter-rollback: undo")).after_rollback, AfterRollback::Undo);
 }
 
 #[test]
@@ -167,6 +173,15 @@ fn what_does_not_go_together_is_told_all_at_once() {
                 .to_owned(),
             "traffic: one Deployment has no two workloads to weigh",
         ),
+        (format!("{LED}\nafter-rollback: leave"), "after-rollback: the traffic of a rolling update is taken back by undoing it: leave"),
+        (
+            format!("{LED}\nafter-rollback: scale-down"),
+            "after-rollback: the traffic of a rolling update is taken back by undoing it: leave",
+        ),
+        (format!("{LED}\nsteps: [ {{ weight: 0%, for: 1m }}, {{ weight: 50%, for: 1m }} ]"), "steps: a step of 0% would undo the rolling"),
+        ("traffic: rolling-update".to_owned(), "traffic: a rolling update is of one Deployment: name it with workloads: { one:"),
+        (format!("{FIXED}\ntraffic: rolling-update"), "traffic: a rolling update is of one Deployment"),
+        (LED.replace("rolling-update", "{ rolling-update: { deployment: a } }"), "has no settings: write traffic: rolling-update"),
         ("promotion: copy".to_owned(), "promotion: a pair takes turns, nothing is copied"),
         (format!("{FIXED}\npromotion: {{ swap: {{ idle-replicas: 1 }} }}"), "promotion: idle-replicas would scale what is always stable"),
         ("traffic: none\nreplicas: follow".to_owned(), "replicas: traffic: none only tells, and scales nothing"),

@@ -6,11 +6,11 @@ mod webhook;
 use super::{Fields, Out, keys, kubernetes, two};
 use crate::config::walk::{At, one_of};
 use crate::model::Weight;
-use crate::model::rule::{EnvoyRoute, EnvoyWrite, Step, Traffic, Workloads};
+use crate::model::rule::{EnvoyRoute, EnvoyWrite, KubernetesRoute, RouteKind, Step, Traffic, WorkloadForm, Workloads};
 use std::path::PathBuf;
 
 /// Routers without an object, and those with one; [`kubernetes::KINDS`] are the others.
-pub(super) const BARE: &[&str] = &["none", "proxy"];
+pub(super) const BARE: &[&str] = &["none", "proxy", "rolling-update"];
 pub(super) const MOVED: &[&str] = &["envoy", "haproxy", "webhook"];
 
 /// `whose`: the rule's name and workloads, where they could be read.
@@ -18,12 +18,13 @@ pub(super) fn traffic(fields: &Fields<'_>, whose: (Option<&str>, Option<&Workloa
     let at = fields.need("traffic", "name what moves the traffic, or write traffic: none to decide and tell only", &mut out.report)?;
     let (word, object, tagged) = at.tagged(&mut out.report)?;
     match word {
-        "none" | "proxy" if tagged => {
+        "none" | "proxy" | "rolling-update" if tagged => {
             object.wrong(&mut out.report, "has no settings", format_args!("write traffic: {word}"));
             None
         }
         "none" => Some(Traffic::None),
         "proxy" => Some(Traffic::Proxy),
+        "rolling-update" => rolling_update(&object, whose.1, out),
         "envoy" if tagged => envoy(&object, whose.1, out).map(Traffic::Envoy),
         "haproxy" if tagged => haproxy::haproxy(&object, whose.1, out).map(Traffic::Haproxy),
         "webhook" if tagged => webhook::webhook(&object, whose, out).map(Traffic::Webhook),
@@ -43,6 +44,21 @@ pub(super) fn traffic(fields: &Fields<'_>, whose: (Option<&str>, Option<&Workloa
             None => other(word, &object, tagged, out),
         },
     }
+}
+
+/// Of the Deployment that the workloads name.
+fn rolling_update(at: &At<'_>, workloads: Option<&Workloads>, out: &mut Out<'_>) -> Option<Traffic> {
+    let workloads = workloads?;
+    if workloads.form != WorkloadForm::One {
+        let way_out = "name it with workloads: { one: { deployment: ... } }, or name what weighs two workloads";
+        at.wrong(&mut out.report, "a rolling update is of one Deployment", way_out);
+        return None;
+    }
+    out.routed_in_cluster(at, "rolling-update");
+    // one that is not named is told where the workloads are read
+    let field = |name: &str| workloads.sides[0].fields.get(name).cloned();
+    let (namespace, name) = (field("namespace")?, field("deployment")?);
+    Some(Traffic::Kubernetes(KubernetesRoute { namespace, name, kind: RouteKind::RollingUpdate }))
 }
 
 /// Steps finer than the router can say are refused: they would be rounded to another share.

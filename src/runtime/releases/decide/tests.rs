@@ -29,6 +29,7 @@ struct Case {
     form: WorkloadForm,
     automatic: bool,
     scales: bool,
+    leads: bool,
     /// `.` = never looked, `-` = it was not there.
     known: [&'static str; 2],
     seen: [&'static str; 2],
@@ -44,6 +45,7 @@ fn quiet() -> Case {
         form: WorkloadForm::Pair,
         automatic: true,
         scales: false,
+        leads: false,
         known: ["a", "b"],
         seen: ["a 3/3", "b 3/3"],
         idle: Some(Ok(Side::Second)),
@@ -66,6 +68,7 @@ impl Case {
             form: self.form,
             automatic: self.automatic,
             scales: self.scales,
+            leads: self.leads,
             known,
             seen: [&seen[0], &seen[1]],
             idle: self.idle.clone(),
@@ -102,6 +105,15 @@ fn a_new_template_without_traffic_starts_when_its_pods_are_ready() {
     assert_eq!(followed.found(), [on(SECOND, What::Start)], "canaryd does, or what makes the share of them");
     let some = Case { seen: ["a 3/3", "c 1/3"], scales: true, ..quiet() };
     assert_eq!(some.found(), [on(SECOND, What::Wait)], "those it has must be ready");
+}
+
+#[test]
+fn a_rolling_update_is_led_from_its_first_pod_and_not_when_it_is_over() {
+    let one = |seen: &'static str, leads| Case { form: WorkloadForm::One, leads, known: ["a", "a"], seen: [seen, seen], ..quiet() }.found();
+    for (seen, what) in [("c 0/3", What::Start), ("c 2/3", What::Start), ("c 3/3", What::Live)] {
+        assert_eq!(one(seen, true), [on(SECOND, what)], "{seen}");
+        assert_eq!(one(seen, false), [on(SECOND, What::Start)], "{seen}: only watched");
+    }
 }
 
 #[test]

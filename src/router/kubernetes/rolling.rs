@@ -1,0 +1,200 @@
+//! One Deployment in rolling update: the share is what readiness makes it. canaryd stops it and lets it go on (`spec.paused`), and
+//! takes the traffic back by giving the Deployment the template it had before. Nothing else is written but our annotations.
+//!
+//! A weight is a lower bound: it is reached when at least that share of the ready pods are of the new ReplicaSet, and passed by at
+//! most the pods the Deployment starts at once (maxSurge and maxUnavailable). The Deployment goes on only until its controller has
+//! made the next pods; they become ready while it is paused. So it is always a batch from standing still, whatever becomes of us.
+//!
+//! How its controller counts while it is paused is in `state.rs`. What shall be done is decided there, purely; here it is done.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use super::layout::pointer;
+use super::routed::Place;
+use super::{claim, generation_of, told, version_of};
+use crate::apiserver::{CallError, MANAGER, Object, Resource, identity, owner_of, replica_sets};
+use crate::model::rule::KubernetesRoute;
+use crate::model::{Noted, Side, TrafficReading, Weight};
+use crate::router::{Desired, RouterError, no_newer};
+use kube::Client;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use state::{Found, Next, Note, Plan, Trial};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long one write may take before it is asked for again: less than a write may last.
+const WRITE_MAX: Duration = Duration::from_secs(7);
+/// How often it is looked at meanwhile. A controller makes pods within moments of being let go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Times a Deployment is read and paused again because another hand changed it in between.
+const ATTEMPTS_MAX: usize = 8;
+
+pub(super) struct Rolling {
+    client: Client,
+    namespace: String,
+    deployment: Object,
+    /// What the rollout on trial noted at its start.
+    trial: Mutex<Option<Trial>>,
+}
+
+impl std::fmt::Debug for Rolling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.deployment.fmt(f)
+    }
+}
+
+impl Rolling {
+    pub(super) fn new(client: Client, route: &KubernetesRoute) -> Self {
+        let deployment = Object::new(client.clone(), Resource::DEPLOYMENT, &route.namespace, &route.name);
+        Self { client, namespace: route.namespace.clone(), deployment, trial: Mutex::default() }
+    }
+
+    fn refused(&self, why: String) -> RouterError {
+        RouterError::Refused { what: self.deployment.what(), why }
+    }
+
+    fn error(&self, error: CallError) -> RouterError {
+        told(self.deployment.what(), error)
+    }
+
+    async fn get(&self) -> Result<Value, RouterError> {
+        self.deployment.get().await.map_err(|error| self.error(error))
+    }
+
+    async fn found(&self) -> Result<Found, RouterError> {
+        let deployment = self.get().await?;
+        let sets = replica_sets(&self.client, &deployment).await;
+        let sets = sets.map_err(|error| told(format!("ReplicaSets of {}", self.deployment.what()), error))?;
+        Ok(Found { deployment, sets })
+    }
+
+    /// What the plan wants is written, unless it is so. `false`: it was not, and has to be looked at again.
+    async fn settled(&self, found: &Found, plan: &Plan, (note, generation): (&Note, u64)) -> Result<bool, RouterError> {
+        let noted = generation_of(&found.deployment) == Some(generation) && Note::of(&found.deployment).as_ref() == Some(note);
+        if noted && plan.template.is_none() && found.is_paused() == plan.paused {
+            return Ok(true);
+        }
+        let mut operations = claim(&found.deployment, generation);
+        operations.extend(changes(found, plan, note));
+        match self.deployment.patch(&operations).await {
+            Ok(_) => Ok(false),
+            Err(CallError::Conflict(answer)) => {
+                // another hand was faster: what it made of it is looked at; if nobody was, it is the change that is refused
+                let now = self.get().await?;
+                if version_of(&now) == version_of(&found.deployment) { Err(self.refused(answer)) } else { Ok(false) }
+            }
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    async fn scale(&self, set: &Value, replicas: u64) -> Result<(), RouterError> {
+        let name = set.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let object = Object::new(self.client.clone(), Resource::REPLICASET, &self.namespace, name);
+        let before = set.pointer("/spec/replicas").cloned().unwrap_or_default();
+        let operations = [
+            json!({"op": "test", "path": "/spec/replicas", "value": before}),
+            json!({"op": "replace", "path": "/spec/replicas", "value": replicas}),
+        ];
+        match object.patch(&operations).await {
+            // it is another number by now, or gone: looked at again
+            Ok(_) | Err(CallError::Conflict(_) | CallError::Missing(_)) => Ok(()),
+            Err(error) => Err(told(object.what(), error)),
+        }
+    }
+}
+
+/// Tests of what the plan rests on, what it wants, and our note.
+fn changes(found: &Found, plan: &Plan, note: &Note) -> Vec<Value> {
+    let mut operations = vec![json!({"op": "test", "path": "/spec/template", "value": found.deployment.pointer("/spec/template")})];
+    if let Some(before) = found.deployment.pointer("/spec/paused") {
+        operations.push(json!({"op": "test", "path": "/spec/paused", "value": before}));
+    }
+    if let Some(template) = &plan.template {
+        operations.push(json!({"op": "replace", "path": "/spec/template", "value": template}));
+    }
+    if found.is_paused() != plan.paused {
+        operations.push(json!({"op": "add", "path": "/spec/paused", "value": plan.paused}));
+    }
+    operations.push(note.operation());
+    operations
+}
+
+impl Place for Rolling {
+    async fn reading(&self, _canary: Side) -> Result<TrafficReading, RouterError> {
+        let deployment = self.get().await?;
+        let generation = generation_of(&deployment);
+        let note = Note::of(&deployment);
+        if let Some(note) = note.as_ref().filter(|note| note.agrees(&deployment)) {
+            return Ok(TrafficReading { weight: note.weight, generation, writer: Some(MANAGER.to_owned()) });
+        }
+        let writer = state::hand(&deployment, note.as_ref());
+        let sets = replica_sets(&self.client, &deployment).await.map_err(|error| self.error(error))?;
+        let found = Found { deployment, sets };
+        // `kubectl rollout undo` takes notes away with the template
+        let told = || self.trial.lock().as_ref().map(|trial| trial.template.clone());
+        let on_trial = note.map(|note| note.template).or_else(told).unwrap_or_else(|| found.template());
+        Ok(TrafficReading { weight: found.ready_share(&on_trial), generation, writer })
+    }
+
+    async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
+        let trial = self.trial.lock().clone();
+        let trial = trial.ok_or_else(|| self.refused("no rollout has told what is on trial".to_owned()))?;
+        let until = Instant::now() + WRITE_MAX;
+        loop {
+            let found = self.found().await?;
+            no_newer(&self.deployment.what(), generation_of(&found.deployment), desired.generation)?;
+            let note = Note::next(&found.deployment, &trial, desired.weight);
+            let plan = Plan::of(&found, &trial, &note).map_err(|why| self.refused(why))?;
+            let settled = self.settled(&found, &plan, (&note, desired.generation)).await?;
+            let why = match plan.next {
+                Next::Done if settled => return Ok(()),
+                Next::Done => String::from("it is being written"),
+                Next::Scale { set, replicas, why } if settled => {
+                    self.scale(&set, replicas).await?;
+                    why
+                }
+                Next::Wait(why) | Next::Scale { why, .. } => why,
+            };
+            if Instant::now() >= until {
+                return Err(RouterError::Underway { what: self.deployment.what(), why });
+            }
+            if settled {
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+
+    fn begins(&self, noted: &Noted) {
+        *self.trial.lock() = Some(Trial::of(noted));
+    }
+
+    /// Paused, as whoever made it wanted it or by us; which of them it was is noted, for that is how it is left in the end.
+    async fn hold_still(&self, noted: &Noted) -> Result<(), RouterError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let found = self.get().await?;
+            let template = found.pointer("/spec/template").map(identity).unwrap_or_default();
+            if template != noted.template {
+                return Err(self.refused("has got another template meanwhile".to_owned()));
+            }
+            if noted.template_before.is_none() {
+                return Err(self.refused("keeps no template from before this one: set revisionHistoryLimit to 1 or more".to_owned()));
+            }
+            let note = Note::first(&found, template);
+            if Note::of(&found).as_ref() == Some(&note) && state::is_paused(&found) {
+                return Ok(());
+            }
+            match self.deployment.patch(&state::stopped(&found, &note)).await {
+                Ok(_) => return Ok(()),
+                Err(CallError::Conflict(answer)) if version_of(&self.get().await?) == version_of(&found) => {
+                    return Err(self.refused(answer));
+                }
+                Err(CallError::Conflict(_)) => {}
+                Err(error) => return Err(self.error(error)),
+            }
+        }
+        Err(self.refused(format!("another hand changed it at the same moment, {ATTEMPTS_MAX} times in a row")))
+    }
+}

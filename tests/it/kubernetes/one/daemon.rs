@@ -1,0 +1,156 @@
+//! Whole rollouts of one Deployment: started by a new template, led, undone, superseded, taken up after a restart.
+
+use super::{SOON, Shop};
+use crate::in_process::Running;
+use crate::kubernetes::scene::weight;
+use canaryd::model::{State, Verb, Waiting};
+use canaryd::router::Means;
+use canaryd::runtime::RolloutView;
+use canaryd::store::Store;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+/// It goes through in a second, once its pods do.
+const QUICK: &str = "steps: [ { weight: 25%, for: 300ms }, { weight: 50%, for: 300ms }, { weight: 100%, bake: 300ms } ]
+start: { when: new-template }
+";
+/// It stays at 50 % for as long as a test takes.
+const STAYS: &str = "steps: [ { weight: 50%, for: 1h }, { weight: 100%, bake: 1h } ]\n";
+
+fn rule(shop: &Shop, more: &str) -> String {
+    format!(
+        "rule: shop
+workloads: {{ namespace: {}, one: {{ deployment: web }} }}
+telemetry: [ envoy ]
+traffic: rolling-update
+drain: 100ms
+metrics:
+  error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }}
+  pod-health: {{ rollback-on: [ crash-loop ] }}
+{more}",
+        shop.namespace
+    )
+}
+
+/// The daemon, once it knows the Deployment.
+async fn up(shop: &Shop, folder: &TempDir, more: &str) -> Running {
+    let means = Means { proxy: None, cluster: Some(shop.admin.clone()) };
+    let running = Running::up_with(folder, &rule(shop, more), means).await;
+    let known = async {
+        while running.store.noted("shop").await.expect("read").is_empty() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, known).await.expect("it is seen for the first time");
+    running
+}
+
+async fn until(running: &Running, id: &str, what: &str, is: impl Fn(&RolloutView) -> bool) -> Arc<RolloutView> {
+    let until = Instant::now() + SOON;
+    loop {
+        let views = running.handle.views();
+        let view = views.rollouts.values().find(|view| view.id.0 == id).cloned();
+        if let Some(view) = view.as_ref().filter(|view| is(view)) {
+            return Arc::clone(view);
+        }
+        assert!(Instant::now() < until, "{id}: {what} within {SOON:?}: {view:#?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ready pods of both arms, as the rollout sees them.
+fn ready(view: &RolloutView) -> Option<(u32, u32)> {
+    view.workloads.as_ref()?.as_ref().ok().map(|seen| (seen.baseline.ready, seen.canary.ready))
+}
+
+fn only(image: &str) -> super::Pods {
+    [(image.to_owned(), (4, 4))].into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_template_is_led_to_the_end_and_a_bad_one_is_undone() {
+    let Some(shop) = Shop::open("one-led", 4).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let running = up(&shop, &folder, QUICK).await;
+    shop.release("web:2", "").await;
+    shop.until("stopped", |pods, paused| paused && pods.get("web:1").is_some_and(|old| old.1 >= 2)).await;
+    for percent in [25, 50] {
+        until(&running, "shop-1", "at its step", |v| v.decision.weight == weight(percent)).await;
+        until(&running, "shop-1", "the step", |v| v.weight_seen >= Some(weight(percent))).await;
+    }
+    until(&running, "shop-1", "succeeded", |v| v.state == State::Succeeded).await;
+    shop.until("complete, and as it was found", |pods, paused| *pods == only("web:2") && !paused).await;
+    // the next one crashes: its first pods do, and it gets no further
+    shop.release("web:3", "crashloop").await;
+    let view = until(&running, "shop-2", "rolled back", |v| v.state == State::RolledBack).await;
+    let said = format!("{:?}", view.decision.reasons);
+    assert!(said.contains("CrashLoop") && said.contains("pod web-"), "{said}");
+    shop.until("undone", |pods, paused| *pods == only("web:2") && !paused).await;
+    assert_eq!(shop.image().await, "web:2");
+    // the undone template is no release, and the next number is the next release's
+    shop.release("web:4", "").await;
+    until(&running, "shop-3", "succeeded", |v| v.state == State::Succeeded).await;
+    shop.until("complete", |pods, paused| *pods == only("web:4") && !paused).await;
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn arms_stay_arms_through_a_restart_another_hand_and_a_newer_template() {
+    let Some(shop) = Shop::open("one-arms", 4).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("{STAYS}start: {{ when: new-template }}\n");
+    let mut running = up(&shop, &folder, &more).await;
+    shop.release("web:2", "").await;
+    let in_force =
+        |v: &RolloutView| v.weight_seen == Some(weight(50)) && v.state == State::Progressing { step: 0 } && v.decision.counts_time;
+    let split = |v: &RolloutView, old: u32, new: u32| ready(v) == Some((old, new));
+    until(&running, "shop-1", "at 50 %", in_force).await;
+    let pods = shop.pods().await;
+    let (old, new) = (pods["web:1"].1 as u32, pods["web:2"].1 as u32);
+    until(&running, "shop-1", "both arms", |v| split(v, old, new)).await;
+    // it ends, and begins again where it was
+    running.down().await;
+    running = up(&shop, &folder, &more).await;
+    until(&running, "shop-1", "at 50 %", |v| in_force(v) && split(v, old, new)).await;
+    assert_eq!(shop.pods().await, pods, "nothing was moved by that");
+    // somebody resumes it: named, and stopped again
+    shop.kubectl(&["rollout", "resume", "deployment/web"]).await;
+    let told = async { while !running.told.recv().await.expect("it runs").notice.text.contains("whoever resumed the rolling update") {} };
+    timeout(SOON, told).await.expect("somebody is told");
+    shop.until("stopped again", |_, paused| paused).await;
+    until(&running, "shop-1", "at 50 %", in_force).await;
+    // a newer one takes its place, and is compared with what it found
+    shop.release("web:3", "").await;
+    until(&running, "shop-1", "superseded", |v| v.state == State::Superseded).await;
+    let view = until(&running, "shop-2", "at 50 %", in_force).await;
+    assert!(view.version.starts_with("web:3"), "{}", view.version);
+    let pods = shop.pods().await;
+    assert_eq!(pods.keys().collect::<Vec<_>>(), ["web:1", "web:3"]);
+    let (old, new) = (pods["web:1"].1 as u32, pods["web:3"].1 as u32);
+    until(&running, "shop-2", "both arms", |v| split(v, old, new)).await;
+    running.roll_back().await;
+    until(&running, "shop-2", "rolled back", |v| v.state == State::RolledBack).await;
+    shop.until("undone, and as it was found", |pods, paused| *pods == only("web:1") && !paused).await;
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_is_awaited_at_the_first_pods() {
+    let Some(shop) = Shop::open("one-waits", 4).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let running = up(&shop, &folder, &format!("{STAYS}start: {{ when: new-template, approvals: [ manager ] }}\n")).await;
+    shop.edit(json!([{"op": "add", "path": "/spec/template/metadata/annotations/sim~1start-delay", "value": "3s"}])).await;
+    until(&running, "shop-1", "waits", |v| matches!(v.state, State::Waiting(Waiting::Approval { .. }))).await;
+    let found = shop.get().await;
+    assert_eq!(found["spec"]["paused"], true);
+    assert_ne!(found["status"]["updatedReplicas"], 4, "the first pods, and no more");
+    running.say(Verb::Approve { role: "manager".to_owned() }, "mia").await.expect("approved");
+    until(&running, "shop-1", "at 50 %", |v| v.weight_seen == Some(weight(50)) && v.decision.counts_time).await;
+    running.roll_back().await;
+    until(&running, "shop-1", "rolled back", |v| v.state == State::RolledBack).await;
+    shop.until("undone", |pods, paused| *pods == only("web:1") && !paused).await;
+    running.down().await;
+}
