@@ -31,11 +31,13 @@ impl ShareWatch {
         *self = Self { since: Some(now), ..Self::default() };
     }
 
-    /// Of another share the polls before say nothing.
-    fn is_due(&mut self, now: Timestamp, due: Option<Weight>) {
-        if self.due != due {
+    /// Of another share the polls before say nothing. Is it another?
+    fn is_due(&mut self, now: Timestamp, due: Option<Weight>) -> bool {
+        let another = self.due != due;
+        if another {
             *self = Self { since: Some(now), due, ..Self::default() };
         }
+        another
     }
 
     pub(super) const fn disobeys(&self) -> bool {
@@ -103,8 +105,8 @@ fn beyond_chance(n: PerArm<f64>, weight: Weight) -> bool {
 impl Machine {
     /// Books a usable poll at a step with traffic. In observe mode nobody sets the weight, so nothing can follow it.
     pub(super) fn note_share(&mut self, tick: &Tick) {
-        if self.terms.rolling_update {
-            self.share.is_due(tick.judgement.at, self.share_due());
+        if self.terms.rolling_update && self.share.is_due(tick.judgement.at, self.share_due()) {
+            self.vanished.weight_in_doubt();
         }
         let (Some(counts), Some(due)) = (tick.judgement.counts, self.share_due()) else { return };
         if !self.judges_step(tick) || due.is_zero() || self.terms.mode == Mode::Observe || self.hands.foreign.is_some() {

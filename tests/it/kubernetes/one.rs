@@ -320,14 +320,15 @@ async fn what_cannot_be_led_is_refused_with_the_way_out() {
     let Some(shop) = Shop::open("one-refuse", 4).await else { return };
     let router = shop.started("web:2", &shop.admin).await;
     let noted = shop.noted().await;
-    shop.edit(json!([{"op": "replace", "path": "/spec/replicas", "value": 1}])).await;
-    let error = router.write(desired(25, 1)).await.unwrap_err();
-    assert!(error.to_string().contains("has less than 2 replicas"), "{error}");
-    shop.edit(json!([{"op": "replace", "path": "/spec/replicas", "value": 4},
-        {"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}]))
-        .await;
+    let strategy = shop.get().await["spec"]["strategy"].clone();
+    shop.edit(json!([{"op": "replace", "path": "/spec/strategy", "value": {"type": "Recreate"}}])).await;
     let error = router.write(desired(25, 1)).await.unwrap_err();
     assert!(error.to_string().contains("has strategy Recreate, which replaces all pods at once: set RollingUpdate"), "{error}");
+    shop.edit(json!([{"op": "replace", "path": "/spec/strategy", "value": strategy},
+        {"op": "replace", "path": "/spec/replicas", "value": 1}]))
+        .await;
+    let error = router.write(desired(25, 1)).await.unwrap_err();
+    assert!(error.to_string().contains("has less than 2 replicas"), "{error}");
     let unknown = Noted { template_before: None, ..noted.clone() };
     let error = router.hold_still(&unknown).await.unwrap_err();
     assert!(error.to_string().contains("revisionHistoryLimit"), "{error}");
