@@ -71,7 +71,8 @@ pub(super) async fn verb(
     let verb = verb_of(&word);
     if verb.is_none() && word != "retry" {
         let text = format!(
-            "there is no verb {word:?}: approve, pause, resume, advance, promote, rollback, retry, break-glass-promote, break-glass-freeze"
+            "there is no verb {word:?}: approve, pause, resume, advance, promote, rollback, retry, break-glass-promote, break-glass-freeze, \
+             break-glass-rollback"
         );
         return Err(Problem::not_found("unknown-route", text));
     }
@@ -108,8 +109,9 @@ pub(super) async fn approve(
 }
 
 fn verb_of(word: &str) -> Option<Verb> {
-    let all = [Verb::Pause, Verb::Resume, Verb::Advance, Verb::Promote, Verb::RollBack, Verb::BreakGlassPromote, Verb::BreakGlassFreeze];
-    all.into_iter().find(|verb| verb.name() == word)
+    let forced = [Verb::BreakGlassPromote, Verb::BreakGlassFreeze, Verb::BreakGlassRollBack];
+    let all = [Verb::Pause, Verb::Resume, Verb::Advance, Verb::Promote, Verb::RollBack];
+    all.into_iter().chain(forced).find(|verb| verb.name() == word)
 }
 
 async fn command(state: &ApiState, name: &str, command: Command) -> Result<Arc<RolloutView>, Problem> {

@@ -81,7 +81,7 @@ enum Command {
     /// Go all the way now
     Promote(verb::BreakGlass),
     /// Take the canary's traffic away
-    Rollback(verb::Args),
+    Rollback(verb::GiveUp),
     /// Start the same version again, although it was rolled back
     Retry(verb::Args),
 }
@@ -127,7 +127,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Resume(args) => wait_for(verb::run("resume", args)),
         Command::Advance(args) => wait_for(verb::run("advance", args)),
         Command::Promote(args) => wait_for(verb::run_break_glass("promote", "break-glass-promote", args)),
-        Command::Rollback(args) => wait_for(verb::run("rollback", args)),
+        Command::Rollback(args) => wait_for(verb::roll_back(args)),
         Command::Retry(args) => wait_for(verb::retry(args)),
     }
 }

@@ -32,6 +32,16 @@ pub(super) struct BreakGlass {
     break_glass: bool,
 }
 
+/// What `rollback` was asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct GiveUp {
+    #[command(flatten)]
+    args: Args,
+    /// End a rollback whose weight cannot be written, such as when its route is gone for good; recorded as such, and needs --why
+    #[arg(long, requires = "why")]
+    break_glass: bool,
+}
+
 /// What `approve` was asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Approve {
@@ -73,6 +83,11 @@ async fn waiting(client: &Client) -> Result<String, Failure> {
             Err(Failure::Usage(format!("several rollouts wait for an approval: name one of {}, {last}", names.join(", "))))
         }
     }
+}
+
+/// Back, or over without.
+pub(super) async fn roll_back(wanted: GiveUp) -> Result<(), Failure> {
+    run(if wanted.break_glass { "break-glass-rollback" } else { "rollback" }, wanted.args).await
 }
 
 /// A verb, or its forced form.

@@ -170,6 +170,8 @@ pub enum Verb {
     BreakGlassPromote,
     /// Leave the weight where it is, whatever the evidence says; recorded as such.
     BreakGlassFreeze,
+    /// Back to weight 0; a rollback whose weight the router does not take is over without; recorded as such.
+    BreakGlassRollBack,
 }
 
 impl Verb {
@@ -184,6 +186,7 @@ impl Verb {
             Verb::Approve { .. } => "approve",
             Verb::BreakGlassPromote => "break-glass-promote",
             Verb::BreakGlassFreeze => "break-glass-freeze",
+            Verb::BreakGlassRollBack => "break-glass-rollback",
         }
     }
 }

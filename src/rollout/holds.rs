@@ -6,6 +6,10 @@ use crate::model::rule::Then;
 use crate::model::{Advance, Arm, Hold, HoldWhy, Judgement, Keep, LimitKind, Tick, Timestamp, TrafficReading, Verdict, Weight};
 use std::time::Duration;
 
+/// What ends a rollback whose weight is not taken.
+const GONE_FOR_GOOD: &str = "the router takes it (it is tried again), a person resumes to try now, or, if its route is gone for good, \
+                             break-glass-rollback";
+
 /// Most important first. The judge's own keep their order among themselves (STATISTICS 7).
 const fn rank(why: HoldWhy) -> u8 {
     match why {
@@ -155,12 +159,11 @@ impl Machine {
             }
             Some(f) => {
                 let text = format!("the router does not take {weight}, {} tries failed: {}", f.tries, f.text);
-                hold(
-                    HoldWhy::Router,
-                    text,
-                    "the router takes it (it is tried again), or a person resumes to try now",
-                    self.writes_again_at(),
-                )
+                let ends = match self.course {
+                    Course::RollingBack { .. } => GONE_FOR_GOOD,
+                    _ => "the router takes it (it is tried again), or a person resumes to try now",
+                };
+                hold(HoldWhy::Router, text, ends, self.writes_again_at())
             }
         })
     }

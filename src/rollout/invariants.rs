@@ -52,7 +52,9 @@ fn rises_with_leave(before: &Decision, input: &Input, after: &Decision) -> bool 
         || match input {
             Input::Begin(_) => true,
             Input::Tick(tick) => tick.judgement.keep.is_empty() && tick.judgement.rollback.is_empty(),
-            Input::Command(c) if starts(before) => !matches!(c.verb, Verb::Pause | Verb::BreakGlassFreeze | Verb::RollBack),
+            Input::Command(c) if starts(before) => {
+                !matches!(c.verb, Verb::Pause | Verb::BreakGlassFreeze | Verb::RollBack | Verb::BreakGlassRollBack)
+            }
             Input::Command(c) => matches!(c.verb, Verb::Advance | Verb::Promote | Verb::BreakGlassPromote),
             // the gates before the first weight open by themselves
             Input::Wake | Input::Hook { .. } | Input::Workloads(Ok(_)) => matches!(before.state, State::Waiting(_)),

@@ -381,14 +381,19 @@ impl Machine {
     }
 
     pub(super) fn finish(&mut self, end: End) {
-        self.course = Course::Over(end);
-        self.end_pause();
         let (topic, text) = match end {
             End::Succeeded => (Topic::Progress, "promoted: the canary is the version now"),
             End::RolledBack => (Topic::RolledBack, "rolled back: the canary gets no traffic"),
             End::Superseded => (Topic::RolledBack, "superseded: a newer version takes its place"),
         };
-        self.event(Level::Info, topic, text.to_owned());
+        self.over(end, Level::Info, topic, text.to_owned());
+    }
+
+    /// The end, told in these words.
+    pub(super) fn over(&mut self, end: End, level: Level, topic: Topic, text: String) {
+        self.course = Course::Over(end);
+        self.end_pause();
+        self.event(level, topic, text);
         match end {
             End::Succeeded => self.tell_hook(HookPoint::AfterPromotion),
             End::RolledBack => self.tell_hook(HookPoint::AfterRollback),

@@ -212,6 +212,10 @@ impl Machine {
             Topic::Limit { metric, limit, arm } => format!("{metric} of the {} is no longer beyond its {limit}", arm.name()),
             Topic::Gate => format!("no longer awaited: it is {now}"),
             Topic::Alert => "no alert holds it any more".to_owned(),
+            // what goes back waits for none, however they are
+            Topic::Capacity if matches!(self.course, Course::RollingBack { .. } | Course::Over(_)) => {
+                format!("its pods are not waited for any more: it is {now}")
+            }
             Topic::Capacity => "its pods are well and enough".to_owned(),
             Topic::Progress | Topic::RolledBack | Topic::Release => format!("it is {now}"),
         }

@@ -1,6 +1,6 @@
 //! A person's word. What cannot be followed is refused with the way out; what is already so is no error.
 
-use super::machine::{Course, Machine};
+use super::machine::{Course, End, Machine};
 use crate::model::rule::Promotion;
 use crate::model::{Action, Command, Keep, Level, Promoting, Reason, Timestamp, Topic, Verb, Weight};
 
@@ -11,7 +11,7 @@ impl Machine {
     pub(super) fn on_command(&mut self, now: Timestamp, command: &Command) -> Action {
         let word = match self.course {
             Course::Over(_) => Err(format!("the rollout is over ({}): start a new one", self.state().name())),
-            Course::RollingBack { .. } => self.while_rolling_back(&command.verb),
+            Course::RollingBack { superseded } => self.while_rolling_back(command, superseded),
             _ => self.follow(now, command),
         };
         word.unwrap_or_else(Action::Refuse)
@@ -28,8 +28,8 @@ impl Machine {
             Verb::Advance => self.advance_by(now, command),
             Verb::Promote => self.promote_by(now, command),
             Verb::BreakGlassPromote => self.promote_without_evidence(now, command),
-            Verb::RollBack if self.stable_is_ours() => Err(STABLE_IS_OURS.to_owned()),
-            Verb::RollBack => {
+            Verb::RollBack | Verb::BreakGlassRollBack if self.stable_is_ours() => Err(STABLE_IS_OURS.to_owned()),
+            Verb::RollBack | Verb::BreakGlassRollBack => {
                 let reason = Reason::Person { by: command.by.clone(), why: command.why.clone() };
                 Ok(self.roll_back(now, vec![reason]))
             }
@@ -38,8 +38,9 @@ impl Machine {
     }
 
     /// A rollback is never turned around.
-    fn while_rolling_back(&mut self, verb: &Verb) -> Word {
-        match verb {
+    fn while_rolling_back(&mut self, command: &Command, superseded: bool) -> Word {
+        match &command.verb {
+            Verb::BreakGlassRollBack => self.give_up(command, superseded),
             Verb::RollBack => Ok(Action::Hold),
             Verb::Resume if self.write_failed() => Ok(self.resend()),
             Verb::Resume => {
@@ -48,6 +49,20 @@ impl Machine {
             }
             verb => Err(format!("it is rolling back, {} comes too late: when it is over, start it again with retry", verb.name())),
         }
+    }
+
+    /// Over, although the weight was never read back: its route is gone, and no try will bring it.
+    fn give_up(&mut self, command: &Command, superseded: bool) -> Word {
+        let failure = self.write.as_ref().and_then(|write| write.failure.as_ref());
+        let Some(failure) = failure.map(|failure| failure.text.clone()) else {
+            return Err("it is rolling back and the router has refused nothing: wait until it is over".to_owned());
+        };
+        self.write = None;
+        self.works.clear();
+        let by = format!("{}{}", command.by, because(&command.why));
+        let text = format!("given up by {by} at a weight that was never read back as 0% ({failure}): see that the canary gets no traffic");
+        self.over(if superseded { End::Superseded } else { End::RolledBack }, Level::Warning, Topic::RolledBack, text);
+        Ok(Action::Finish)
     }
 
     fn pause_by(&mut self, now: Timestamp, command: &Command, freeze: bool) -> Word {

@@ -396,6 +396,7 @@ fn verb(words: &[&str]) -> Option<Verb> {
         "approve" => Verb::Approve { role: (*words.get(1).expect("a role")).to_owned() },
         "break-glass-promote" => Verb::BreakGlassPromote,
         "break-glass-freeze" => Verb::BreakGlassFreeze,
+        "break-glass-rollback" => Verb::BreakGlassRollBack,
         _ => return None,
     })
 }

@@ -50,6 +50,33 @@ fn what_is_on_its_way_is_no_failure_until_it_stands_still() {
     );
 }
 
+/// A route that was deleted with its namespace takes no weight ever again.
+#[test]
+fn a_rollback_whose_route_is_gone_is_given_up_by_a_person_only() {
+    check(
+        STEPS,
+        "
+        0s   begin                     => set 5% #1
+        1s   done                      => hold; progressing 0
+        20s  break-glass-rollback gone => roll-back; set 0% #2; rolling-back
+        20s  break-glass-rollback gone => refuse; rolling-back; ~ refused nothing
+        21s  failed on-change          => rolling-back; holds router; ~ break-glass-rollback
+        22s  rollback                  => hold; rolling-back
+        23s  break-glass-rollback gone => finish; rolled-back; warning; no set; no wake; ~ never read back as 0%
+        24s  rollback                  => refuse; rolled-back
+    ",
+    );
+    check(
+        STEPS,
+        "
+        0s   begin                     => set 5% #1
+        1s   supersede v3              => set 0% #2
+        2s   failed never              => rolling-back
+        3s   break-glass-rollback gone => finish; superseded
+    ",
+    );
+}
+
 #[test]
 fn errors_of_neither_version_hold_and_blame_nobody() {
     check(

@@ -118,6 +118,8 @@ enum VerbOnWire {
     },
     BreakGlassPromote,
     BreakGlassFreeze,
+    #[serde(rename = "break-glass-rollback")]
+    BreakGlassRollBack,
 }
 
 /// `{"read":{...}}` or `{"failed":"..."}`

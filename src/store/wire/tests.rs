@@ -220,6 +220,7 @@ fn input() -> impl Strategy<Value = Input> {
         text().prop_map(|role| Verb::Approve { role }),
         Just(Verb::BreakGlassPromote),
         Just(Verb::BreakGlassFreeze),
+        Just(Verb::BreakGlassRollBack),
     ];
     let command = (verb, text(), text()).prop_map(|(verb, by, why)| Command { verb, by, why });
     let read =

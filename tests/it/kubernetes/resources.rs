@@ -268,6 +268,19 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         assert_eq!(owner, "cart");
         shows("cart", ".status.rollout", &|said| said == "cart-1");
 
+        // a file that is wrong keeps no object out
+        let (filed, good) = (shared.folder.path().join("rule.yaml"), shared.rule().replacen("rule: shop", "rule: filed", 1));
+        fs::write(&filed, "rule: filed\n").unwrap();
+        plane.apply(&object("late", namespace, &spec));
+        shows("late", &format!("{condition}.status"), &|said| said == "True");
+        let rules = daemon.send("GET", "/api/v1/rules", "").text();
+        assert!(rules.contains("\"filed\"") && rules.contains("rule.yaml"), "what it gave last stays, and its problems are told: {rules}");
+        fs::write(&filed, good).unwrap();
+
+        // a window that somebody takes away is made again
+        plane.kubectl(&["delete", "cro", "cart-1", "-n", namespace]);
+        until(plane, "made again", &["get", "cro", "cart-1", "-n", namespace, "-o", "wide"], |said| said.contains("50%"));
+
         // slips, all told at once; what is in force stays
         let mut slips = spec.clone();
         slips["metrics"]["error-rate"]["rollback-abov"] = "5%".into();
@@ -282,6 +295,10 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         plane.apply(&object("cart", namespace, &spec));
         shows("cart", &format!("{condition}.status"), &|said| said == "True");
 
+        // with its object the rule goes; its rollout ends as it began, and is shown where it was
+        plane.kubectl(&["delete", "canaryrule", "cart", "-n", namespace]);
+        let gone = rig::poll(SEEN_MAX, || digest().is_none().then_some(()));
+        assert!(gone.is_some(), "{}", daemon.process.log());
         let back = daemon.send("POST", "/api/v1/rollouts/cart-1/rollback", "{\"why\": \"enough\"}");
         assert!((200..300).contains(&back.status), "{}", back.text());
         until(plane, "rolled back", &["get", "cro", "cart-1", "-n", namespace, "-o", "wide"], |said| {
@@ -299,10 +316,10 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
 
         let log = daemon.process.log();
         assert!(!log.contains("needs the permission"), "the shipped roles are not enough: {log}");
-        // with its object the rule goes
-        plane.kubectl(&["delete", "canaryrule", "cart", "-n", namespace]);
-        let gone = rig::poll(SEEN_MAX, || digest().is_none().then_some(()));
-        assert!(gone.is_some(), "{}", daemon.process.log());
+        let all = plane.kubectl(&["get", "cro", "-A", "--no-headers"]);
+        let of_cart: Vec<&str> = all.lines().filter(|line| line.contains(" cart-1 ")).collect();
+        assert!(of_cart.len() == 1 && of_cart[0].starts_with(namespace), "{all}");
+        assert!(!daemon.send("GET", "/metrics", "").text().contains("rule=\"cart\""), "its metrics went with it");
     })
     .await;
 }
