@@ -10,7 +10,7 @@ use crate::model::{Arm, Noted, PerArm, Pod, PodSigns, Side, Timestamp, WorkloadS
 use crate::telemetry::Metrics;
 use kube::Client;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -80,13 +80,32 @@ impl Cluster {
         for (namespace, name) in workloads.sides.iter().filter_map(named) {
             let mut places = self.0.places.lock();
             let known = places.get(namespace).cloned();
-            let place = known.clone().unwrap_or_else(|| Place::new(namespace));
+            let place = known.clone().unwrap_or_else(|| Place::new(namespace, &self.0.means));
             place.known().table.follow(name, now());
             if known.is_none() {
                 place.watch(&self.0.means);
                 places.insert(namespace.to_owned(), place);
             }
         }
+    }
+
+    /// Of what is followed only these go on: the watches of a namespace in which none of them is end, and nothing is remembered of the
+    /// others' pods.
+    pub fn follow_only<'a>(&self, all: impl IntoIterator<Item = &'a rule::Workloads>) {
+        let mut wanted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (namespace, name) in all.into_iter().flat_map(|workloads| workloads.sides.iter().filter_map(named)) {
+            wanted.entry(namespace).or_default().insert(name);
+        }
+        self.0.places.lock().retain(|namespace, place| match wanted.get(namespace.as_str()) {
+            Some(names) => {
+                place.known().table.follow_only(|name| names.contains(name));
+                true
+            }
+            None => {
+                place.end();
+                false
+            }
+        });
     }
 
     /// Marks every change of what is followed, and that it cannot be looked at.
