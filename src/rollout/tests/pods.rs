@@ -41,7 +41,7 @@ fn pods_that_never_become_ready_are_told_when_their_deployment_gives_up_and_roll
         0s   begin noted=10/2
         1s   cluster 10/10 0/2           => waiting pods; no warning
         30s  cluster 10/10 0/2 canary:never-ready=1 => waiting pods; no roll-back; warning; firing capacity; ~ 0 of the 1 ready pods that 5% of the traffic needs, 2 are wanted (pod canary-1 is unwell)
-        630s wake                        => waiting pods; ~ for 10 min now
+        630s wake                        => waiting pods; no warning
         631s cluster 10/10 2/2           => advance 0% -> 5%; resolved capacity
     ",
     );
