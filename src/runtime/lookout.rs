@@ -132,7 +132,8 @@ impl Lookout {
         let release = self.cluster.release(stable).ok()?;
         let (rule, templates) = &self.named;
         let on_trial = templates.called(rule, &self.noted.template);
-        let released = self.cluster.release(self.workloads.side(self.canary)).ok()?.filter(|r| r.template == on_trial);
+        let released =
+            self.cluster.release(self.workloads.side(self.canary)).ok()?.filter(|r| templates.called(rule, &r.template) == on_trial);
         // their templates are never the same: labels tell the two workloads apart
         let equal = release.as_ref().zip(released).is_some_and(|(stable, ours)| stable.program == ours.program && stable.ready);
         let ready = release.as_ref().map_or(0, |r| r.ready_replicas);

@@ -234,8 +234,10 @@ impl Releases {
             self.looked.remove(&rule.name);
             return Ok(Next::Nothing);
         }
+        // in this order: what was seen before templates were read anew is told in the new words; the other way round it would be news
         let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
         self.read_anew(rule).await?;
+        let seen = seen.map(|sight| self.in_new_words(rule, sight));
         let known = self.parts.templates.of(&rule.name).await.map_err(|e| e.to_string())?;
         let of = |side: Side| known::of_side(&known, rule, side);
         let nothing = BTreeSet::new();
@@ -298,6 +300,16 @@ impl Releases {
         }
         self.read.insert(rule.name.clone(), marks);
         Ok(())
+    }
+
+    fn in_new_words(&self, rule: &Rule, sight: Sight) -> Sight {
+        match sight {
+            Sight::There(shown) => {
+                let template = self.parts.templates.called(&rule.name, &shown.template);
+                Sight::There(Shown { template, ..shown })
+            }
+            other => other,
+        }
     }
 
     fn sight(&self, rule: &Rule, side: Side) -> Sight {
