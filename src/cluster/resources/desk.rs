@@ -248,10 +248,11 @@ impl Writer {
             // it is gone, or what is wrong with it is not mended by trying again
             Err(CallError::Missing(why)) if why == ABSENT => {
                 self.uids.remove(&of);
-                let waiting = &mut *self.desk.inner.lock();
+                let mut waiting = self.desk.inner.lock();
                 // a rollout's object that somebody took away, maybe with its rule, is made again while the rollout has something to show
-                if waiting.known.remove(&of).is_some() && shown.made_from.is_some() {
-                    waiting.objects.entry(of).or_insert((shown, News::Facts));
+                let again = waiting.known.remove(&of).is_some() && shown.made_from.is_some();
+                if again && !waiting.objects.contains_key(&of) {
+                    waiting.put(of, shown, News::Facts);
                 }
                 PAUSE
             }

@@ -127,7 +127,7 @@ impl Shop {
 
     fn router(&self, client: &Client) -> Arc<dyn Router> {
         let route = KubernetesRoute { namespace: self.namespace.clone(), name: "web".to_owned(), kind: RouteKind::RollingUpdate };
-        router::open(&Traffic::Kubernetes(route), &Means { proxy: None, cluster: Some(client.clone()) }).expect("there is a cluster")
+        router::open(&Traffic::Kubernetes(route), &Means { cluster: Some(client.clone()), ..Means::default() }).expect("there is a cluster")
     }
 
     /// Another hand releases an image, and a start is prepared.

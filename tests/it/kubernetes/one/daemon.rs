@@ -39,7 +39,7 @@ metrics:
 
 /// The daemon, once it knows the Deployment.
 async fn up(shop: &Shop, folder: &TempDir, more: &str) -> Running {
-    let means = Means { proxy: None, cluster: Some(shop.admin.clone()) };
+    let means = Means { cluster: Some(shop.admin.clone()), ..Means::default() };
     let running = Running::up_with(folder, &rule(shop, more), means).await;
     let known = async {
         while running.store.noted("shop").await.expect("read").is_empty() {
