@@ -105,6 +105,13 @@ impl Waiting {
         self.objects.insert(of, Wish { shown, news, number });
     }
 
+    /// It was not written: once more, unless a newer one has come.
+    fn put_back(&mut self, of: Place, shown: Shown) {
+        if !self.objects.contains_key(&of) {
+            self.put(of, shown, News::Facts);
+        }
+    }
+
     /// This stands there.
     fn remember(&mut self, of: &Place, status: &Value) {
         if self.known.len() >= OBJECTS_MAX && !self.known.contains_key(of) {
@@ -248,22 +255,17 @@ impl Writer {
             // it is gone, or what is wrong with it is not mended by trying again
             Err(CallError::Missing(why)) if why == ABSENT => {
                 self.uids.remove(&of);
-                let mut waiting = self.desk.inner.lock();
+                let waiting = &mut *self.desk.inner.lock();
                 // a rollout's object that somebody took away, maybe with its rule, is made again while the rollout has something to show
-                let again = waiting.known.remove(&of).is_some() && shown.made_from.is_some();
-                if again && !waiting.objects.contains_key(&of) {
-                    waiting.put(of, shown, News::Facts);
+                if waiting.known.remove(&of).is_some() && shown.made_from.is_some() {
+                    waiting.put_back(of, shown);
                 }
                 PAUSE
             }
             Err(error) => {
                 let pause = self.failed(of.resource.kind, &error);
                 if matches!(error, CallError::Unreachable(_)) {
-                    // unless a newer one has come
-                    let mut waiting = self.desk.inner.lock();
-                    if !waiting.objects.contains_key(&of) {
-                        waiting.put(of, shown, News::Facts);
-                    }
+                    self.desk.inner.lock().put_back(of, shown);
                 }
                 pause
             }
