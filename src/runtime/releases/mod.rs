@@ -209,6 +209,7 @@ impl Releases {
     fn forget_gone(&mut self, all: &[Followed]) {
         let there: BTreeSet<&str> = all.iter().map(|followed| followed.rule.name.as_str()).collect();
         self.looked.retain(|rule, _| there.contains(rule.as_str()));
+        self.read.retain(|rule, _| there.contains(rule.as_str()));
         self.idle.retain(|rule, _| there.contains(rule.as_str()));
         self.refused.retain(|rule, _| there.contains(rule.as_str()));
     }

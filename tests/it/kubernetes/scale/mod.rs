@@ -25,6 +25,8 @@ const FEW: usize = 40;
 const STRETCH_MAX: Duration = Duration::from_secs(1800);
 /// Longest until the daemon has seen a change.
 const SEEN_MAX: Duration = Duration::from_secs(90);
+/// When the newest tick was read.
+const LAST_TICK: &str = "canaryd_last_tick_timestamp_seconds";
 /// What an API server says in a watch of a version it has forgotten.
 const EXPIRED: &str = concat!(
     r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
@@ -232,6 +234,7 @@ fn releases_start_rollouts(stage: &mut Stage) {
         begun.elapsed(),
         after.cpu_since(&before)
     ));
+    stage.until("a tick was read", SEEN_MAX, |s| s.metric(LAST_TICK, &[]) > 0.0);
     let before = stage.usage();
     std::thread::sleep(stage.size.idle);
     let (after, lag) = (stage.usage(), tick_lag(stage));
@@ -244,7 +247,7 @@ fn releases_start_rollouts(stage: &mut Stage) {
 
 fn tick_lag(stage: &Stage) -> f64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
-    now - stage.metric("canaryd_last_tick_timestamp_seconds", &[])
+    now - stage.metric(LAST_TICK, &[])
 }
 
 /// What happens to a pod is seen by its rollout, and by no other.
