@@ -71,7 +71,7 @@ fn a_rollback_whose_route_is_gone_is_given_up_by_a_person_only() {
         "
         0s   begin                     => set 5% #1
         1s   supersede v3              => set 0% #2
-        2s   failed never              => rolling-back
+        2s   failed never              => stuck; page
         3s   break-glass-rollback gone => finish; superseded
     ",
     );
