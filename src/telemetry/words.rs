@@ -307,7 +307,7 @@ fn not_shown(unproven: &[Unproven], names: &[String]) -> String {
             None => name(names, u.metric),
         })
         .collect();
-    format!(", on schedule; not shown to be no worse: {}", each.join(", "))
+    format!("; not shown to be no worse: {}", each.join(", "))
 }
 
 /// An input of the journal.

@@ -107,6 +107,6 @@ fn a_step_on_schedule_says_what_was_not_shown() {
     };
     assert_eq!(
         decision(&advanced, &names(), None),
-        "weight 5% -> 25%, on schedule; not shown to be no worse: error-rate (about 800 canary requests short), latency-p95"
+        "weight 5% -> 25%; not shown to be no worse: error-rate (about 800 canary requests short), latency-p95"
     );
 }
