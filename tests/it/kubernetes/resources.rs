@@ -38,21 +38,24 @@ fn the_definitions_that_are_shipped_are_those_of_this_build() {
     assert_eq!(list["items"], json!(app::definitions()));
 }
 
-/// Installs them, once, and waits until they are served.
+/// Installs them in the shared control plane, once, and waits until they are served.
 pub(super) fn install(plane: &ControlPlane) {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let file = root(SHIPPED[0]).display().to_string();
-        // the chart installs them too
-        let strict = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", file.as_str()];
-        plane.kubectl(&[&strict[..], &["--dry-run=server"]].concat());
-        plane.kubectl(&strict);
-        for plural in ["canaryrules", "canaryrollouts"] {
-            let path = format!("/apis/canaryd.io/v1alpha1/{plural}");
-            let served = rig::poll(READY_MAX, || plane.try_kubectl(&["get", "--raw", &path], None).ok());
-            assert!(served.is_some(), "{plural} are not served within {READY_MAX:?}");
-        }
-    });
+    ONCE.call_once(|| install_in(plane));
+}
+
+/// The same in another.
+pub(super) fn install_in(plane: &ControlPlane) {
+    let file = root(SHIPPED[0]).display().to_string();
+    // the chart installs them too
+    let strict = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", file.as_str()];
+    plane.kubectl(&[&strict[..], &["--dry-run=server"]].concat());
+    plane.kubectl(&strict);
+    for plural in ["canaryrules", "canaryrollouts"] {
+        let path = format!("/apis/canaryd.io/v1alpha1/{plural}");
+        let served = rig::poll(READY_MAX, || plane.try_kubectl(&["get", "--raw", &path], None).ok());
+        assert!(served.is_some(), "{plural} are not served within {READY_MAX:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
