@@ -33,10 +33,10 @@ enum Fault {
     Nobody,
 }
 
-/// Does the baseline show it at half the canary's rate per pod, or more?
+/// Does the baseline show it at half the canary's rate per pod, or more? A Deployment that gives up does so as a whole.
 fn shown_by_both(sign: PodSign, baseline: &WorkloadSeen, canary: &WorkloadSeen) -> bool {
     let count = |arm: &WorkloadSeen| u64::from(sign.of(&arm.signs));
-    let pods = |arm: &WorkloadSeen| u64::from(arm.pods.max(1));
+    let pods = |arm: &WorkloadSeen| if sign == PodSign::NeverReady { 1 } else { u64::from(arm.pods.max(1)) };
     count(baseline) > 0 && 2 * count(baseline) * pods(canary) >= count(canary) * pods(baseline)
 }
 
@@ -70,7 +70,10 @@ impl Machine {
         let Some(seen) = self.seen() else { return String::new() };
         let arm = |arm: &WorkloadSeen| {
             let trouble = if arm.trouble.is_empty() { String::new() } else { format!(" ({})", arm.trouble) };
-            format!("{} in {} pods{trouble}", sign.of(&arm.signs), arm.pods)
+            match sign {
+                PodSign::NeverReady => format!("{} of {} pods are ready{trouble}", arm.ready, arm.pods),
+                _ => format!("{} in {} pods{trouble}", sign.of(&arm.signs), arm.pods),
+            }
         };
         format!("{}; the baseline's: {}", arm(&seen.canary), arm(&seen.baseline))
     }

@@ -53,7 +53,7 @@ fn pods_that_never_become_ready_are_told_when_their_deployment_gives_up_and_roll
     // the baseline does not come up either
     check(
         named,
-        "0s begin noted=10/2\n 1s cluster 4/10 0/2 canary:never-ready=1 baseline:never-ready=1 => hold; waiting pods; no roll-back; holds pods",
+        "0s begin noted=10/2\n 1s cluster 4/10 0/2 canary:never-ready=1 baseline:never-ready=1 => hold; waiting pods; no roll-back; holds pods, capacity",
     );
 }
 
