@@ -289,7 +289,11 @@ async fn a_journal_of_the_first_schema_is_brought_up_to_date() {
     store.close().await.unwrap();
     let connection = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
     connection.execute_batch("DROP TABLE kept; ALTER TABLE rollout DROP COLUMN ended_ms; ALTER TABLE rollout DROP COLUMN raw").unwrap();
-    connection.execute_batch("DROP TABLE noted; DROP TABLE rolled_back; ALTER TABLE rollout DROP COLUMN template").unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE noted; DROP TABLE rolled_back; DROP TABLE reading; DROP TABLE renamed; ALTER TABLE rollout DROP COLUMN template",
+        )
+        .unwrap();
     connection.pragma_update(None, "user_version", 1).unwrap();
     drop(connection);
     let store = Sqlite::open(folder.path()).unwrap();

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 /// How many replicas both have together, noted on both when the first weight is written.
 const TOTAL: &str = "canaryd.io/replicas-total";
 /// Times both are read and patched again because another hand changed one in between.
-const ATTEMPTS_MAX: usize = 4;
+const ATTEMPTS_MAX: usize = 8;
 /// How long pods may take to be ready before that is asked for again: less than a write may take.
 const READY_MAX: Duration = Duration::from_secs(7);
 /// How often they are looked at meanwhile.

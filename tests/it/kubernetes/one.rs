@@ -228,7 +228,8 @@ async fn a_newer_template_is_left_alone_and_the_one_on_trial_gives_its_pods_back
         assert!(refused.to_string().contains("has another template than the one on trial, by someone-else"), "{refused}");
         led(&*router, 0, generation + 2).await;
         assert_eq!(shop.image().await, newer);
-        shop.until("given back", |pods, paused| paused && !pods.contains_key(image) && pods["web:1"].1 >= 3).await;
+        shop.until("given back", |pods, paused| paused && !pods.contains_key(image) && pods.get("web:1").is_some_and(|old| old.1 >= 3))
+            .await;
         assert_eq!(router.read(Side::Second).await.unwrap().weight, weight(0));
         let noted = shop.noted().await;
         let before: Value = serde_json::from_str(noted.template_before.as_deref().unwrap()).unwrap();

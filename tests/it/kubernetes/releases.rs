@@ -294,7 +294,8 @@ metrics: {{ error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }} }}
             page.url
         );
         let settings = Settings { source: page.url.clone(), time_scale: 10, rule };
-        let more = json!({"cluster": {"kubeconfig": kubeconfig}});
+        // the next write shall be that of the weight
+        let more = json!({"cluster": {"kubeconfig": kubeconfig, "resources": false}});
         (Arc::new(Mutex::new(Daemon::start_with(&path, ports::free(), &settings, &more))), page)
     });
     let (daemon, page) = up.await;

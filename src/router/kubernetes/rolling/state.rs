@@ -135,6 +135,11 @@ struct Pods {
     available: u64,
 }
 
+/// Replicas a ReplicaSet is asked for.
+fn asked(set: &Value) -> u64 {
+    set.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(0)
+}
+
 impl Found {
     fn number(&self, path: &str) -> u64 {
         self.deployment.pointer(path).and_then(Value::as_u64).unwrap_or(0)
@@ -179,6 +184,10 @@ impl Found {
             ready: sum.ready + number(set, "/status/readyReplicas"),
             available: sum.available + number(set, "/status/availableReplicas"),
         })
+    }
+
+    fn others_than(&self, set: &Value) -> Pods {
+        Self::pods(self.sets.iter().filter(|other| *other != set))
     }
 
     /// The share of the ready pods that are of this template; 0 if none is ready.
@@ -314,6 +323,13 @@ fn superseded(found: &Found, trial: &Trial, new: Pods) -> Result<Plan, String> {
         let left = format!("{} pods of the release before the newest are still ready", new.ready);
         return paused(if new.ready == 0 { Next::Done } else { Next::Wait(left) });
     }
+    // it was not paused while it was complete: a first batch of the newest may have begun, and would grow as the others go
+    let template = found.template();
+    let newest = found.of(&template).find(|set| asked(set) > 0);
+    if let Some(set) = newest.filter(|set| found.others_than(set).available >= asked(set)) {
+        let why = format!("a newer template is there: its first {} pods wait for a rollout of their own", asked(set));
+        return paused(Next::Scale { set: set.clone(), replicas: 0, why });
+    }
     let before = trial.before.as_ref().and_then(|(_, before)| found.of(before).next());
     let Some(before) = before else {
         return Err("has a newer template, and the ReplicaSet from before the one on trial is gone: roll it back by hand".to_owned());
@@ -329,7 +345,7 @@ fn superseded(found: &Found, trial: &Trial, new: Pods) -> Result<Plan, String> {
         let (set, replicas) = (before.clone(), old.asked + batch);
         return paused(Next::Scale { set, replicas, why: told(&format!("now {replicas}")) });
     }
-    match found.of(&trial.template).find(|set| set.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(0) > 0) {
+    match found.of(&trial.template).find(|set| asked(set) > 0) {
         Some(set) => paused(Next::Scale { set: set.clone(), replicas: 0, why: told("all") }),
         None => paused(Next::Wait(told("all"))),
     }

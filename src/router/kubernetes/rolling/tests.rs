@@ -108,6 +108,10 @@ fn a_newer_template_is_never_touched() {
         (newer(true, &[("old", 5, 5), ("new", 8, 8)]), (true, "end")),
         (newer(true, &[("old", 10, 10), ("new", 0, 1)]), (true, "wait")),
         (newer(true, &[("old", 10, 7), ("new", 0, 0)]), (true, "done")),
+        // it began before it was stopped: it ends, as long as others can serve
+        (newer(true, &[("old", 0, 0), ("new", 8, 8), ("newer", 5, 1)]), (true, "end")),
+        (newer(true, &[("old", 0, 0), ("new", 2, 2), ("newer", 10, 10)]), (true, "end")),
+        (newer(true, &[("old", 0, 0), ("newer", 10, 10)]), (true, "done")),
     ] {
         assert_eq!(said(&found, 0), wanted);
         assert_eq!(plan(&found, 0, false).unwrap().template, None);
