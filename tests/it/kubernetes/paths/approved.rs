@@ -22,6 +22,7 @@ fn the_canary_needs_what_the_baseline_has_when_people_let_it_pass_and_not_when_i
     stage.wait_for(&id, "it waits for a person", waits);
     stage.scale(0, 4);
     stage.wait_ready(0, 4);
+    stage.wait_for(&id, "canaryd has seen them", |view| view["workloads"]["baseline"]["ready"] == 4);
     let approved = stage.daemon.client_as(APPROVER, &["approve", &id, "--role", "product-manager"]);
     assert!(approved.status.success(), "{approved:?}");
     stage.wait_log("it is told", |log| log.contains("the baseline has 4 ready replicas now, 2 when it was prepared"));
