@@ -153,6 +153,23 @@ pam:approver(product-manager):{APPROVER}
         assert!((200..300).contains(&answer.status), "POST {path}: {} {}", answer.status, answer.text());
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
+
+    /// Ends it as an operator would, and decides every rollout of its journal again.
+    ///
+    /// # Panics
+    /// If it does not end well, complained of itself, or a decision is not made again.
+    pub(crate) fn ends_well(&mut self) {
+        let rollouts = self.get("/api/v1/rollouts");
+        assert!(self.stop().success());
+        let log = self.process().log();
+        let bad = |line: &&str| line.contains("panicked") || line.contains(r#""level":"ERROR""#);
+        assert_eq!(log.lines().find(bad), None, "{log}");
+        for rollout in rollouts["rollouts"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let id = rollout["id"].as_str().expect("a name");
+            let replayed = self.client(&["replay", id, "--data", &self.data().display().to_string()]);
+            assert!(replayed.status.success(), "{replayed:?}");
+        }
+    }
 }
 
 /// The daemon of this build, or another that a measurement is to be made of.
