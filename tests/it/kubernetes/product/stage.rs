@@ -326,7 +326,7 @@ impl Stage {
     /// # Panics
     /// If it does not end well, complained of itself, or a decision is not made again.
     pub(super) fn close(mut self) {
-        self.daemon.ends_well();
+        self.daemon.ends_well(&self.namespace);
         self.tell("closed, and every decision made again from the journal");
     }
 }
