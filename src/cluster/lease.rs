@@ -47,7 +47,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    pub(super) fn new(renewed: Instant) -> Self {
+    pub(crate) fn new(renewed: Instant) -> Self {
         Self { renewed: Mutex::new(renewed), lost: AtomicBool::new(false) }
     }
 
