@@ -6,7 +6,7 @@ use hyper::http::Request;
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::filter::FilterLayer;
@@ -20,6 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Set by the kubelet in every container.
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+/// What makes a pod one of the cluster to the API server; absent where `automountServiceAccountToken` is false.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// How the API server is reached. `Default`: as a pod of the cluster, where this process is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub enum ClusterError {
     #[error("kubeconfig {path}: {cause}")]
     Kubeconfig { path: String, cause: String },
     /// This is a pod, and its service account's files cannot be used.
-    #[error("the pod's service account: {cause}: set automountServiceAccountToken, or name a kubeconfig")]
+    #[error("the pod's service account: {cause}: give it one that can be read, or name a kubeconfig")]
     ServiceAccount { cause: String },
     /// The certificates or the address cannot be used.
     #[error("the way to the API server: {cause}")]
@@ -92,11 +94,12 @@ fn unusable(error: kube::Error) -> ClusterError {
     ClusterError::Client { cause: error.to_string() }
 }
 
+/// A pod that was given no token, a sidecar for one, has no cluster to act in.
 fn is_pod() -> bool {
-    std::env::var_os(IN_CLUSTER).is_some()
+    std::env::var_os(IN_CLUSTER).is_some() && Path::new(TOKEN).exists()
 }
 
-async fn from_kubeconfig(path: &std::path::Path, context: Option<String>) -> Result<Config, ClusterError> {
+async fn from_kubeconfig(path: &Path, context: Option<String>) -> Result<Config, ClusterError> {
     let wrong = |cause: String| ClusterError::Kubeconfig { path: path.display().to_string(), cause };
     let file = Kubeconfig::read_from(path).map_err(|e| wrong(e.to_string()))?;
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };

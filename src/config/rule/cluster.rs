@@ -73,7 +73,8 @@ impl Need {
     /// What `run` says where there is no cluster.
     fn without(&self) -> NotRun {
         let Self { what, otherwise, .. } = self;
-        let settings = "name one in the settings (cluster: { kubeconfig: ... }), or run as a pod of it";
+        let settings =
+            "name one in the settings (cluster: { kubeconfig: ... }), or run as a pod of it that has its service account's token";
         let why = format!("there is no cluster, and {what} needs one: {settings}; else {otherwise}");
         NotRun { path: self.path.clone(), line: self.place.line, why }
     }

@@ -4,8 +4,12 @@ use super::scene::blocking;
 use super::shipped;
 use crate::rig;
 use crate::rig::kubernetes::{self, ControlPlane};
+use crate::rig::ports;
+use crate::rig::process::Process;
 use canaryd::config::{Flags, Settings};
 use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
 /// Longest a Deployment may take to come up, in words of kubectl and helm.
@@ -145,9 +149,25 @@ async fn the_sidecar_example_is_valid_and_its_parts_fit_together() {
         Command::new(env!("CARGO_BIN_EXE_canaryd")).args(["check", &path("shop.yaml"), "--config", &path("canaryd.yaml")]).output();
     let checked = checked.expect("it runs");
     assert!(checked.status.success(), "{checked:?}");
+    starts_without_a_service_account(&folder.path().join("journal"), &path("canaryd.yaml"));
     let Some(envoy) = rig::require("envoy") else { return };
     let validated = Command::new(envoy).args(["--mode", "validate", "-c", &path("envoy.yaml")]).output().expect("it runs");
     assert!(validated.status.success(), "{validated:?}");
+}
+
+/// In a pod every container is told where the API server is, and this one is given no token.
+fn starts_without_a_service_account(data: &Path, settings: &str) {
+    let port = ports::free();
+    let text = std::fs::read_to_string(settings).unwrap();
+    let here = text.replace("0.0.0.0:7878", &format!("127.0.0.1:{port}")).replace("/var/lib/canaryd", &data.display().to_string());
+    assert_ne!(text, here);
+    std::fs::write(settings, here).unwrap();
+    let environment = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", "1")];
+    let arguments: [OsString; 3] = ["run".into(), "--config".into(), settings.into()];
+    let program = Path::new(env!("CARGO_BIN_EXE_canaryd"));
+    let mut daemon = Process::spawn_with("canaryd", program, &arguments, &environment, &data.with_extension("log"));
+    daemon.wait_ready(port, "/readyz");
+    assert!(daemon.stop().success(), "{}", daemon.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

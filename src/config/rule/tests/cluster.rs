@@ -113,7 +113,7 @@ fn without_a_cluster_each_part_says_so_with_the_way_out() {
     assert_eq!(path, "traffic.istio");
     assert_eq!(
         why,
-        "there is no cluster, and router istio needs one: name one in the settings (cluster: { kubeconfig: ... }), or run as a pod of it; \
+        "there is no cluster, and router istio needs one: name one in the settings (cluster: { kubeconfig: ... }), or run as a pod of it that has its service account's token; \
          else name what moves the traffic outside of one, or write traffic: none"
     );
     let envoy = "traffic: { envoy: { admin: 'http://e:1', clusters: [ a, b ], runtime-keys: { prefix: p } } }\n";
