@@ -60,6 +60,7 @@ pub mod stats;
 pub mod apiserver;
 pub mod cluster;
 pub mod config;
+mod hop;
 pub mod notify;
 pub mod router;
 pub mod source;

@@ -24,7 +24,7 @@ pub use alerts::{ALERTS_BODY_MAX, ALERTS_MAX};
 pub use events::FEEDS_MAX;
 pub use listen::{CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 pub use routes::routes;
-pub use standby::{Why, stand_by};
+pub use standby::{Standing, Turn, stand_by};
 pub use tokens::{Bearer, Tokens};
 
 use crate::runtime::Handle;

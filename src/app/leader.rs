@@ -1,5 +1,5 @@
-//! One of several processes acts, and a Lease of the cluster says which. The others stand by: they answer `/healthz`, open no journal
-//! and read nothing.
+//! One of several processes acts, and a Lease of the cluster says which, and where. The others stand by: they pass on what they are
+//! asked, open no journal and read nothing.
 //!
 //! A holder that loses the lease has until others may take it to become still: it stops as it does on SIGTERM, for [`STOP_MAX`], and
 //! ends with [`LEASE_LOST`]. A thread of its own, which nothing in the daemon can delay, ends the process if that did not happen.
@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -145,7 +146,13 @@ async fn candidate(settings: &Settings, wanted: &LeaderElection) -> anyhow::Resu
     let client = cluster(settings).await?;
     let client = client.context("there is no cluster to have a lease in: write cluster: { kubeconfig: ... }, or leave it out")?;
     let namespace = wanted.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    Ok(Candidate::new(client, &namespace, &wanted.lease, &identity()))
+    Ok(Candidate::new(client, &namespace, &wanted.lease, &identity(), address(settings.listen)))
+}
+
+/// Where other pods reach this one, if it was told.
+fn address(listen: SocketAddr) -> Option<SocketAddr> {
+    let ip: IpAddr = std::env::var("POD_IP").ok()?.parse().ok()?;
+    Some(SocketAddr::new(ip, listen.port()))
 }
 
 /// The pod's name, which no other process has while it lives; elsewhere the machine's and a random number.
@@ -161,12 +168,13 @@ fn identity() -> String {
 async fn stand_by(settings: &Settings, candidate: Candidate) -> anyhow::Result<Held> {
     let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listening on {}", settings.listen))?;
     let what = candidate.what();
-    let why: api::Why = Arc::new(ArcSwap::from_pointee(format!("it waits for {what}")));
+    let begin = api::Standing { why: format!("it waits for {what}"), leader: None };
+    let turn: api::Turn = Arc::new(ArcSwap::from_pointee(begin));
     let ready = CancellationToken::new();
-    let page = tokio::spawn(api::stand_by(listener, Arc::clone(&why), Metrics::new(), ready.clone()));
-    let told = |news: &str| {
+    let page = tokio::spawn(api::stand_by(listener, Arc::clone(&turn), Metrics::new(), ready.clone()));
+    let told = |news: &str, leader: Option<SocketAddr>| {
         events::StandsBy { lease: &what, news }.emit();
-        why.store(Arc::new(format!("{what} is not ours: {news}")));
+        turn.store(Arc::new(api::Standing { why: format!("{what} is not ours: {news}"), leader }));
     };
     let held = candidate.win(told).await;
     events::LeaseTaken { lease: &what, epoch: held.epoch() }.emit();

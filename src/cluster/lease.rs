@@ -9,6 +9,7 @@ use crate::apiserver::{CallError, Object, Resource, chance};
 use kube::Client;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ const EVERY: Duration = Duration::from_secs(2);
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 /// Longest time another program's lease may claim for itself; longer is taken for this.
 const OTHERS_LAST_MAX: Duration = Duration::from_secs(300);
+
+/// Annotation: where its holder listens, an IP and a port.
+const ADDRESS: &str = "canaryd.io/address";
 
 const LEASE: Resource = Resource { api: "coordination.k8s.io/v1", kind: "Lease", plural: "leases" };
 
@@ -83,6 +87,7 @@ impl Fence {
 pub struct Candidate {
     lease: Object,
     identity: String,
+    address: Option<SocketAddr>,
     seen: Option<Seen>,
 }
 
@@ -96,15 +101,15 @@ struct Seen {
 #[derive(Debug, PartialEq)]
 enum Look {
     /// It is another's.
-    Wait { holder: String },
+    Wait { holder: String, at: Option<SocketAddr> },
     /// It may be taken: this is to be put in its place.
     Take(Value),
 }
 
 impl Candidate {
-    /// Nothing is asked yet. `identity` must be no other process's.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { lease: Object::new(client, LEASE, namespace, name), identity: identity.to_owned(), seen: None }
+    /// Nothing is asked yet. `identity` must be no other process's; `address` is where others are to find this one when it holds it.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, address: Option<SocketAddr>) -> Self {
+        Self { lease: Object::new(client, LEASE, namespace, name), identity: identity.to_owned(), address, seen: None }
     }
 
     /// What an operator calls the lease.
@@ -112,22 +117,23 @@ impl Candidate {
         self.lease.what()
     }
 
-    /// Waits until it is ours. `told` hears who holds it, or why it cannot be had, whenever that is another than before.
-    pub async fn win(mut self, mut told: impl FnMut(&str) + Send) -> Held {
-        let mut last = String::new();
+    /// Waits until it is ours. `told` hears who holds it and where that one listens, or why it cannot be had, whenever that is another
+    /// than before.
+    pub async fn win(mut self, mut told: impl FnMut(&str, Option<SocketAddr>) + Send) -> Held {
+        let mut last = (String::new(), None);
         loop {
             let begun = Instant::now();
             let news = match self.attempt().await {
                 Ok(Ok(object)) => {
                     return Held { epoch: transitions(&object), candidate: self, object, fence: Arc::new(Fence::new(begun)) };
                 }
-                Ok(Err(holder)) => format!("held by {holder}"),
+                Ok(Err((holder, at))) => (format!("held by {holder}"), at),
                 // somebody was faster: the next look says who
                 Err(CallError::Conflict(_)) => last.clone(),
-                Err(e) => e.to_string(),
+                Err(e) => (e.to_string(), None),
             };
             if news != last {
-                told(&news);
+                told(&news.0, news.1);
                 last = news;
             }
             tokio::time::sleep(scattered(EVERY)).await;
@@ -135,14 +141,14 @@ impl Candidate {
     }
 
     /// One attempt: the lease as it is with us as its holder, or who else that is.
-    async fn attempt(&mut self) -> Result<Result<Value, String>, CallError> {
+    async fn attempt(&mut self) -> Result<Result<Value, (String, Option<SocketAddr>)>, CallError> {
         let found = match self.lease.get().await {
             Ok(found) => Some(found),
             Err(CallError::Missing(_)) => None,
             Err(e) => return Err(e),
         };
         match (self.look(found.as_ref(), Instant::now()), found) {
-            (Look::Wait { holder }, _) => Ok(Err(holder)),
+            (Look::Wait { holder, at }, _) => Ok(Err((holder, at))),
             (Look::Take(wanted), Some(_)) => self.lease.replace(&wanted).await.map(Ok),
             (Look::Take(wanted), None) => self.lease.create(&wanted).await.map(Ok),
         }
@@ -161,21 +167,33 @@ impl Candidate {
         if holder.is_empty() || holder == self.identity || now.duration_since(since) >= relied_on(spec) {
             Look::Take(self.taken(found))
         } else {
-            Look::Wait { holder: holder.to_owned() }
+            Look::Wait { holder: holder.to_owned(), at: address(found) }
         }
     }
 
     fn first(&self) -> Value {
         let Value::Object(mut object) = self.lease.named() else { return Value::Null };
         object.insert("spec".to_owned(), self.spec(&now(), 0));
-        object.into()
+        let mut object = object.into();
+        self.sign(&mut object);
+        object
     }
 
     /// The object with us as its holder from now on. What others keep on it stays.
     fn taken(&self, found: &Value) -> Value {
         let mut object = found.clone();
         object["spec"] = self.spec(&now(), transitions(found) + 1);
+        self.sign(&mut object);
         object
+    }
+
+    /// Says where we listen, and in no case where somebody else did.
+    fn sign(&self, object: &mut Value) {
+        if let Some(address) = self.address {
+            object["metadata"]["annotations"][ADDRESS] = address.to_string().into();
+        } else if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+            annotations.remove(ADDRESS);
+        }
     }
 
     fn spec(&self, since: &str, transitions: u64) -> Value {
@@ -279,6 +297,10 @@ fn holder(lease: &Value) -> &str {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default()
 }
 
+fn address(lease: &Value) -> Option<SocketAddr> {
+    lease["metadata"]["annotations"][ADDRESS].as_str()?.parse().ok()
+}
+
 fn transitions(lease: &Value) -> u64 {
     lease["spec"]["leaseTransitions"].as_u64().unwrap_or_default()
 }
@@ -306,7 +328,7 @@ mod tests {
     fn candidate() -> Candidate {
         crate::tls::install();
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-        Candidate::new(Client::try_from(config).unwrap(), "shop", "canaryd", "me")
+        Candidate::new(Client::try_from(config).unwrap(), "shop", "canaryd", "me", Some("10.1.2.3:7878".parse().unwrap()))
     }
 
     #[test]
@@ -332,7 +354,7 @@ mod tests {
     async fn it_is_anothers_until_it_was_not_renewed_for_as_long_as_that_relies_on_it() {
         let (mut me, begin) = (candidate(), Instant::now());
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
-        let waits = Look::Wait { holder: "other".to_owned() };
+        let waits = Look::Wait { holder: "other".to_owned(), at: None };
         // its time is of a clock that is years behind: only that it changes counts
         assert_eq!(me.look(Some(&lease("other", "2001-01-01T00:00:00.000000Z", 15)), at(0)), waits);
         assert_eq!(me.look(Some(&lease("other", "2001-01-01T00:00:00.000000Z", 15)), at(14)), waits);
@@ -350,8 +372,23 @@ mod tests {
             assert!(matches!(candidate().look(Some(&found), now), Look::Take(_)), "{found}");
         }
         let Look::Take(first) = candidate().look(None, now) else { panic!("not taken") };
-        assert_eq!(first["metadata"], json!({"name": "canaryd", "namespace": "shop"}));
+        let address = json!({"canaryd.io/address": "10.1.2.3:7878"});
+        assert_eq!(first["metadata"], json!({"name": "canaryd", "namespace": "shop", "annotations": address}));
         assert_eq!(first["spec"]["renewTime"].as_str().map(str::len), Some("2026-11-20T10:00:00.000000Z".len()));
+    }
+
+    #[tokio::test]
+    async fn where_its_holder_listens_is_the_present_holders_word() {
+        let mut found = lease("other", "x", 15);
+        found["metadata"]["annotations"] = json!({"canaryd.io/address": "10.9.9.9:7878", "team": "shop"});
+        let Look::Wait { at, .. } = candidate().look(Some(&found), Instant::now()) else { panic!("taken") };
+        assert_eq!(at, Some("10.9.9.9:7878".parse().unwrap()));
+        let mut me = candidate();
+        assert_eq!(me.taken(&found)["metadata"]["annotations"], json!({"canaryd.io/address": "10.1.2.3:7878", "team": "shop"}));
+        me.address = None;
+        assert_eq!(me.taken(&found)["metadata"]["annotations"], json!({"team": "shop"}));
+        found["metadata"]["annotations"][ADDRESS] = "shop.example:80".into();
+        assert!(matches!(me.look(Some(&found), Instant::now()), Look::Wait { at: None, .. }), "no name is looked up");
     }
 
     #[tokio::test]

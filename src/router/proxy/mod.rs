@@ -5,11 +5,11 @@ pub(crate) mod histogram;
 pub(crate) mod serve;
 
 use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
+use crate::hop::strip;
 use crate::model::{Side, TrafficReading, Weight};
 use histogram::Histogram;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{Authority, Scheme, Uri};
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
@@ -278,28 +278,10 @@ impl Drop for UnderWay {
     }
 }
 
-/// Headers that belong to one connection only (RFC 9110 7.6.1).
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::{HeaderMap, HeaderName};
 
     #[test]
     fn every_thousand_requests_hold_the_share_exactly_and_evenly() {

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+mod standby;
+
 const TOKEN: &str = "operator-token-of-the-tests-0001";
 /// What the lease lasts, and what follows: looking every two seconds, starting, and a machine with much to do.
 const TAKEN_OVER_MAX: Duration = Duration::from_secs(60);
