@@ -96,6 +96,10 @@ impl Layout for Action {
         ])
     }
 
+    fn entry_name(&self) -> Option<&str> {
+        self.action.as_deref()
+    }
+
     fn field(&self, object: &Value) -> Option<Vec<String>> {
         Some(vec!["metadata".to_owned(), "annotations".to_owned(), self.find(object).ok()?.key])
     }

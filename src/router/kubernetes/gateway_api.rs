@@ -63,6 +63,10 @@ impl Layout for GatewayRoute {
         Ok(operations)
     }
 
+    fn entry_name(&self) -> Option<&str> {
+        self.rule.as_deref()
+    }
+
     fn field(&self, _object: &Value) -> Option<Vec<String>> {
         Some(["spec", "rules"].map(str::to_owned).to_vec())
     }

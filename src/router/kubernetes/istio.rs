@@ -71,6 +71,10 @@ impl Layout for VirtualService {
         Ok(operations)
     }
 
+    fn entry_name(&self) -> Option<&str> {
+        self.route.as_deref()
+    }
+
     fn field(&self, _object: &Value) -> Option<Vec<String>> {
         Some(["spec", "http"].map(str::to_owned).to_vec())
     }

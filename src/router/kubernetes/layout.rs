@@ -25,6 +25,11 @@ pub(super) trait Layout: Send + Sync + fmt::Debug {
     /// Path of a weight, for finding out who owns it.
     fn field(&self, object: &Value) -> Option<Vec<String>>;
 
+    /// The entry's name, of an object that may have several.
+    fn entry_name(&self) -> Option<&str> {
+        None
+    }
+
     /// May more traffic be sent this way, by what is known of who obeys the object?
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod aws_alb;
 mod gateway_api;
+mod generation;
 mod istio;
 mod layout;
 mod nginx_ingress;
@@ -22,18 +23,17 @@ use super::{Desired, Router, RouterError, canary_share, no_newer};
 use crate::apiserver::{CallError, Object, Resource, owner_of};
 use crate::model::rule::{KubernetesRoute, RouteKind};
 use crate::model::{Side, TrafficReading, Weight};
+use generation::{claim, claim_entry, generation_of, generation_of_entry};
 use kube::Client;
-use layout::{Layout, Taken, pointer};
+use layout::{Layout, Taken};
 use routed::{Place, Routed};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use watched::Watched;
 pub use watched::Watches;
 
-/// The number of the last wish that was written, on the routed object.
-const GENERATION: &str = "canaryd.io/generation";
 /// Times the object is read and patched again because another hand changed it in between.
 const ATTEMPTS_MAX: usize = 4;
 /// How long what obeys the object may take to say that it took the change.
@@ -79,7 +79,7 @@ impl Kubernetes {
 
     async fn attempt(&self, desired: Desired) -> Result<Attempt, RouterError> {
         let found = self.get().await?;
-        no_newer(&self.object.what(), generation_of(&found), desired.generation)?;
+        no_newer(&self.object.what(), self.generation(&found), desired.generation)?;
         let second = canary_share(desired.canary, desired.weight);
         if !self.in_force(&found, second, desired.generation) {
             if desired.weight > Weight::ZERO {
@@ -114,15 +114,19 @@ impl Kubernetes {
         Err(self.refused(format!("{hand} gave the second workload {weight} at the same moment")))
     }
 
+    fn generation(&self, object: &Value) -> Option<u64> {
+        generation_of_entry(object, self.layout.entry_name())
+    }
+
     /// Tests of what was read, our generation, and the numbers.
     fn operations(&self, found: &Value, second: Weight, generation: u64) -> Result<Vec<Value>, RouterError> {
-        let mut operations = claim(found, generation);
+        let mut operations = claim_entry(found, self.layout.entry_name(), generation);
         operations.extend(self.layout.patch(found, second).map_err(|why| self.wrong(why))?);
         Ok(operations)
     }
 
     fn in_force(&self, object: &Value, second: Weight, generation: u64) -> bool {
-        generation_of(object) == Some(generation) && self.layout.share(object).is_ok_and(|share| share == second)
+        self.generation(object) == Some(generation) && self.layout.share(object).is_ok_and(|share| share == second)
     }
 
     /// Reads back until it shows, and until what obeys the object says it took it.
@@ -155,7 +159,7 @@ impl Place for Kubernetes {
     async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
         let found = self.get().await?;
         let second = self.layout.share(&found).map_err(|why| self.wrong(why))?;
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: generation_of(&found), writer: self.writer(&found) })
+        Ok(TrafficReading { weight: canary_share(canary, second), generation: self.generation(&found), writer: self.writer(&found) })
     }
 
     async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
@@ -212,26 +216,6 @@ pub(super) fn open(route: &KubernetesRoute, means: (Client, Watches)) -> Arc<dyn
             Arc::new(Routed::new(&route.kind, rolling::Rolling::new(client.clone(), route), watch))
         }
     }
-}
-
-/// The object is ours for this generation, if it is still as it was read. The first claim is made under the object's version:
-/// there is no older number to test.
-fn claim(found: &Value, generation: u64) -> Vec<Value> {
-    let path = pointer(&["metadata", "annotations", GENERATION]);
-    let ours = generation.to_string();
-    if let Some(older) = found.pointer(&path) {
-        return vec![json!({"op": "test", "path": path, "value": older}), json!({"op": "replace", "path": path, "value": ours})];
-    }
-    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(found)})];
-    if found.pointer("/metadata/annotations").is_none_or(Value::is_null) {
-        operations.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
-    }
-    operations.push(json!({"op": "add", "path": path, "value": ours}));
-    operations
-}
-
-fn generation_of(object: &Value) -> Option<u64> {
-    object.pointer(&pointer(&["metadata", "annotations", GENERATION]))?.as_str()?.parse().ok()
 }
 
 fn version_of(object: &Value) -> &str {

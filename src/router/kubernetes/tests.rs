@@ -271,7 +271,7 @@ fn a_claim_tests_the_older_number_or_the_version() {
     let mut touched = ours.clone();
     touched["metadata"]["resourceVersion"] = "9".into();
     assert!(patched(&touched, &claim(&ours, 4)).is_ok(), "what others change elsewhere does not matter");
-    touched["metadata"]["annotations"][super::GENERATION] = "4".into();
+    touched["metadata"]["annotations"][super::generation::GENERATION] = "4".into();
     patched(&touched, &claim(&ours, 5)).unwrap_err();
 }
 

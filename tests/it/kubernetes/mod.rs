@@ -3,6 +3,7 @@
 mod actions;
 mod check;
 mod deploy;
+mod entries;
 mod faults;
 mod gitops;
 mod lease;
