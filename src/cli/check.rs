@@ -6,7 +6,7 @@ use super::output::{self, OutputArgs};
 use super::plan::Planned;
 use super::run::settings as read_settings;
 use crate::app;
-use crate::config::{Flags, Known, Report, Settings, load_rules};
+use crate::config::{Flags, Known, LoadedRule, Report, Settings, load_rules};
 use crate::model::rule::{AfterRollback, Promotion, Replicas};
 use crate::model::{Arm, Rule};
 use crate::runtime::plan::Expected;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// What `check` was asked.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
-    /// Rule files, or folders of them
+    /// Rule files, manifests of CanaryRules, or folders of them
     #[arg(required = true, value_name = "RULES")]
     rules: Vec<PathBuf>,
     /// Settings file: which sources, packs and receivers rules may name
@@ -36,6 +36,10 @@ pub(super) struct Args {
 /// What is known of one rule.
 struct Checked {
     rule: Rule,
+    /// What it is called in a cluster, if it is to be an object there.
+    object: Option<String>,
+    /// Of which namespace it is, kubectl says.
+    any_namespace: bool,
     live: Option<Live>,
     /// What its packs cannot see.
     unseen: Option<String>,
@@ -47,18 +51,26 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = read_settings(args.config.as_deref(), Flags::new())?;
     let packs = app::packs(&settings)?;
     let known = known(&settings, &packs, args.config.is_some());
-    let rules = load_rules(&args.rules, &known).map_err(|report| refused(&report, args.output))?;
-    let mut checked = Vec::new();
-    for rule in rules {
+    let loaded = load_rules(&args.rules, &known).map_err(|report| refused(&report, args.output))?;
+    let (mut checked, skipped) = (Vec::new(), loaded.skipped);
+    for LoadedRule { rule, object, any_namespace } in loaded.rules {
         let mut live = if args.live { Some(live::look(&settings, &packs, &rule).await) } else { None };
         let planned = live.as_mut().and_then(|live| planned(&rule, settings.time_scale, live));
         let unseen = blind_spots(&packs, &rule.telemetry, false);
-        checked.push(Checked { rule, live, unseen, planned });
+        checked.push(Checked { rule, object, any_namespace, live, unseen, planned });
     }
     let of_daemon = if args.live { super::workloads::of_daemon(&settings).await } else { Vec::new() };
     match args.output.json() {
-        true => output::write_json(&json!({ "rules": checked.iter().map(wire).collect::<Vec<_>>(), "daemon": of_daemon, "problems": [] })),
-        false => output::write(&format!("{}{}", checked.iter().map(page).collect::<String>(), daemon_page(&of_daemon))),
+        true => output::write_json(&json!({
+            "rules": checked.iter().map(wire).collect::<Vec<_>>(),
+            "skipped": skipped,
+            "daemon": of_daemon,
+            "problems": [],
+        })),
+        false => {
+            let rules: String = checked.iter().map(page).collect();
+            output::write(&format!("{rules}{}{}", skipped_page(&skipped), daemon_page(&of_daemon)))
+        }
     }?;
     refused_by_sources(&checked)
 }
@@ -98,11 +110,15 @@ pub(super) fn refused(report: &Report, output: OutputArgs) -> Failure {
 }
 
 fn page(checked: &Checked) -> String {
-    let Checked { rule, live, unseen, planned } = checked;
+    let Checked { rule, object, any_namespace, live, unseen, planned } = checked;
     let total: Duration = rule.steps.iter().map(|s| s.lasts).sum();
     let steps: Vec<String> = rule.steps.iter().map(|s| format!("{} for {}", s.weight, minutes(s.lasts))).collect();
-    let mut out = format!("{}: rule {} is valid\n", rule.file.display(), rule.name);
+    let what = object.as_ref().map_or_else(|| format!("rule {}", rule.name), |object| format!("CanaryRule {object}"));
+    let mut out = format!("{}: {what} is valid\n", rule.file.display());
     // writing into a String cannot fail
+    if *any_namespace {
+        let _ = writeln!(out, "  it names no namespace, and is read as one of namespace default");
+    }
     let _ = writeln!(out, "  steps: {} ({} in all)", steps.join(", "), minutes(total));
     let names: Vec<&str> = rule.metrics.iter().map(|m| m.name.as_str()).collect();
     let _ = writeln!(out, "  metrics: {}", names.join(", "));
@@ -127,6 +143,11 @@ fn page(checked: &Checked) -> String {
         out += &planned.page(output::style());
     }
     out
+}
+
+/// What is there, and not looked at.
+fn skipped_page(skipped: &[String]) -> String {
+    skipped.iter().map(|what| format!("{what}: no CanaryRule, not checked\n")).collect()
 }
 
 /// What is no rule's own.
@@ -198,13 +219,14 @@ fn minutes(d: Duration) -> String {
 }
 
 fn wire(checked: &Checked) -> Value {
-    let Checked { rule, live, unseen, planned } = checked;
+    let Checked { rule, object, live, unseen, planned, .. } = checked;
     let not_run: Vec<Value> = rule.not_run.iter().map(|n| json!({ "line": n.line, "path": n.path, "why": n.why })).collect();
     let steps: Vec<Value> =
         rule.steps.iter().map(|s| json!({ "weight-permille": s.weight.permille(), "for-s": s.lasts.as_secs_f64() })).collect();
     json!({
         "rule": rule.name,
         "file": rule.file.display().to_string(),
+        "object": object,
         "steps": steps,
         "metrics": rule.metrics.iter().map(|m| m.name.clone()).collect::<Vec<_>>(),
         "in-the-cluster": acts(rule),

@@ -68,7 +68,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let known = super::check::known(&settings, &packs, args.config.is_some());
     let rules = load_rules(&args.rules, &known).map_err(|report| super::check::refused(&report, args.output))?;
     let mut planned = Vec::new();
-    for rule in &rules {
+    for rule in rules.rules.iter().map(|loaded| &loaded.rule) {
         let live = if args.live { Some(live::look(&settings, &packs, rule).await) } else { None };
         planned.push((rule, planned_one(&args, &settings, rule, live.as_ref())?));
     }

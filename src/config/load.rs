@@ -1,5 +1,8 @@
 //! Rule files from disk, and the seam where a whole valid set takes the place of the old one.
 
+use super::manifest::{self, OfManifest};
+use super::object::twice;
+use super::overlap::{Claims, Written};
 use super::rule::Known;
 use super::{Report, parse_rule_with};
 use crate::model::Rule;
@@ -19,13 +22,53 @@ pub struct RuleSet {
     pub texts: BTreeMap<String, Arc<str>>,
 }
 
-/// Reads every rule of these files and folders (of a folder: each `*.yaml` and `*.yml` directly in it, by name).
+/// What files hold, to be looked at before it is used.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// The rules, those of files first, as they would come into force.
+    pub rules: Vec<LoadedRule>,
+    /// What manifests hold that is no rule: file, line, kind and name each.
+    pub skipped: Vec<String>,
+}
+
+/// A rule, and what it is read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedRule {
+    /// The rule.
+    pub rule: Rule,
+    /// `namespace/name` of the object it is to be; `None` = it is a rule file.
+    pub object: Option<String>,
+    /// The namespace was not written: it is kubectl's to say.
+    pub any_namespace: bool,
+}
+
+/// Reads every rule of these files and folders (of a folder: each `*.yaml` and `*.yml` directly in it, by name): rule files, and
+/// manifests of CanaryRules.
 ///
 /// # Errors
-/// Every problem of every file; a name two files use names both.
-pub fn load_rules(paths: &[PathBuf], known: &Known) -> Result<Vec<Rule>, Report> {
-    let read = read_all(paths, known)?;
-    Ok(read.into_iter().map(|(rule, _)| rule).collect())
+/// Every problem of every file; a name that two use names both, and so does what both would move.
+pub fn load_rules(paths: &[PathBuf], known: &Known) -> Result<Loaded, Report> {
+    let mut report = Report::default();
+    let (mut good, mut manifests, mut loaded) = (Good::default(), Vec::new(), Loaded::default());
+    for file in files(paths, &mut report) {
+        match read(&file).ok().and_then(|text| manifest::read(&text, &file, known)) {
+            None => good.add_file(&file, known, &mut report),
+            Some(Ok(found)) => {
+                manifests.extend(found.rules);
+                loaded.skipped.extend(found.skipped);
+            }
+            Some(Err(problems)) => report.join(problems),
+        }
+    }
+    let of_file = |(rule, _): &(Arc<Rule>, Arc<str>)| LoadedRule { rule: (**rule).clone(), object: None, any_namespace: false };
+    loaded.rules.extend(good.read.iter().map(of_file));
+    for OfManifest { rule, written, object, names_namespace } in manifests {
+        let rule = Arc::new(rule);
+        if good.take(&rule, &written, &mut report) {
+            loaded.rules.push(LoadedRule { rule: (*rule).clone(), object: Some(object), any_namespace: !names_namespace });
+        }
+    }
+    report.or(Some(loaded))
 }
 
 /// What `paths` hold now, if all of it is valid. `old` is untouched whatever happens, so a caller that meets an error keeps it;
@@ -34,34 +77,61 @@ pub fn load_rules(paths: &[PathBuf], known: &Known) -> Result<Vec<Rule>, Report>
 /// # Errors
 /// As [`load_rules`].
 pub fn reload(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<RuleSet, Report> {
+    let (read, report) = read_all(paths, known);
     let mut new = RuleSet::default();
-    for (rule, text) in read_all(paths, known)? {
+    for (rule, text) in read {
         let name = rule.name.clone();
-        let kept = old.rules.get(&name).filter(|old| ***old == rule);
-        new.rules.insert(name.clone(), kept.cloned().unwrap_or_else(|| Arc::new(rule)));
+        let kept = old.rules.get(&name).filter(|old| **old == rule);
+        new.rules.insert(name.clone(), kept.cloned().unwrap_or(rule));
         new.texts.insert(name, text);
     }
-    Ok(new)
+    report.or(Some(new))
 }
 
-fn read_all(paths: &[PathBuf], known: &Known) -> Result<Vec<(Rule, Arc<str>)>, Report> {
-    let mut report = Report::default();
-    let mut read: Vec<(Rule, Arc<str>)> = Vec::new();
+/// What is good of them, in the order of the files, and what is wrong.
+fn read_all(paths: &[PathBuf], known: &Known) -> (Vec<(Arc<Rule>, Arc<str>)>, Report) {
+    let (mut report, mut good) = (Report::default(), Good::default());
     for file in files(paths, &mut report) {
-        match read_rule(&file, known) {
-            Ok((rule, text)) => match read.iter().find(|(other, _)| other.name == rule.name) {
-                Some((other, _)) => report.join(twice(&rule, other)),
-                None => read.push((rule, text)),
-            },
+        good.add_file(&file, known, &mut report);
+    }
+    (good.read, report)
+}
+
+/// Rules that can be in force together.
+#[derive(Default)]
+struct Good {
+    read: Vec<(Arc<Rule>, Arc<str>)>,
+    by_name: BTreeMap<String, Arc<Rule>>,
+    claims: Claims,
+}
+
+impl Good {
+    fn add_file(&mut self, file: &Path, known: &Known, report: &mut Report) {
+        match read_rule(file, known) {
+            Ok((rule, text)) => {
+                let rule = Arc::new(rule);
+                if self.take(&rule, &Written::File(Arc::clone(&text)), report) {
+                    self.read.push((rule, text));
+                }
+            }
             Err(problems) => report.join(problems),
         }
     }
-    report.or(Some(read))
-}
 
-fn twice(rule: &Rule, other: &Rule) -> Report {
-    let what = format!("rule {:?} is already the name of {}", rule.name, other.file.display());
-    Report::whole(rule.file.display().to_string(), what, "give each rule its own name")
+    /// Is it good beside the others? If not, that is told.
+    fn take(&mut self, rule: &Arc<Rule>, written: &Written, report: &mut Report) -> bool {
+        let named = self.by_name.get(&rule.name).map(|other| twice(rule, other));
+        match named.map_or_else(|| self.claims.take(rule, written), Err) {
+            Ok(()) => {
+                self.by_name.insert(rule.name.clone(), Arc::clone(rule));
+                true
+            }
+            Err(problem) => {
+                report.problems.push(problem);
+                false
+            }
+        }
+    }
 }
 
 /// One rule file, with the files it names (relative to its folder), and its text.

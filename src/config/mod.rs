@@ -8,7 +8,9 @@
 //! `rule/keys.rs`, the grammar's words; `settings/` is the daemon's own file, `object.rs` a rule kept in a cluster.
 
 mod load;
+mod manifest;
 mod object;
+mod overlap;
 mod quantity;
 mod report;
 pub mod rule;
@@ -17,8 +19,9 @@ mod walk;
 mod watched;
 mod yaml;
 
-pub use load::{RuleSet, load_rules, read_rule, reload};
-pub use object::RuleObject;
+pub use load::{Loaded, LoadedRule, RuleSet, load_rules, read_rule, reload};
+pub use object::{API, Refused, RuleObject};
+pub use overlap::{Claims, Written, overlap};
 pub use report::{Problem, Report};
 pub use rule::{Attached, Known, parse_rule, parse_rule_with, rule_schema, rule_spec_schema};
 pub use settings::{Flags, Settings};

@@ -1,12 +1,16 @@
 //! A rule that is an object of a cluster: the same grammar, the same loader. What the object is called is the rule's name, and its
 //! namespace is that of workloads that name none.
 
+use super::overlap::{Claims, Written};
 use super::rule::{Known, parse_rule_with};
 use super::{Problem, Report, RuleSet};
 use crate::model::Rule;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// What a manifest of one calls its kind's API.
+pub const API: &str = "canaryd.io/v1alpha1";
 
 /// An object that is a rule.
 #[derive(Clone, Copy, Debug)]
@@ -72,21 +76,45 @@ impl RuleObject<'_> {
     }
 }
 
+/// Why a good rule cannot be in force beside another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its name is another's.
+    Name(Problem),
+    /// What it would move another moves.
+    Route(Problem),
+}
+
+impl Refused {
+    /// Names both.
+    pub fn problem(&self) -> &Problem {
+        match self {
+            Self::Name(problem) | Self::Route(problem) => problem,
+        }
+    }
+}
+
 impl RuleSet {
-    /// Adds a rule that was read elsewhere, unless its name is taken.
+    /// Adds a rule that is an object, unless its name is taken, or what it would move; `claims` are those of this set.
     ///
     /// # Errors
     /// Names both; the first stays.
-    pub fn add(&mut self, rule: Arc<Rule>, text: Arc<str>) -> Result<(), Problem> {
+    pub fn add(&mut self, rule: Arc<Rule>, text: Arc<str>, claims: &mut Claims) -> Result<(), Refused> {
         if let Some(other) = self.rules.get(&rule.name) {
-            let what = format!("rule {:?} is already the name of {}", rule.name, other.file.display());
-            let (file, way_out) = (rule.file.display().to_string(), "give each rule its own name".to_owned());
-            return Err(Problem { file, line: 0, path: String::new(), what, way_out });
+            return Err(Refused::Name(twice(&rule, other)));
         }
+        claims.take(&rule, &Written::Object).map_err(Refused::Route)?;
         self.texts.insert(rule.name.clone(), text);
         self.rules.insert(rule.name.clone(), rule);
         Ok(())
     }
+}
+
+/// One name for two.
+pub(super) fn twice(rule: &Rule, other: &Rule) -> Problem {
+    let what = format!("rule {:?} is already the name of {}", rule.name, other.file.display());
+    let (file, way_out) = (rule.file.display().to_string(), "give each rule its own name".to_owned());
+    Problem { file, line: 0, path: String::new(), what, way_out }
 }
 
 #[cfg(test)]
@@ -146,9 +174,9 @@ mod tests {
     fn a_name_that_is_taken_names_both() {
         let (rule, text) = read(&spec()).unwrap();
         let (first, second) = (Arc::new(Rule { file: "rules/a.yaml".into(), ..rule.clone() }), Arc::new(rule));
-        let mut set = RuleSet::default();
-        set.add(Arc::clone(&first), text.clone()).unwrap();
-        let problem = set.add(second, text).unwrap_err().to_string();
+        let (mut set, mut claims) = (RuleSet::default(), Claims::default());
+        set.add(Arc::clone(&first), text.clone(), &mut claims).unwrap();
+        let problem = set.add(second, text, &mut claims).unwrap_err().problem().to_string();
         assert!(problem.contains("canaryrule shop/chat.bot") && problem.contains("rules/a.yaml"), "{problem}");
         assert!(Arc::ptr_eq(&set.rules["chat.bot"], &first));
     }

@@ -7,7 +7,7 @@ use super::walk::{Entry, Kind, Node, Place};
 use super::{Problem, Report};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Budget, Location, Options, Spanned};
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,24 +16,45 @@ const NODES_MAX: usize = 20_000;
 /// Deepest nesting; the grammar needs six.
 const DEPTH_MAX: usize = 32;
 
+/// The same of a file of manifests: the definitions of kinds, which may be among them, are long and deep.
+const ALL_NODES_MAX: usize = 200_000;
+const ALL_DEPTH_MAX: usize = 64;
+/// Most documents of such a file.
+const DOCUMENTS_MAX: usize = 1_000;
+
 /// The tree of one document; an empty one is a node of nothing.
 pub(crate) fn parse(text: &str, file: &str) -> Result<Node, Report> {
+    let options = options(serde_saphyr::budget! { max_nodes: NODES_MAX, max_depth: DEPTH_MAX, max_documents: 2 });
+    let file: Arc<str> = file.into();
+    match serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options) {
+        Ok(tree) => Ok(Builder { text, file }.node(tree)),
+        Err(e) => Err(syntax(&e, &file, (NODES_MAX, DEPTH_MAX))),
+    }
+}
+
+/// The trees of all documents that are not empty.
+pub(crate) fn parse_all(text: &str, file: &str) -> Result<Vec<Node>, Report> {
+    let options = options(serde_saphyr::budget! { max_nodes: ALL_NODES_MAX, max_depth: ALL_DEPTH_MAX, max_documents: DOCUMENTS_MAX });
+    let file: Arc<str> = file.into();
+    match serde_saphyr::from_multiple_with_options::<Spanned<Value>>(text, options) {
+        Ok(trees) => Ok(trees.into_iter().map(|tree| Builder { text, file: file.clone() }.node(tree)).collect()),
+        Err(e) => Err(syntax(&e, &file, (ALL_NODES_MAX, ALL_DEPTH_MAX))),
+    }
+}
+
+fn options(budget: Option<Budget>) -> Options {
     let mut options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_depth: DEPTH_MAX, max_documents: 2 },
+        budget: budget,
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::AsOrdinary,
         strict_booleans: true,
         with_snippet: false,
     };
     options.leading_zero_numbers_as_strings = true;
-    let file: Arc<str> = file.into();
-    match serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options) {
-        Ok(tree) => Ok(Builder { text, file }.node(tree)),
-        Err(e) => Err(syntax(&e, &file)),
-    }
+    options
 }
 
-fn syntax(e: &serde_saphyr::Error, file: &str) -> Report {
+fn syntax(e: &serde_saphyr::Error, file: &str, (nodes, depth): (usize, usize)) -> Report {
     let line = e.location().map_or(0, |at| at.line());
     let said = e.without_snippet().to_string();
     // the crate repeats the place in its sentence, and advises how to call it
@@ -41,7 +62,7 @@ fn syntax(e: &serde_saphyr::Error, file: &str) -> Report {
     let said = said.split_once(" at line ").map_or(said, |(what, _)| what);
     let (what, way_out) = match () {
         () if said.starts_with("budget breached") => {
-            (format!("more than {NODES_MAX} values or {DEPTH_MAX} levels"), "write a smaller file, without aliases of aliases")
+            (format!("more than {nodes} values or {depth} levels"), "write a smaller file, without aliases of aliases")
         }
         () if said.starts_with("multiple YAML documents") => ("more than one document".to_owned(), "write one file for each"),
         () => (format!("not YAML: {said}"), "correct it; what lies behind this place was not looked at"),

@@ -2,7 +2,7 @@
 //! other out, and what was in force of it stays.
 
 use crate::cluster::resources::{Condition, Desk, Place, RULE, RuleObjects, Shown, WatchedRule, conditions};
-use crate::config::{Known, RuleObject, RuleSet};
+use crate::config::{Claims, Known, Refused, RuleObject, RuleSet};
 use crate::model::Rule;
 use crate::runtime::{Handle, RuleView};
 use crate::telemetry::events;
@@ -45,8 +45,8 @@ struct Read {
     good: Option<(Arc<Rule>, Arc<str>)>,
     /// What is wrong with its present one.
     problems: Vec<String>,
-    /// Whose name it would take.
-    taken: Option<String>,
+    /// Whose name, or route, it would take.
+    taken: Option<Refused>,
 }
 
 impl Book {
@@ -56,16 +56,17 @@ impl Book {
         Self { pages: Arc::new(Mutex::new(pages)), settled: CancellationToken::new() }
     }
 
-    /// The rules of the files, with the objects': who came first keeps a name, and files came first.
+    /// The rules of the files, with the objects': who came first keeps its name and what it moves, and files came first.
     pub(in crate::app) fn join(&self, files: RuleSet) -> RuleSet {
         let mut set = files;
         let mut pages = self.pages.lock();
         pages.files = Some(set.clone());
+        let mut claims = Claims::of(&set);
         let mut all: Vec<&mut Read> = pages.read.values_mut().collect();
-        all.sort_by(|a, b| a.object.created.cmp(&b.object.created));
+        all.sort_by(|a, b| a.age().cmp(&b.age()));
         for read in all {
-            let added = read.good.clone().map(|(rule, text)| set.add(rule, text));
-            read.taken = added.and_then(Result::err).map(|problem| problem.to_string());
+            let added = read.good.clone().map(|(rule, text)| set.add(rule, text, &mut claims));
+            read.note_taken(added.and_then(Result::err));
         }
         set
     }
@@ -120,6 +121,19 @@ impl Read {
         }
     }
 
+    /// Who came first: of one second the first by name.
+    fn age(&self) -> (&str, &str, &str) {
+        (&self.object.created, &self.object.namespace, &self.object.name)
+    }
+
+    /// Told once.
+    fn note_taken(&mut self, taken: Option<Refused>) {
+        if let Some(refused) = taken.as_ref().filter(|taken| self.taken.as_ref() != Some(taken)) {
+            events::ObjectRefused { problems: &[refused.problem().to_string()] }.emit();
+        }
+        self.taken = taken;
+    }
+
     /// What the object shows of itself.
     fn status(&self, in_force: Option<&RuleView>) -> Value {
         let accepted = self.accepted(in_force);
@@ -142,8 +156,10 @@ impl Read {
             let stays = if self.good.is_some() { "\nan earlier version stays in force" } else { "" };
             return said(false, "Invalid", format!("{}{stays}", self.problems.join("\n")));
         }
-        if let Some(why) = &self.taken {
-            return said(false, "NameTaken", why.clone());
+        match &self.taken {
+            Some(Refused::Name(why)) => return said(false, "NameTaken", why.to_string()),
+            Some(Refused::Route(why)) => return said(false, "RouteTaken", why.to_string()),
+            None => {}
         }
         let ours = self.good.as_ref().map(|(rule, _)| rule.digest.as_str());
         match in_force {

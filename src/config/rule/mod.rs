@@ -19,6 +19,7 @@ mod workloads;
 
 pub use schema::{rule_schema, rule_spec_schema};
 
+use super::manifest::is_manifest;
 use super::walk::{At, Fields, Kind, one_of};
 use super::{Report, yaml};
 use crate::model::rule::{AfterRollback, BakeJudge, Mode, NotRun, Rule};
@@ -81,8 +82,21 @@ pub fn parse_rule_with(text: &str, file: &Path, known: &Known, attached: Attache
     if tree.kind == Kind::Null {
         return Err(Report::whole(name, "is empty", "write a rule, or take the file out of the folder"));
     }
+    if is_manifest(&tree) {
+        let way_out = "kubectl apply it, and let this folder be; or write what is below its spec, and rule: with its name";
+        return Err(Report::whole(name, "is a manifest of the cluster and no rule file", way_out));
+    }
+    parse_tree(&At::root(&tree), text, file, known, attached)
+}
+
+/// The same of a tree; `text` is what its digest is made of.
+///
+/// # Errors
+/// As [`parse_rule_with`].
+pub(super) fn parse_tree(tree: &At<'_>, text: &str, file: &Path, known: &Known, attached: Attached<'_>) -> Result<Rule, Report> {
+    let name = file.display().to_string();
     let mut out = Out { report: Report::default(), not_run: Vec::new(), needs: Vec::new(), known, file, attached, texts: BTreeMap::new() };
-    let rule = At::root(&tree).fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
+    let rule = tree.fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
     let Out { mut report, mut not_run, texts, .. } = out;
     if rule.is_none() && report.is_empty() {
         report.join(Report::whole(name, "this rule could not be read", "please report this file as a defect of canaryd"));

@@ -2,6 +2,7 @@
 
 use super::{News, Running, Supervisor};
 use crate::cluster::Cluster;
+use crate::config::overlap;
 use crate::model::rule::{Rule, Traffic};
 use crate::model::{Begin, RolloutId, Side, State, Weight};
 use crate::router::{Desired, Router};
@@ -57,7 +58,7 @@ impl Supervisor {
             return Err(Refusal::new("already-starting", format!("a rollout of {rule} is being started")));
         }
         match self.running.get(rule) {
-            None => Ok(true),
+            None => self.refuse_what_another_moves(rule).map(|()| true),
             // what the cluster releases takes the place of another by itself: see `Followed`
             Some(run) if args.version.is_empty() || args.version == run.begin.version || args.by == CLUSTER => Err(Refusal::new(
                 "already-running",
@@ -65,6 +66,16 @@ impl Supervisor {
             )),
             Some(_) => Ok(false),
         }
+    }
+
+    /// Rules in force move nothing in common; what a rollout began with may be in force no more.
+    fn refuse_what_another_moves(&self, rule: &str) -> Result<(), Refusal> {
+        let Some(rule) = self.rules.rules.get(rule) else { return Ok(()) };
+        let both = self.running.values().find_map(|run| Some((run, overlap(rule, &run.rule)?)));
+        both.map_or(Ok(()), |(run, what)| {
+            let text = format!("{} still moves {what}: let it finish, or roll it back, and start again", run.id);
+            Err(Refusal::new("route-taken", text))
+        })
     }
 
     async fn supersede(&mut self, rule: &str, version: String) {

@@ -231,8 +231,9 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         for name in ["shop-v1", "shop-v2"] {
             plane.apply(&deployment(name, namespace));
         }
-        // the file has a name of its own
-        fs::write(shared.folder.path().join("rule.yaml"), shared.rule().replacen("rule: shop", "rule: filed", 1)).unwrap();
+        // the file has a name of its own, and leaves the route to the object
+        let good = shared.rule().replacen("rule: shop", "rule: filed", 1) + "mode: observe\n";
+        fs::write(shared.folder.path().join("rule.yaml"), &good).unwrap();
         let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": least_rights(plane, namespace) }));
         daemon.until_ready();
         plane.apply(&object("cart", namespace, &spec));
@@ -272,9 +273,11 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         shows("cart", ".status.rollout", &|said| said == "cart-1");
 
         // a file that is wrong keeps no object out
-        let (filed, good) = (shared.folder.path().join("rule.yaml"), shared.rule().replacen("rule: shop", "rule: filed", 1));
+        let filed = shared.folder.path().join("rule.yaml");
         fs::write(&filed, "rule: filed\n").unwrap();
-        plane.apply(&object("late", namespace, &spec));
+        let mut late = spec.clone();
+        late["mode"] = "observe".into();
+        plane.apply(&object("late", namespace, &late));
         shows("late", &format!("{condition}.status"), &|said| said == "True");
         let rules = daemon.send("GET", "/api/v1/rules", "").text();
         assert!(rules.contains("\"filed\"") && rules.contains("rule.yaml"), "what it gave last stays, and its problems are told: {rules}");
@@ -323,6 +326,69 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         let of_cart: Vec<&str> = all.lines().filter(|line| line.contains(" cart-1 ")).collect();
         assert!(of_cart.len() == 1 && of_cart[0].starts_with(namespace), "{all}");
         assert!(!daemon.send("GET", "/metrics", "").text().contains("rule=\"cart\""), "its metrics went with it");
+    })
+    .await;
+}
+
+/// A second rule that would move the same route: a file goes before an object, an older object before a younger one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_rules_for_one_route_the_first_is_in_force_and_the_second_says_who_it_is() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "one-route").await;
+    scene.twin(plane).await;
+    let shared = Shared::new(&scene).await;
+    blocking(move || {
+        install(plane);
+        let namespace = scene.namespace.as_str();
+        let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": plane.kubeconfig("admin") }));
+        daemon.until_ready();
+        let filed = spec(&shared.rule());
+        let mut twin = filed.clone();
+        twin["traffic"]["istio"]["virtual-service"] = "twin".into();
+        let accepted = |name: &str, path: &str, right: &dyn Fn(&str) -> bool| {
+            let path = format!("jsonpath={{.status.conditions[?(@.type==\"Accepted\")].{path}}}");
+            until(plane, name, &["get", "canaryrule", name, "-n", namespace, "-o", &path], right)
+        };
+        plane.apply(&object("beside-a-file", namespace, &filed));
+        accepted("beside-a-file", "reason", &|said| said == "RouteTaken");
+        let why = accepted("beside-a-file", "message", &|said| !said.is_empty());
+        for said in [
+            "canaryrule one-route/beside-a-file: traffic.istio",
+            "VirtualService one-route/shop, route primary",
+            "rule \"shop\"",
+            "rule.yaml:5",
+        ] {
+            assert!(why.contains(said), "{said}: {why}");
+        }
+
+        plane.apply(&object("z-older", namespace, &twin));
+        accepted("z-older", "status", &|said| said == "True");
+        // an object is as old as the second it was made in
+        let second = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+        let made = second();
+        assert!(rig::poll(SEEN_MAX, || (second() > made).then_some(())).is_some());
+        plane.apply(&object("a-younger", namespace, &twin));
+        accepted("a-younger", "reason", &|said| said == "RouteTaken");
+        let why = accepted("a-younger", "message", &|said| !said.is_empty());
+        for said in [
+            "canaryrule one-route/a-younger: traffic.istio",
+            "VirtualService one-route/twin",
+            "(canaryrule one-route/z-older)",
+            "mode: observe in one",
+        ] {
+            assert!(why.contains(said), "{said}: {why}");
+        }
+        accepted("z-older", "status", &|said| said == "True");
+        plane.kubectl(&["delete", "canaryrule", "z-older", "-n", namespace]);
+        accepted("a-younger", "status", &|said| said == "True");
+        let rules = daemon.send("GET", "/api/v1/rules", "").text();
+        assert!(rules.contains("one-route/a-younger") && !rules.contains("beside-a-file") && !rules.contains("z-older"), "{rules}");
+        let log = daemon.process.log();
+        assert_eq!(
+            log.matches("rule \\\"a-younger\\\" would move").count() + log.matches("rule \"a-younger\" would move").count(),
+            1,
+            "{log}"
+        );
     })
     .await;
 }
