@@ -252,6 +252,12 @@ impl From<&RuleView> for wire::Rule {
             digest: view.digest.clone(),
             rollout: view.rollout.as_ref().map(|id| id.0.clone()),
             refused: view.refused.clone(),
+            missing: view.missing.clone().unwrap_or_default(),
+            waiting: view.waiting.as_ref().map(|waiting| wire::Waiting {
+                version: waiting.version.clone(),
+                since: time(waiting.since),
+                why: waiting.why.clone(),
+            }),
         }
     }
 }

@@ -390,6 +390,21 @@ wire! {
         pub rollout: Option<String>,
         /// Why this build does not run it, if it does not.
         pub refused: Vec<String>,
+        /// What it needs in the cluster and is not there, or cannot be looked at, a sentence each: no rollout can begin.
+        #[serde(default)]
+        pub missing: Vec<String>,
+        /// The release that no rollout is started for as yet; null if there is none.
+        pub waiting: Option<Waiting>,
+    }
+
+    /// A release that waits for its rollout.
+    pub struct Waiting {
+        /// What it is called.
+        pub version: String,
+        /// Since when.
+        pub since: Time,
+        /// What it waits for.
+        pub why: String,
     }
 
     /// `GET /api/v1/rules`.

@@ -42,13 +42,19 @@ fn why(rollout: &wire::Rollout) -> String {
     stuck.or_else(reason).or_else(hold).unwrap_or_default()
 }
 
-/// What keeps canaryd itself from doing its work: rules that are refused, sources that are blind. Empty if nothing does.
+/// What keeps canaryd itself from doing its work: rules that are refused or lack something, releases that wait, sources that are blind.
+/// Empty if nothing does.
 pub fn troubles(rules: &wire::Rules, style: Style) -> String {
     let mut text = String::new();
     let problems = rules.reload_problems.iter().cloned();
-    section(&mut text, "rules on disk are refused, the old ones stay in force", &texts(problems, Tone::Bad), style);
+    section(&mut text, "rules on disk are refused, those that were good are in force", &texts(problems, Tone::Bad), style);
     let refused = rules.rules.iter().flat_map(|rule| rule.refused.iter().map(|why| format!("{}: {why}", rule.name)));
     section(&mut text, "rules this build does not run", &texts(refused, Tone::Odd), style);
+    let missing = rules.rules.iter().flat_map(|rule| rule.missing.iter().map(|why| format!("{}: {why}", rule.name)));
+    section(&mut text, "what rules need and is missing", &texts(missing, Tone::Bad), style);
+    let waiting = rules.rules.iter().filter_map(|rule| Some((rule, rule.waiting.as_ref()?)));
+    let waiting = waiting.map(|(rule, w)| format!("{}: {} since {}: {}", rule.name, w.version, w.since, w.why));
+    section(&mut text, "releases that wait", &texts(waiting, Tone::Odd), style);
     let blind = rules.sources.iter().filter_map(|(name, why)| why.as_ref().map(|why| format!("{name}: {why}")));
     section(&mut text, "sources that cannot be read", &texts(blind, Tone::Bad), style);
     text

@@ -20,7 +20,7 @@ mod table;
 mod template;
 mod view;
 
-pub use crate::apiserver::identity;
+pub use crate::apiserver::{ABSENT, identity};
 pub use connect::{ClusterError, ClusterSettings, connect, connect_fenced};
 pub use note::PAUSED;
 pub use standing::standing;

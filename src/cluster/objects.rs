@@ -43,6 +43,8 @@ pub(super) struct Deployment {
     pub(super) behind: bool,
     /// What the controller says when the pods did not become ready in the time the Deployment gives them.
     pub(super) stalled: Option<String>,
+    /// Why the controller makes no pods now: it is paused, or they are refused (a quota, an admission policy).
+    pub(super) held: Option<String>,
     /// Identity of its template.
     pub(super) template: String,
     /// Identity of what its pods run.
@@ -173,6 +175,8 @@ struct RawWorkload {
 struct RawSpec {
     replicas: Option<u32>,
     #[serde(default)]
+    paused: bool,
+    #[serde(default)]
     template: Value,
 }
 
@@ -194,10 +198,19 @@ impl RawStatus {
     }
 }
 
+impl RawStatus {
+    /// Its pods are refused.
+    fn refused(&self) -> Option<String> {
+        let found = self.conditions.iter().flatten().find(|c| c.kind == "ReplicaFailure" && c.status == "True")?;
+        Some(text(found.message.as_deref().filter(|m| !m.is_empty()).unwrap_or("its pods are refused")))
+    }
+}
+
 impl From<RawWorkload> for Deployment {
     fn from(raw: RawWorkload) -> Self {
         let RawWorkload { metadata, spec, status } = raw;
         Self {
+            held: status.refused().or_else(|| spec.paused.then(|| "the Deployment is paused".to_owned())),
             behind: status.observed_generation < metadata.generation,
             generation: metadata.generation,
             stalled: status.stalled().filter(|_| status.observed_generation >= metadata.generation),
@@ -441,6 +454,20 @@ mod tests {
         assert_eq!(of(2, "False", "ProgressDeadlineExceeded"), None, "of the release before");
         assert_eq!(of(3, "True", "NewReplicaSetAvailable"), None);
         assert_eq!(of(3, "False", "FailedCreate"), None, "that is tried again");
+    }
+
+    #[test]
+    fn no_pods_are_made_of_what_is_paused_or_refused() {
+        let of = |paused: bool, status: &str| {
+            let refused = json!({"type": "ReplicaFailure", "status": status, "reason": "FailedCreate",
+                "message": "pods \"web-\" is forbidden: exceeded quota: small"});
+            let object = json!({"metadata": {"name": "web", "uid": "d", "generation": 3}, "spec": {"template": {}, "paused": paused},
+                "status": {"observedGeneration": 3, "conditions": [refused]}});
+            serde_json::from_value::<Deployment>(object).unwrap().held
+        };
+        assert_eq!(of(false, "False"), None);
+        assert_eq!(of(true, "False").as_deref(), Some("the Deployment is paused"));
+        assert_eq!(of(true, "True").as_deref(), Some("pods \"web-\" is forbidden: exceeded quota: small"));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Release {
     pub replicas: u32,
     /// Why its pods do not become ready, where its progress deadline has passed: the worst pod, and what the controller says.
     pub stalled: Option<String>,
+    /// Why no pods of it are made now: it is paused, or they are refused.
+    pub held: Option<String>,
 }
 
 /// Shared watches of workloads, and what is read out of them. Cheap to clone; one per daemon.
@@ -137,6 +139,7 @@ impl Cluster {
             ready: enough && !found.behind,
             ready_replicas,
             replicas: found.wanted,
+            held: found.held.clone(),
             stalled: found.stalled.as_ref().map(|said| {
                 let worst = signs::trouble(known.table.pods_of(name, Which::New), Timestamp::default(), now());
                 with_stall(worst, said)

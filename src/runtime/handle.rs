@@ -53,8 +53,19 @@ pub struct RolloutView {
     pub warnings: Vec<String>,
 }
 
+/// A release that no rollout is started for as yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it is called.
+    pub version: String,
+    /// Since when it is known.
+    pub since: Timestamp,
+    /// What it waits for, in a sentence.
+    pub why: String,
+}
+
 /// One rule as a reader sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RuleView {
     /// Its name.
     pub name: String,
@@ -66,6 +77,11 @@ pub struct RuleView {
     pub rollout: Option<RolloutId>,
     /// Why it is not run by this build, if it is not.
     pub refused: Vec<String>,
+    /// What it needs and is not there, or cannot be looked at: its workloads, or what its weights are in. `None` = not looked yet, or
+    /// outside of a cluster.
+    pub missing: Option<Vec<String>>,
+    /// The release that waits for its rollout.
+    pub waiting: Option<Waiting>,
 }
 
 /// Everything readers see, swapped whole.

@@ -9,7 +9,7 @@
 //! ```
 //! Read `driver.rs` first: its `decide` is the one path of every input (`mail.rs` is how it comes). Then `start.rs` (what precedes a
 //! rollout), [`replay`] (how one comes back from its journal), `lookout.rs` and `worker.rs` (eyes and hands in a cluster), `releases/`
-//! (what begins a rollout there).
+//! (what begins a rollout there), `needs.rs` (whether what a rule needs is there).
 
 mod alerts;
 mod annotations;
@@ -24,6 +24,7 @@ mod kept;
 mod lookout;
 mod mail;
 mod memory;
+mod needs;
 pub mod parts;
 pub mod plan;
 mod registry;
@@ -41,7 +42,7 @@ pub use alerts::Heard;
 pub use annotations::{ROLLOUTS_MAX, Range, Stretch};
 pub use clock::now;
 pub use handle::{
-    Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs, Views,
+    Approval, EventLine, Handle, PastArgs, PastRollout, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs, Views, Waiting,
 };
 pub use history::PAST_MAX;
 pub use hooks::Hooks;

@@ -1,6 +1,6 @@
 //! What readers see, kept so that a rollout's news costs one pointer swap however many rollouts there are.
 
-use super::handle::{EventLine, RolloutView, RuleView, Views};
+use super::handle::{EventLine, RolloutView, RuleView, Views, Waiting};
 use crate::model::RolloutId;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -95,11 +95,24 @@ impl Registry {
     }
 
     pub(super) fn set_rule_rollout(&self, rule: &str, id: &RolloutId) {
+        self.edit(|lists| edit_rule(lists, rule, |view| view.rollout = Some(id.clone())));
+    }
+
+    /// What these rules need and is not there.
+    pub(super) fn set_missing(&self, found: Vec<(String, Vec<String>)>) {
+        if found.is_empty() {
+            return;
+        }
         self.edit(|lists| {
-            if let Some(view) = lists.rules.get_mut(rule) {
-                *view = Arc::new(RuleView { rollout: Some(id.clone()), ..(**view).clone() });
+            for (rule, missing) in &found {
+                edit_rule(lists, rule, |view| view.missing = Some(missing.clone()));
             }
         });
+    }
+
+    /// The release of this rule that waits.
+    pub(super) fn set_waiting(&self, rule: &str, waiting: Option<Waiting>) {
+        self.edit(|lists| edit_rule(lists, rule, |view| view.waiting.clone_from(&waiting)));
     }
 
     pub(super) fn set_reload_problems(&self, problems: Vec<String>) {
@@ -124,5 +137,14 @@ impl Registry {
             change(&mut new);
             new
         });
+    }
+}
+
+/// A rule that is in force no more is left alone.
+fn edit_rule(lists: &mut Lists, rule: &str, change: impl FnOnce(&mut RuleView)) {
+    if let Some(view) = lists.rules.get_mut(rule) {
+        let mut new = RuleView::clone(view);
+        change(&mut new);
+        *view = Arc::new(new);
     }
 }

@@ -16,7 +16,7 @@ pub use daemon::{
 };
 pub use lease::{LeaseLost, LeaseTaken, StandsBy};
 pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed, ReceiverTold};
-pub use resources::{NotShown, ObjectRefused, RulesNotWatched, ShownInCluster};
+pub use resources::{NotShown, ObjectRefused, RuleMisses, RulesNotWatched, ShownInCluster};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
     ConnectionClosed, ConnectionOpened, EffectEnded, HeldStill, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed,

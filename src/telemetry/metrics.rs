@@ -68,6 +68,7 @@ pub(super) struct Families {
     pub(super) state: Family<RuleState, Whole>,
     pub(super) rollout: Family<RolloutInfo, Whole>,
     pub(super) holds: Family<RuleWhy, Whole>,
+    pub(super) missing: Family<Rule, Whole>,
     pub(super) queries: Family<QueryEnd, Counter>,
     pub(super) query_seconds: Timings<Source>,
     pub(super) ticks: Family<Source, Counter>,
@@ -107,6 +108,7 @@ impl Families {
             state: Family::default(),
             rollout: Family::default(),
             holds: Family::default(),
+            missing: Family::default(),
             queries: Family::default(),
             query_seconds: Family::new_with_constructor(seconds),
             ticks: Family::default(),
@@ -152,6 +154,7 @@ impl Families {
         r.register("rollout_state", "1 for the state the rule's rollout is in", self.state.clone());
         r.register("rollout_info", "1 for the running or last rollout of a rule", self.rollout.clone());
         r.register("holds", "1 for every reason that holds the rule's rollout now", self.holds.clone());
+        r.register("rule_missing", "What a rule needs in the cluster and is not there, or cannot be looked at", self.missing.clone());
     }
 
     fn register_way_in(&self, r: &mut Registry) {

@@ -98,7 +98,7 @@ async fn status_lists_all_rollouts_aligned() {
          chat-1042  rolled-back  fail       25% (?)  2/3   1.2/3.0  2.1.0    stuck: 404 \u{fffd}[2Jgone\n\
          chat-1     progressing  undecided  25%      2/3   1.2/3.0  2.1.0    7m 30s of 15m are over\n\
          \n\
-         rules on disk are refused, the old ones stay in force\n  rules/shop.yaml:3: steps: empty\n\
+         rules on disk are refused, those that were good are in force\n  rules/shop.yaml:3: steps: empty\n\
          \n\
          sources that cannot be read\n  prometheus: does not answer\n"
     );

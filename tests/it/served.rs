@@ -128,7 +128,7 @@ fn views(rollouts: Vec<RolloutView>) -> Views {
         file: "rules/chat.yaml".to_owned(),
         digest: "0011223344556677".to_owned(),
         rollout: rollouts.first().map(|view| view.id.clone()),
-        refused: Vec::new(),
+        ..RuleView::default()
     };
     let idle = RuleView { name: "idle".to_owned(), rollout: None, ..rule.clone() };
     Views {

@@ -4,8 +4,8 @@
 use crate::cluster::resources::{Condition, Desk, Place, RULE, RuleObjects, Shown, WatchedRule, conditions};
 use crate::config::{Claims, Known, Refused, RuleObject, RuleSet};
 use crate::model::Rule;
-use crate::runtime::{Handle, RuleView};
-use crate::telemetry::events;
+use crate::runtime::{Handle, RuleView, Waiting};
+use crate::telemetry::{events, words};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -141,7 +141,8 @@ impl Read {
         json!({
             "observedGeneration": self.object.generation,
             "rollout": rollout,
-            "conditions": conditions(&[accepted], self.object.generation),
+            "waiting": in_force.and_then(|view| view.waiting.as_ref()).map(waiting),
+            "conditions": conditions(&[accepted, ready(in_force)], self.object.generation),
         })
     }
 
@@ -167,6 +168,21 @@ impl Read {
             _ => said(false, "NotInForce", "it is a rule, and about to come into force".to_owned()),
         }
     }
+}
+
+/// Is all there that it needs?
+fn ready(in_force: Option<&RuleView>) -> Condition {
+    let (status, reason, message) = match in_force.map(|view| view.missing.as_deref()) {
+        None => (Some(false), "NotInForce", "it is not in force".to_owned()),
+        Some(None) => (None, "NotLooked", "nobody has looked yet".to_owned()),
+        Some(Some([])) => (Some(true), "Complete", "its workloads and its route are there".to_owned()),
+        Some(Some(missing)) => (Some(false), "Missing", missing.join("\n")),
+    };
+    Condition { kind: "Ready", status, reason: reason.to_owned(), message }
+}
+
+fn waiting(waiting: &Waiting) -> Value {
+    json!({ "version": waiting.version, "since": words::time(waiting.since), "why": waiting.why })
 }
 
 /// Keeps the book in step with the objects, the runtime with the book, and the objects' statuses with the runtime.
@@ -199,5 +215,93 @@ fn tell(book: &Book, handle: &Handle, desk: &Desk) {
         let in_force = views.rules.get(&read.object.name).filter(|view| view.file == file);
         let status = read.status(in_force.map(|view| &**view));
         desk.show(Place::new(RULE, &read.object.namespace, &read.object.name), Shown { status, made_from: None });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn object(name: &str, created: &str, route: &str) -> Arc<WatchedRule> {
+        let spec = json!({
+            "workloads": { "pair": [{ "subset": "v1" }, { "subset": "v2" }] },
+            "telemetry": ["istio"],
+            "traffic": { "istio": { "virtual-service": "shop", "route": route } },
+            "steps": [{ "weight": "100%", "bake": "5m" }],
+            "metrics": { "error-rate": {} },
+        });
+        let (namespace, created) = ("shop".to_owned(), created.to_owned());
+        Arc::new(WatchedRule { namespace, name: name.to_owned(), uid: name.to_owned(), generation: 1, created, spec })
+    }
+
+    fn book() -> Book {
+        Book::new(Known { packs: ["istio".to_owned()].into(), cluster: true, ..Known::default() })
+    }
+
+    /// Names in force, and what is shown of those that are not.
+    fn joined(book: &Book, objects: &[Arc<WatchedRule>]) -> (Vec<String>, Vec<(String, String)>) {
+        book.take(objects.to_vec());
+        let set = book.join(RuleSet::default());
+        let pages = book.pages.lock();
+        let taken = pages.read.values().filter(|read| read.taken.is_some()).map(|read| {
+            let said = read.accepted(None);
+            (read.object.name.clone(), format!("{}: {}", said.reason, said.message))
+        });
+        (set.rules.into_keys().collect(), taken.collect())
+    }
+
+    #[test]
+    fn of_two_objects_for_one_route_the_older_is_in_force_and_of_one_second_the_first_by_name() {
+        let (old, young) = (object("z", "2026-11-21T10:00:00Z", "p"), object("a", "2026-11-21T10:00:01Z", "p"));
+        let twin = object("y", "2026-11-21T10:00:00Z", "p");
+        let other = object("other", "2026-11-21T11:00:00Z", "q");
+        let book = book();
+        let (in_force, taken) = joined(&book, &[young.clone(), old.clone(), other.clone()]);
+        assert_eq!(in_force, ["other", "z"], "another entry is nobody's");
+        assert!(
+            matches!(taken.as_slice(), [(name, why)] if name == "a"
+            && why.starts_with("RouteTaken: canaryrule shop/a: traffic.istio: rule \"a\" would move VirtualService shop/shop, route p")
+            && why.contains("rule \"z\" (canaryrule shop/z) moves")),
+            "{taken:?}"
+        );
+        assert_eq!(joined(&book, &[young.clone(), old, twin.clone()]).0, ["y"]);
+        assert_eq!(joined(&book, &[young, other]).0, ["a", "other"], "it comes into force by itself");
+        let file = RuleObject { namespace: "shop", name: "file", spec: &twin.spec }.read(&book.pages.lock().known.clone()).unwrap();
+        let mut files = RuleSet::default();
+        files.rules.insert("file".to_owned(), Arc::new(Rule { file: "file.yaml".into(), ..file.0 }));
+        files.texts.insert("file".to_owned(), file.1);
+        assert_eq!(book.join(files).rules.into_keys().collect::<Vec<_>>(), ["file", "other"], "a file goes before an object");
+    }
+
+    #[test]
+    fn manifests_are_those_of_the_kind_that_is_served() {
+        assert_eq!(crate::config::API, RULE.api);
+    }
+
+    #[test]
+    fn what_is_missing_and_what_waits_is_shown_on_the_object() {
+        let book = book();
+        joined(&book, &[object("a", "2026-11-21T10:00:00Z", "p")]);
+        let read = book.pages.lock().read.values().next().cloned().unwrap();
+        let digest = read.good.as_ref().unwrap().0.digest.clone();
+        let view = |missing: Option<&[&str]>| RuleView {
+            digest: digest.clone(),
+            missing: missing.map(|all| all.iter().map(|why| (*why).to_owned()).collect()),
+            ..RuleView::default()
+        };
+        let ready = |in_force: Option<&RuleView>| {
+            let status = read.status(in_force);
+            let ready = &status["conditions"][1];
+            (ready["status"].clone(), ready["reason"].clone(), ready["message"].clone())
+        };
+        assert_eq!(ready(None).1, "NotInForce");
+        assert_eq!((ready(Some(&view(None))).0, ready(Some(&view(None))).1), ("Unknown".into(), "NotLooked".into()));
+        assert_eq!((ready(Some(&view(Some(&[])))).0, ready(Some(&view(Some(&[])))).1), ("True".into(), "Complete".into()));
+        assert_eq!(ready(Some(&view(Some(&["x", "y"])))), ("False".into(), "Missing".into(), "x\ny".into()));
+        let waiting = Waiting { version: "shop:2".to_owned(), since: Timestamp::from_millis(0), why: "no pods".to_owned() };
+        let status = read.status(Some(&RuleView { waiting: Some(waiting), ..view(None) }));
+        assert_eq!(status["waiting"], json!({"version": "shop:2", "since": "1970-01-01T00:00:00Z", "why": "no pods"}));
+        assert_eq!(read.status(Some(&view(None)))["waiting"], Value::Null);
     }
 }

@@ -5,10 +5,13 @@ use crate::apiserver::Resource;
 use serde_json::{Value, json};
 
 /// What `kubectl get` shows of a rule.
-const RULE_COLUMNS: [Column; 4] = [
+const RULE_COLUMNS: [Column; 7] = [
     ("Accepted", "string", ".status.conditions[?(@.type==\"Accepted\")].status", false),
     ("Reason", "string", ".status.conditions[?(@.type==\"Accepted\")].reason", false),
+    ("Ready", "string", ".status.conditions[?(@.type==\"Ready\")].status", false),
     ("Rollout", "string", ".status.rollout", false),
+    ("Waiting", "string", ".status.waiting.version", false),
+    ("Needs", "string", ".status.conditions[?(@.type==\"Ready\")].message", true),
     ("Message", "string", ".status.conditions[?(@.type==\"Accepted\")].message", true),
 ];
 /// What `kubectl get` shows of a rollout.
@@ -108,6 +111,15 @@ fn rule_status() -> Value {
         "conditions": conditions(),
         "observedGeneration": whole("Generation of the spec that was read last."),
         "rollout": text("Name of the running or last rollout."),
+        "waiting": {
+            "description": "The release that no rollout is started for as yet.",
+            "type": "object",
+            "properties": {
+                "version": text("What it is called."),
+                "since": { "description": "Since when.", "type": "string", "format": "date-time" },
+                "why": text("What it waits for, in a sentence."),
+            },
+        },
     }})
 }
 

@@ -75,7 +75,8 @@ impl Print {
 
 /// Fields may stand in any order.
 fn print(status: &Value, without_words: bool) -> u64 {
-    let dropped = |key: &str| matches!(key, "updated" | "lastTransitionTime") || (without_words && matches!(key, "reason" | "message"));
+    let dropped =
+        |key: &str| matches!(key, "updated" | "lastTransitionTime") || (without_words && matches!(key, "reason" | "message" | "why"));
     match status {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(key, value)| !value.is_null() && !dropped(key));

@@ -14,6 +14,7 @@ fn deployment(template: &str) -> Deployment {
         wanted: 2,
         updated: 2,
         stalled: None,
+        held: None,
         behind: false,
         template: text(template),
         program: text(template),

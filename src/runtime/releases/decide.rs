@@ -37,6 +37,8 @@ pub(super) struct Shown {
     pub(super) wanted: u32,
     /// Why its pods do not become ready, once its Deployment has given up.
     pub(super) stalled: Option<String>,
+    /// Why no pods of it are made now.
+    pub(super) held: Option<String>,
 }
 
 /// A rollout of the rule that is not over.
@@ -229,6 +231,12 @@ impl Scene<'_> {
 }
 
 impl Shown {
+    /// What keeps it from being ready, if that can be told: what was refused for good, what nobody makes, what does not become ready.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        let none = || (self.wanted == 0).then_some("it asks for no replicas");
+        self.held.as_deref().or_else(none).or(self.stalled.as_deref())
+    }
+
     fn noted(&self, why: Why) -> What {
         What::Note { template: Some(self.template.clone()), why }
     }

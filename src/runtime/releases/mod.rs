@@ -8,7 +8,8 @@ mod known;
 pub(super) use known::Templates;
 
 use super::clock;
-use super::handle::{Refusal, StartArgs};
+use super::handle::{Refusal, StartArgs, Waiting};
+use super::registry::Registry;
 use super::supervisor::{Followed, News};
 use crate::cluster::{Cluster, Release};
 use crate::model::rule::Replicas;
@@ -65,6 +66,7 @@ pub(super) struct Parts {
     /// A rollout is over, or the rules are others: what was waited with may begin.
     pub(super) poke: Arc<Notify>,
     pub(super) notices: Notices,
+    pub(super) registry: Registry,
     pub(super) metrics: Metrics,
     pub(super) shutdown: CancellationToken,
 }
@@ -83,6 +85,8 @@ pub(super) struct Releases {
     starting: BTreeSet<String>,
     /// Starts that were refused.
     refused: BTreeMap<String, Refused>,
+    /// What is shown of releases that wait, by rule.
+    waiting: BTreeMap<String, Waiting>,
     /// What [`Cluster::changes`] said of a rule's workloads when it was looked at last.
     looked: BTreeMap<String, u64>,
     /// What is to be noted when all were looked at.
@@ -116,6 +120,8 @@ enum Next {
 struct Refused {
     seen: [Sight; 2],
     at: Instant,
+    /// Its words, once they are known.
+    why: Option<String>,
 }
 
 impl Releases {
@@ -128,6 +134,7 @@ impl Releases {
             starts: JoinSet::new(),
             starting: BTreeSet::new(),
             refused: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             looked: BTreeMap::new(),
             notes: Vec::new(),
             sweeping: None,
@@ -212,6 +219,7 @@ impl Releases {
         self.read.retain(|rule, _| there.contains(rule.as_str()));
         self.idle.retain(|rule, _| there.contains(rule.as_str()));
         self.refused.retain(|rule, _| there.contains(rule.as_str()));
+        self.waiting.retain(|rule, _| there.contains(rule.as_str()));
     }
 
     /// One rule. What cannot be done because of the store is tried again.
@@ -263,6 +271,7 @@ impl Releases {
         let mut found = decide(&scene);
         if found.is_empty() {
             self.forget_said(&rule.name, on_trial.as_ref());
+            self.show_waiting(&rule.name, None);
             return Ok(Next::Nothing);
         }
         let rolled_back = self.parts.templates.rolled_back(&rule.name).await.map_err(|e| e.to_string())?;
@@ -278,6 +287,8 @@ impl Releases {
             scene.promoted = promoted.as_deref();
             found = decide(&scene);
         }
+        let waits = found.iter().find_map(|finding| self.waits(rule, finding, &seen));
+        self.show_waiting(&rule.name, waits);
         for finding in found {
             self.follow(followed, finding, &seen).await;
         }
@@ -325,6 +336,7 @@ impl Releases {
                 ready: release.ready_replicas,
                 wanted: release.replicas,
                 stalled: release.stalled,
+                held: release.held,
             }),
         }
     }
@@ -359,8 +371,7 @@ impl Releases {
             What::AskTraffic | What::Note { .. } => {}
             What::Wait => {
                 let ready = format!("{} of {}", release.ready, release.wanted);
-                let text = format!("{new}: it is started when its pods are ready ({ready})");
-                self.say(rule, &release.template, "waits", &text);
+                self.say(rule, &release.template, "waits", &format!("{new}: {}", waits_for_pods(release)));
                 if let Some(why) = &release.stalled {
                     let text = format!("{new}, and its pods do not become ready ({ready}: {why}): it is started when they are");
                     self.say_and_tell(followed, release, "stalled", text);
@@ -379,6 +390,38 @@ impl Releases {
                 self.say_and_tell(followed, release, "rolled-back", text);
             }
             What::Unclear(why) => self.say_and_tell(followed, release, "unclear", format!("{new}, and no rollout is started: {why}")),
+        }
+    }
+
+    /// The release a finding is about, and why no rollout of it is started; `None` = there is none, or one is.
+    fn waits(&self, rule: &Rule, finding: &Finding, seen: &[Sight; 2]) -> Option<(String, String)> {
+        let Sight::There(release) = &seen[finding.side.index()] else { return None };
+        let why = match &finding.what {
+            What::Wait => waits_for_pods(release),
+            What::RolledBack => {
+                format!("it was rolled back before: no rollout is started; `canaryd retry {}` starts one", rule.name)
+            }
+            What::Unclear(why) => format!("no rollout is started: {why}"),
+            What::Start => format!("{NOT_STARTED}: {}", self.refused.get(&rule.name)?.why.as_ref()?),
+            What::AskTraffic | What::Note { .. } | What::Supersede | What::Live => return None,
+        };
+        Some((release.version.clone(), why))
+    }
+
+    /// Since when, is since it was seen to wait for the first time.
+    fn show_waiting(&mut self, rule: &str, waits: Option<(String, String)>) {
+        let before = self.waiting.get(rule);
+        let waiting = waits.map(|(version, why)| {
+            let since = before.filter(|before| before.version == version).map_or_else(clock::now, |before| before.since);
+            Waiting { version, since, why }
+        });
+        if waiting.as_ref() == before {
+            return;
+        }
+        self.parts.registry.set_waiting(rule, waiting.clone());
+        match waiting {
+            Some(waiting) => drop(self.waiting.insert(rule.to_owned(), waiting)),
+            None => drop(self.waiting.remove(rule)),
         }
     }
 
@@ -408,7 +451,8 @@ impl Releases {
             return;
         }
         // should it be refused: what was seen then
-        self.refused.insert(rule.name.clone(), Refused { seen: seen.clone(), at: Instant::now() });
+        let why = self.refused.get(&rule.name).and_then(|last| last.why.clone());
+        self.refused.insert(rule.name.clone(), Refused { seen: seen.clone(), at: Instant::now(), why });
         self.starting.insert(rule.name.clone());
         let (news, rule, template) = (self.parts.news.clone(), rule.name.clone(), release.template.clone());
         let args = StartArgs { version: release.version.clone(), retry: false, by: CLUSTER.to_owned() };
@@ -422,19 +466,26 @@ impl Releases {
     async fn started(&mut self, rule: &str, template: &str, result: Result<RolloutId, Refusal>) {
         self.starting.remove(rule);
         let refusal = match result {
-            Ok(_) => return drop(self.refused.remove(rule)),
+            Ok(_) => {
+                self.show_waiting(rule, None);
+                return drop(self.refused.remove(rule));
+            }
             // a person was faster
             Err(refusal) if matches!(refusal.code, "already-running" | "already-starting" | "unavailable") => return,
             Err(refusal) => refusal,
         };
+        if let Some(refused) = self.refused.get_mut(rule) {
+            refused.why = Some(refusal.text.clone());
+        }
         let followed = self.followed().await.into_iter().find(|f| f.rule.name == rule);
         let Some(followed) = followed else { return };
-        let text = format!("a new release could not be started, which is tried again: {}", refusal.text);
+        let text = format!("a new release {NOT_STARTED}: {}", refusal.text);
         let release = [Side::First, Side::Second].into_iter().find_map(|side| match self.sight(&followed.rule, side) {
             Sight::There(shown) if shown.template == template => Some(shown),
             _ => None,
         });
         if let Some(release) = release {
+            self.show_waiting(rule, Some((release.version.clone(), format!("{NOT_STARTED}: {}", refusal.text))));
             self.say_and_tell(&followed, &release, "refused", text);
         }
     }
@@ -484,6 +535,14 @@ impl Releases {
             None => self.said.retain(|(of, _, _)| of != rule),
         }
     }
+}
+
+/// What a refused start is told with.
+const NOT_STARTED: &str = "could not be started, which is tried again";
+
+fn waits_for_pods(release: &Shown) -> String {
+    let trouble = release.trouble().map_or_else(String::new, |trouble| format!(": {trouble}"));
+    format!("it is started when its pods are ready ({} of {}{trouble})", release.ready, release.wanted)
 }
 
 /// The side without traffic, by the router's word.

@@ -14,6 +14,7 @@ use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutVie
 use super::hooks::Hooks;
 use super::kept::Born;
 use super::mail::{Mail, Post};
+use super::needs::{self, InForce, Needs};
 use super::registry::Registry;
 use super::releases::{self, Releases, Templates};
 use super::start::Prepared;
@@ -114,6 +115,8 @@ pub(super) enum News {
     Prepared { rule: String, result: Result<Box<Prepared>, Refusal>, answer: oneshot::Sender<Result<RolloutId, Refusal>> },
     /// Which rules are followed in the cluster, and how they stand.
     Followed { answer: oneshot::Sender<Vec<Followed>> },
+    /// Which rules are in force, and which of them have a rollout running.
+    InForce { answer: oneshot::Sender<Vec<InForce>> },
     /// What moves the traffic of a rule.
     Router { rule: String, answer: oneshot::Sender<Result<Arc<dyn Router>, String>> },
     /// The cluster shows a new release.
@@ -135,6 +138,8 @@ pub struct Supervisor {
     templates: Templates,
     /// Wakes whoever watches for releases.
     poke: Arc<Notify>,
+    /// Wakes whoever looks whether what rules need is there.
+    needs: Arc<Notify>,
     annotations: annotations::Kept,
     rules: RuleSet,
     engine: Arc<Engine<Judge>>,
@@ -165,6 +170,7 @@ impl Supervisor {
         let new = Self {
             setting: Arc::new(setting.makers),
             poke: Arc::default(),
+            needs: Arc::default(),
             templates: Templates::new(Arc::clone(&setting.store)),
             store: setting.store,
             scale: setting.scale,
@@ -285,10 +291,20 @@ impl Supervisor {
                 tokio::spawn(async move { drop(answer.send(kept.find(&*store, &range).await)) });
             }
             Request::Journal { rollout, answer } => self.journal(&rollout, answer),
+            registry: self.registry.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let of_needs = needs::Parts {
+            cluster: parts.cluster.clone(),
+            news: self.news.0.clone(),
+            registry: self.registry.clone(),
         }
+            poke: Arc::clone(&self.needs),
     }
 
     // ---- rules
+        tokio::spawn(Needs::new(of_needs).run());
 
     fn reload(&mut self) -> Result<(), Refusal> {
         match (self.setting.rules)(&self.rules) {
@@ -337,6 +353,8 @@ impl Supervisor {
     /// What belonged to a rule that is gone, and whose rollout is over, is neither watched nor kept.
     fn let_go(&mut self) {
         let (rules, running) = (&self.rules.rules, &self.running);
+            missing: views.rules.get(&rule.name).and_then(|v| v.missing.clone()),
+            waiting: views.rules.get(&rule.name).and_then(|v| v.waiting.clone()),
         self.routers.retain(|name, _| rules.contains_key(name) || running.contains_key(name));
         if let Some(cluster) = &self.cluster {
             let begun = running.values().map(|run| &run.rule);
@@ -348,6 +366,7 @@ impl Supervisor {
         if let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(&rule.workloads)) {
             cluster.follow(&rule.workloads);
         }
+        self.needs.notify_one();
     }
 
     /// Running rollouts take moved limits from their rule's new text, and nothing else.

@@ -154,6 +154,10 @@ impl Supervisor {
                 drop(answer.send(result));
             }
             News::Followed { answer } => drop(answer.send(self.followed())),
+            News::InForce { answer } => {
+                let all = self.rules.rules.values().map(|rule| (Arc::clone(rule), self.running.contains_key(&rule.name)));
+                drop(answer.send(all.collect()));
+            }
             News::Router { rule, answer } => {
                 let router = match self.rules.rules.get(&rule).cloned() {
                     Some(rule) => self.router(&rule).await,

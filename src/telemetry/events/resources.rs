@@ -1,7 +1,7 @@
 //! What is read from and shown in the cluster's own objects.
 
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::ShownEnd;
+use crate::telemetry::metrics::{Rule, ShownEnd};
 
 /// A status or an Event was written, could not be, or found no room.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,32 @@ impl RulesNotWatched<'_> {
     /// Log line.
     pub fn emit(self) {
         tracing::warn!("rules that are objects of the cluster: {}", self.why);
+    }
+}
+
+/// What a rule needs in the cluster and is not there, or is there again.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleMisses<'a> {
+    /// Which rule.
+    pub rule: &'a str,
+    /// A sentence each.
+    pub missing: &'a [String],
+    /// What was missing before.
+    pub before: &'a [String],
+}
+
+impl RuleMisses<'_> {
+    /// Log lines for what is news, and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        let Self { rule, missing, before } = self;
+        for why in missing.iter().filter(|why| !before.contains(why)) {
+            tracing::warn!(rule, "no rollout of this rule can begin: {why}");
+        }
+        if missing.is_empty() && !before.is_empty() {
+            tracing::info!(rule, "all that this rule needs is there");
+        }
+        let count = i64::try_from(missing.len()).unwrap_or(i64::MAX);
+        metrics.families().missing.get_or_create(&Rule { rule: rule.to_owned() }).set(count);
     }
 }
 

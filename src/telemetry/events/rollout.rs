@@ -231,6 +231,7 @@ impl RuleGone<'_> {
     pub fn emit(self, metrics: &Metrics) {
         tracing::info!(rule = self.rule, "rule removed");
         forget(metrics, self.rule);
+        metrics.families().missing.remove(&Rule { rule: self.rule.to_owned() });
         for action in ACTIONS {
             metrics.families().decisions.remove(&RuleAction { rule: self.rule.to_owned(), action });
         }

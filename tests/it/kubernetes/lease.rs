@@ -144,6 +144,17 @@ impl One {
         http::send(self.port, &Request { method, path, headers: &headers, body: body.as_bytes() }, Duration::from_secs(60)).unwrap()
     }
 
+    /// What `canaryd status` prints.
+    pub(super) fn status_page(&self) -> String {
+        let token = self.settings.with_extension("token");
+        fs::write(&token, TOKEN).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_canaryd"));
+        command.arg("status").env("CANARYD_SERVER", format!("http://127.0.0.1:{}", self.port)).env("CANARYD_TOKEN_FILE", token);
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn start_rollout(&self) {
         let answer = self.send("POST", "/api/v1/rules/shop/start", "{\"version\": \"2\"}");
         assert!((200..300).contains(&answer.status), "{}", answer.text());

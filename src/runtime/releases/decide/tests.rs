@@ -20,6 +20,7 @@ fn sight(words: &str) -> Sight {
                 ready,
                 wanted,
                 stalled: None,
+                held: None,
             })
         }
     }
