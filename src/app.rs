@@ -14,7 +14,7 @@ pub use resources::definitions;
 use crate::api::{self, ApiState, Tokens};
 use crate::cluster::lease::Fence;
 use crate::cluster::{self, Cluster, ClusterError};
-use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, reload};
+use crate::config::{Known, Problem, Report, RuleSet, Settings, fingerprint, read_rules};
 use crate::model::{History, Rule};
 use crate::notify::Notices;
 use crate::router::{self, Means, Proxy};
@@ -105,7 +105,7 @@ impl Daemon {
             cluster: watched,
         };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).context("engine threads")?;
-        supervisor.load_rules().context("rules are refused")?;
+        supervisor.load_rules(settings.strict_rules).await.context("rules are refused")?;
         supervisor.recover().await.map_err(anyhow::Error::msg).context("journal")?;
         // whoever reaches a port beyond loopback is not trusted to read: there is no address an operator could not share
         let reads_need_token = !settings.listen.ip().to_canonical().is_loopback();
@@ -258,15 +258,16 @@ fn makers(settings: &Arc<Settings>, extras: &Extras, means: Means, book: resourc
         }),
         rules: Box::new(move |old| match runnable_rules(old, &for_rules.rules, &rules_may) {
             Ok(files) => Ok(book.join(files)),
-            Err(report) => Err(RulesRefused { report, stays: book.join_last() }),
+            // at the start nothing was good before
+            Err((report, good)) => Err(RulesRefused { report, stays: book.join_last().unwrap_or_else(|| book.join(good)) }),
         }),
         known,
     })
 }
 
-/// A whole valid set that can be carried out here, or the report of everything that is not.
-fn runnable_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<RuleSet, Report> {
-    let rules = reload(old, paths, known)?;
+/// A whole valid set that can be carried out here, or the report of everything that is not, and what is good in spite of it.
+fn runnable_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<RuleSet, (Report, RuleSet)> {
+    let (mut rules, mut report) = read_rules(old, paths, known);
     let refused = |rule: &Arc<Rule>| {
         let file = rule.file.display().to_string();
         // the sentence has its way out
@@ -279,8 +280,9 @@ fn runnable_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<Rul
         };
         rule.not_run.iter().map(problem).collect::<Vec<_>>()
     };
-    let problems: Vec<Problem> = rules.rules.values().flat_map(refused).collect();
-    if problems.is_empty() { Ok(rules) } else { Err(Report { problems }) }
+    report.problems.extend(rules.rules.values().flat_map(refused));
+    rules.keep(|rule| rule.not_run.is_empty());
+    if report.is_empty() { Ok(rules) } else { Err((report.sorted(), rules)) }
 }
 
 /// Reads the rules again when their files, or those they name, change.

@@ -36,9 +36,10 @@ pub(super) async fn healthz() -> &'static str {
 }
 
 pub(super) async fn readyz(State(state): State<ApiState>) -> Response {
-    let ready = state.handle.views().ready;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(wire::Ready { ready })).into_response()
+    let views = state.handle.views();
+    let status = if views.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let rule_problems = views.reload_problems.len() as u64;
+    (status, Json(wire::Ready { ready: views.ready, rule_problems })).into_response()
 }
 
 pub(super) async fn metrics(State(state): State<ApiState>, headers: HeaderMap) -> Response {

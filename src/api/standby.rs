@@ -82,7 +82,7 @@ fn client() -> Client<HttpConnector, Body> {
 async fn readyz(State(waiting): State<Waiting>) -> Response {
     let ready = waiting.turn.load().leader.is_some();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(wire::Ready { ready })).into_response()
+    (status, Json(wire::Ready { ready, rule_problems: 0 })).into_response()
 }
 
 async fn elsewhere(State(waiting): State<Waiting>, request: Request) -> Response {

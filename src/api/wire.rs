@@ -540,6 +540,9 @@ wire! {
     pub struct Ready {
         /// Rules read, journal open?
         pub ready: bool,
+        /// How many problems the rules on disk have; `GET /api/v1/rules` tells them to those who may read.
+        #[serde(default)]
+        pub rule_problems: u64,
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Rule file or folder of rules
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
+    /// Do not start if any rule is wrong; without it the good ones start
+    #[arg(long)]
+    strict: bool,
     /// Folder of the journal
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -64,6 +67,7 @@ fn flags(args: &Args) -> Flags {
     let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
     [
         ("rules", path(&args.rules)),
+        ("strict_rules", args.strict.then(|| "true".to_owned())),
         ("data", path(&args.data)),
         ("listen", args.listen.clone()),
         ("tokens", path(&args.tokens)),

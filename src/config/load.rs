@@ -77,24 +77,30 @@ pub fn load_rules(paths: &[PathBuf], known: &Known) -> Result<Loaded, Report> {
 /// # Errors
 /// As [`load_rules`].
 pub fn reload(old: &RuleSet, paths: &[PathBuf], known: &Known) -> Result<RuleSet, Report> {
+    let (new, report) = read_rules(old, paths, known);
+    report.or(Some(new))
+}
+
+/// What is good of `paths` by itself and beside the others, and what is wrong, as of [`reload`].
+pub fn read_rules(old: &RuleSet, paths: &[PathBuf], known: &Known) -> (RuleSet, Report) {
     let (read, report) = read_all(paths, known);
     let mut new = RuleSet::default();
-    for (rule, text) in read {
+    for (rule, text) in read.read {
         let name = rule.name.clone();
         let kept = old.rules.get(&name).filter(|old| **old == rule);
         new.rules.insert(name.clone(), kept.cloned().unwrap_or(rule));
         new.texts.insert(name, text);
     }
-    report.or(Some(new))
+    (new, report)
 }
 
 /// What is good of them, in the order of the files, and what is wrong.
-fn read_all(paths: &[PathBuf], known: &Known) -> (Vec<(Arc<Rule>, Arc<str>)>, Report) {
+fn read_all(paths: &[PathBuf], known: &Known) -> (Good, Report) {
     let (mut report, mut good) = (Report::default(), Good::default());
     for file in files(paths, &mut report) {
         good.add_file(&file, known, &mut report);
     }
-    (good.read, report)
+    (good, report)
 }
 
 /// Rules that can be in force together.

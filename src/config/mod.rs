@@ -19,7 +19,7 @@ mod walk;
 mod watched;
 mod yaml;
 
-pub use load::{Loaded, LoadedRule, RuleSet, load_rules, read_rule, reload};
+pub use load::{Loaded, LoadedRule, RuleSet, load_rules, read_rule, read_rules, reload};
 pub use object::{API, Refused, RuleObject};
 pub use overlap::{Claims, Written, overlap};
 pub use report::{Problem, Report};

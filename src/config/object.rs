@@ -95,6 +95,12 @@ impl Refused {
 }
 
 impl RuleSet {
+    /// Only those that are to be kept.
+    pub(crate) fn keep(&mut self, kept: impl Fn(&Rule) -> bool) {
+        self.rules.retain(|_, rule| kept(rule));
+        self.texts.retain(|name, _| self.rules.contains_key(name));
+    }
+
     /// Adds a rule that is an object, unless its name is taken, or what it would move; `claims` are those of this set.
     ///
     /// # Errors

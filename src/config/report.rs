@@ -55,12 +55,18 @@ impl Report {
         self.problems.extend(other.problems);
     }
 
-    /// `value` if nothing is wrong.
-    pub(crate) fn or<T>(mut self, value: Option<T>) -> Result<T, Self> {
+    /// In the order of files and lines.
+    #[must_use]
+    pub(crate) fn sorted(mut self) -> Self {
         self.problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        self
+    }
+
+    /// `value` if nothing is wrong.
+    pub(crate) fn or<T>(self, value: Option<T>) -> Result<T, Self> {
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
-            _ => Err(self),
+            _ => Err(self.sorted()),
         }
     }
 }

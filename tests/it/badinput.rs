@@ -290,7 +290,7 @@ fn an_answer_of_200_megabytes_costs_a_bounded_part_of_them() {
     assert!(refused.status >= 400 && refused.text().contains("larger than 33554432 bytes"), "{}: {}", refused.status, refused.text());
     let peak = memory_peak(daemon.process().pid());
     assert!(peak < 150 << 20, "{peak} bytes of memory");
-    assert_eq!(daemon.get("/readyz"), json!({ "ready": true }));
+    assert_eq!(daemon.get("/readyz")["ready"], true);
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl Running {
             cluster,
         };
         let (mut supervisor, handle) = Supervisor::new(setting, shutdown.clone()).expect("threads");
-        supervisor.load_rules().expect("rules");
+        supervisor.load_rules(true).await.expect("rules");
         supervisor.recover().await.expect("journal");
         Self { handle, store, metrics, told, shutdown, supervisor: tokio::spawn(supervisor.run()) }
     }

@@ -16,6 +16,7 @@ mod kubernetes;
 mod layers;
 mod notify;
 mod packs;
+mod partial;
 mod plan;
 mod prometheus;
 mod properties;

@@ -32,6 +32,9 @@ pub struct Settings {
     pub data: PathBuf,
     /// Rule files and folders of them. Default `rules`.
     pub rules: Vec<PathBuf>,
+    /// One rule file that is wrong keeps the daemon from starting. Default false: then the good ones are in force, and the others are
+    /// told as they are at a reload, for a restart at night must not leave the rollouts of all rules alone.
+    pub strict_rules: bool,
     /// Folder of query packs that add to or replace the built-in ones. Default none.
     pub packs: Option<PathBuf>,
     /// Where samples come from; the first is the one a rule without `source` reads (`default_source`, or the only one).

@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "external_url",
     "data",
     "rules",
+    "strict_rules",
     "packs",
     "default_source",
     "sources",
@@ -75,6 +76,7 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
     let listen = fields.get("listen").and_then(|at| address(&at, &mut out));
     let data = fields.get("data").and_then(|at| path(&at, &mut out));
     let rules = fields.get("rules").map(|at| paths(&at, &mut out));
+    let strict_rules = fields.get("strict_rules").and_then(|at| at.flag(out.report));
     let packs = fields.get("packs").map(|at| path(&at, &mut out));
     let sources = sources(&fields, &mut out);
     let tokens_at = fields.get("tokens");
@@ -94,6 +96,7 @@ pub(super) fn settings(root: &At<'_>, folder: Option<&Path>, report: &mut Report
         external_url,
         data: data?,
         rules: rules?,
+        strict_rules: strict_rules.unwrap_or(false),
         packs: packs.unwrap_or_default(),
         sources: sources?,
         tokens: tokens.unwrap_or_default(),

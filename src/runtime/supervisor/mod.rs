@@ -58,9 +58,9 @@ pub type ReadRules = Box<dyn Fn(&RuleSet) -> Result<RuleSet, RulesRefused> + Sen
 pub struct RulesRefused {
     /// Every problem.
     pub report: Report,
-    /// What is in force without them: rules that were read before in their place, and what changed of those that come from elsewhere.
-    /// `None` = nothing was read before.
-    pub stays: Option<RuleSet>,
+    /// What is in force without them: rules that were read before in their place, and what changed of those that come from elsewhere;
+    /// where nothing was read before, what is good.
+    pub stays: RuleSet,
 }
 
 /// How the composition root makes the adapters.
@@ -199,14 +199,32 @@ impl Supervisor {
         Ok((new, Handle::new(registry, send)))
     }
 
-    /// Reads the rules for the first time.
+    /// Reads the rules for the first time. Those that are good are in force, and what is wrong is told as at a reload: a restart with
+    /// one bad file among many must not leave the rollouts of all alone.
     ///
     /// # Errors
-    /// Every problem of every file.
-    pub fn load_rules(&mut self) -> Result<(), Report> {
-        let rules = (self.setting.rules)(&self.rules).map_err(|refused| refused.report)?;
-        self.put_in_force(rules);
+    /// Every problem of every file, if there is one and `strict`, or none of them is good and no rollout of the journal goes on.
+    pub async fn load_rules(&mut self, strict: bool) -> Result<(), Report> {
+        let RulesRefused { report, stays } = match (self.setting.rules)(&self.rules) {
+            Ok(rules) => {
+                self.put_in_force(rules);
+                return Ok(());
+            }
+            Err(refused) => refused,
+        };
+        // a journal that cannot be listed is told when its rollouts are taken up
+        if strict || (stays.rules.is_empty() && self.store.unfinished().await.is_ok_and(|all| all.is_empty())) {
+            return Err(report);
+        }
+        self.put_in_force(stays);
+        self.tell_refused(&report);
         Ok(())
+    }
+
+    fn tell_refused(&self, report: &Report) {
+        let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        events::ReloadRefused { problems: &problems }.emit(&self.metrics);
+        self.registry.set_reload_problems(problems);
     }
 
     /// Takes up the rollouts that were not over when the daemon last stopped.
@@ -273,10 +291,20 @@ impl Supervisor {
             news: self.news.0.clone(),
             poke: Arc::clone(&self.poke),
             notices: self.notices.clone(),
+            registry: self.registry.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
         };
+        let of_needs = needs::Parts {
+            cluster: parts.cluster.clone(),
+            news: self.news.0.clone(),
+            registry: self.registry.clone(),
+            metrics: self.metrics.clone(),
+            poke: Arc::clone(&self.needs),
+            shutdown: self.shutdown.clone(),
+        };
         tokio::spawn(Releases::new(parts).run());
+        tokio::spawn(Needs::new(of_needs).run());
     }
 
     async fn follow(&mut self, request: Request) {
@@ -291,20 +319,10 @@ impl Supervisor {
                 tokio::spawn(async move { drop(answer.send(kept.find(&*store, &range).await)) });
             }
             Request::Journal { rollout, answer } => self.journal(&rollout, answer),
-            registry: self.registry.clone(),
-            metrics: self.metrics.clone(),
-            shutdown: self.shutdown.clone(),
-        };
-        let of_needs = needs::Parts {
-            cluster: parts.cluster.clone(),
-            news: self.news.0.clone(),
-            registry: self.registry.clone(),
         }
-            poke: Arc::clone(&self.needs),
     }
 
     // ---- rules
-        tokio::spawn(Needs::new(of_needs).run());
 
     fn reload(&mut self) -> Result<(), Refusal> {
         match (self.setting.rules)(&self.rules) {
@@ -315,12 +333,10 @@ impl Supervisor {
             }
             Err(RulesRefused { report, stays }) => {
                 // a file that is wrong keeps no object out
-                if let Some(stays) = stays.filter(|stays| *stays != self.rules) {
+                if stays != self.rules {
                     self.put_in_force(stays);
                 }
-                let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-                events::ReloadRefused { problems: &problems }.emit(&self.metrics);
-                self.registry.set_reload_problems(problems);
+                self.tell_refused(&report);
                 Err(Refusal::new("rules", format!("the rules that files gave stay as they are:\n{report}")))
             }
         }
@@ -337,6 +353,8 @@ impl Supervisor {
             digest: rule.digest.clone(),
             rollout: last(&rule.name),
             refused: rule.not_run.iter().map(|n| format!("{}: {}", n.path, n.why)).collect(),
+            missing: views.rules.get(&rule.name).and_then(|v| v.missing.clone()),
+            waiting: views.rules.get(&rule.name).and_then(|v| v.waiting.clone()),
         };
         self.registry.set_rules(rules.rules.values().map(|r| (r.name.clone(), Arc::new(view(r)))).collect());
         events::Reloaded { rules: rules.rules.len() }.emit(&self.metrics);
@@ -348,13 +366,12 @@ impl Supervisor {
         self.rules = rules;
         self.let_go();
         self.poke.notify_one();
+        self.needs.notify_one();
     }
 
     /// What belonged to a rule that is gone, and whose rollout is over, is neither watched nor kept.
     fn let_go(&mut self) {
         let (rules, running) = (&self.rules.rules, &self.running);
-            missing: views.rules.get(&rule.name).and_then(|v| v.missing.clone()),
-            waiting: views.rules.get(&rule.name).and_then(|v| v.waiting.clone()),
         self.routers.retain(|name, _| rules.contains_key(name) || running.contains_key(name));
         if let Some(cluster) = &self.cluster {
             let begun = running.values().map(|run| &run.rule);
@@ -366,7 +383,6 @@ impl Supervisor {
         if let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(&rule.workloads)) {
             cluster.follow(&rule.workloads);
         }
-        self.needs.notify_one();
     }
 
     /// Running rollouts take moved limits from their rule's new text, and nothing else.

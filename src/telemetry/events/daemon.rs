@@ -21,7 +21,7 @@ impl Reloaded {
     }
 }
 
-/// The rules on disk are not valid: the old ones stay in force.
+/// The rules on disk are not valid: the old ones stay in force, or at the start those that are good.
 #[derive(Clone, Copy, Debug)]
 pub struct ReloadRefused<'a> {
     /// Every problem, with file and line.
@@ -31,7 +31,7 @@ pub struct ReloadRefused<'a> {
 impl ReloadRefused<'_> {
     /// A log line for each problem, and metrics.
     pub fn emit(self, metrics: &Metrics) {
-        tracing::error!(problems = self.problems.len(), "rules on disk are refused, the old ones stay in force");
+        tracing::error!(problems = self.problems.len(), "rules on disk are refused, those that were good are in force");
         for problem in self.problems {
             tracing::error!(problem, "rule refused");
         }
