@@ -177,17 +177,34 @@ fn acts(rule: &Rule) -> Vec<String> {
 
 /// What the rule asks for in good order, and few mean.
 fn warnings(rule: &Rule) -> Vec<String> {
-    let Promotion::Swap { idle: Some(idle), .. } = rule.promotion else { return Vec::new() };
-    if rule.replicas == Replicas::Follow {
+    if rule.replicas == Replicas::Follow || rule.traffic.is_of_replicas() {
         return Vec::new();
     }
+    [idle_for_ever(rule), none_for_ever(rule)].into_iter().flatten().collect()
+}
+
+fn idle_for_ever(rule: &Rule) -> Option<String> {
+    let Promotion::Swap { idle: Some(idle), .. } = rule.promotion else { return None };
     let next = match idle {
         0 => "its next release has no pods, and does not begin".to_owned(),
         1 => "its next release begins with that one, which is all that 100% of the traffic then gets".to_owned(),
         _ => format!("its next release begins with those {idle}, which are all that 100% of the traffic then gets"),
     };
     let way_out = "write replicas: follow, or scale it with each release";
-    vec![format!("idle-replicas scales the old version down, and replicas: external leaves it so: {next}: {way_out}")]
+    Some(format!("idle-replicas scales the old version down, and replicas: external leaves it so: {next}: {way_out}"))
+}
+
+fn none_for_ever(rule: &Rule) -> Option<String> {
+    let who = match (rule.promotion, rule.after_rollback) {
+        (Promotion::Copy, AfterRollback::ScaleDown) => "promotion: copy and after-rollback: scale-down leave",
+        (Promotion::Copy, _) => "promotion: copy leaves",
+        (_, AfterRollback::ScaleDown) => "after-rollback: scale-down leaves",
+        _ => return None,
+    };
+    Some(format!(
+        "{who} the canary without replicas, and replicas: external leaves it so: its next release has no pods, and does not begin: \
+         write replicas: follow, or scale it with each release"
+    ))
 }
 
 /// Whole hours as such, whatever they are in minutes.
@@ -253,13 +270,32 @@ mod tests {
     use std::path::Path;
 
     fn warned(more: &str) -> Vec<String> {
+        let pair = "pair: [ { deployment: a, subset: v1 }, { deployment: b, subset: v2 } ]";
+        let fixed = "stable: { deployment: a, subset: v1 }, canary: { deployment: b, subset: v2 }";
+        let workloads = if more.contains("copy") || more.contains("external") { fixed } else { pair };
         let text = format!(
-            "rule: shop\nworkloads: {{ namespace: shop, pair: [ {{ deployment: a, subset: v1 }}, {{ deployment: b, subset: v2 }} ] }}\n\
+            "rule: shop\nworkloads: {{ namespace: shop, {workloads} }}\n\
              telemetry: [ istio ]\ntraffic: {{ istio: {{ virtual-service: shop }} }}\nsteps: [ {{ weight: 100%, bake: 1m }} ]\n\
              metrics: {{ error-rate: {{}} }}\n{more}\n"
         );
         let known = Known { packs: ["istio".to_owned()].into(), cluster: true, ..Known::default() };
         warnings(&parse_rule(&text, Path::new("shop.yaml"), &known).unwrap_or_else(|report| panic!("{report}")))
+    }
+
+    #[test]
+    fn a_canary_that_is_scaled_to_none_and_that_nobody_scales_up_is_warned_of() {
+        let whose = |more: &str| match warned(more).as_slice() {
+            [] => None,
+            [one] => one.split_once(" the canary without replicas").map(|(who, _)| who.to_owned()),
+            more => panic!("{more:?}"),
+        };
+        let scaled_down = "after-rollback: scale-down";
+        assert_eq!(whose("promotion: external"), None);
+        assert_eq!(whose("promotion: copy").as_deref(), Some("promotion: copy leaves"));
+        assert_eq!(whose(scaled_down).as_deref(), Some("after-rollback: scale-down leaves"));
+        let both = format!("promotion: copy\n{scaled_down}");
+        assert_eq!(whose(&both).as_deref(), Some("promotion: copy and after-rollback: scale-down leave"));
+        assert_eq!(whose(&format!("{both}\nreplicas: follow")), None);
     }
 
     #[test]

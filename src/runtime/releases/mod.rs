@@ -369,6 +369,13 @@ impl Releases {
         let new = format!("{name} has a new release, {}", release.version);
         match finding.what {
             What::AskTraffic | What::Note { .. } => {}
+            What::Wait if release.wanted == 0 => {
+                let text = format!(
+                    "{new}, and no pods: {name} asks for 0 replicas. It is started when they are ready: scale {name} up, or write \
+                     replicas: follow in the rule and canaryd does"
+                );
+                self.say_and_tell(followed, release, "no-replicas", text);
+            }
             What::Wait => {
                 let ready = format!("{} of {}", release.ready, release.wanted);
                 self.say(rule, &release.template, "waits", &format!("{new}: {}", waits_for_pods(release)));

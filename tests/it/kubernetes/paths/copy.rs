@@ -1,4 +1,4 @@
-//! A copy whose stable fails when the traffic is on its way back.
+//! A copy whose stable fails when the traffic is on its way back, and the release after it.
 
 use super::stage::{Scene, Stage};
 use serde_json::Value;
@@ -12,7 +12,7 @@ metrics: { error-rate: { tolerate: { relative: 20%, absolute: 0.5% } } }
 ";
 
 #[test]
-fn a_stable_that_fails_under_the_traffic_gives_it_back_to_the_canary_and_gets_it_when_it_is_well() {
+fn a_stable_that_fails_under_the_traffic_gives_it_back_to_the_canary_and_the_next_release_waits_for_pods() {
     let Some(mut stage) = Stage::up(Scene { name: "paths-copy", form: "stable", replicas: [2, 2], rule: RULE }) else { return };
     stage.deploy(1, "shop:2", "");
     let id = stage.wait_begun("shop:2");
@@ -38,5 +38,14 @@ fn a_stable_that_fails_under_the_traffic_gives_it_back_to_the_canary_and_gets_it
     stage.wait_for_end(&id, "succeeded");
     assert_eq!(stage.weights(), [100, 0]);
     assert_eq!(stage.replicas(), [2, 0], "the canary has none");
+
+    // and nobody but a person gives it some, who is told
+    stage.deploy(1, "shop:3", "");
+    stage.wait_log("it is told that the next release has no pods", |log| {
+        log.contains("shop-v2 has a new release, shop:3 (") && log.contains("shop-v2 asks for 0 replicas")
+    });
+    assert_eq!(stage.daemon.get("/api/v1/rollouts")["rollouts"].as_array().map(Vec::len), Some(1), "it has not begun");
+    stage.scale(1, 2);
+    stage.wait_begun("shop:3");
     stage.close();
 }
