@@ -22,6 +22,6 @@ mod view;
 
 pub use crate::apiserver::{ABSENT, identity};
 pub use connect::{ClusterError, ClusterSettings, connect, connect_fenced};
-pub use note::PAUSED;
+pub use note::{Earlier, PAUSED};
 pub use standing::standing;
 pub use view::{Cluster, REPLICASET, Release};

@@ -7,7 +7,7 @@ use crate::apiserver::{CallError, Collection, Object, Resource, bare, identity, 
 use crate::model::Noted;
 use kube::Client;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const AUTOSCALERS: Resource = Resource { api: "autoscaling/v2", kind: "HorizontalPodAutoscaler", plural: "horizontalpodautoscalers" };
 /// What is warned of where a Deployment is paused.
@@ -28,16 +28,32 @@ impl At<'_> {
     }
 }
 
+/// What is known of the templates a canary had before its present one, by their identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// To go back to, the best first: what it had when nothing was on trial.
+    pub good: Vec<String>,
+    /// Never to go back to: what was rolled back.
+    pub bad: BTreeSet<String>,
+}
+
+impl Earlier {
+    /// Rises with how good it is to go back to; `None`: nobody knows.
+    fn rank(&self, template: &str) -> Option<usize> {
+        self.good.iter().rev().position(|good| good == template)
+    }
+}
+
 /// Notes both workloads; with `one` they are the same, and its replicas are N.
 ///
 /// # Errors
 /// The canary's Deployment or its ReplicaSets could not be read.
-pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one: bool) -> Result<Noted, String> {
+pub(super) async fn note(client: &Client, baseline: At<'_>, canary: At<'_>, one: bool, earlier: &Earlier) -> Result<Noted, String> {
     let object = |at: At<'_>| Object::new(client.clone(), DEPLOYMENTS, at.namespace, at.name);
     let (ours, sets) = with_sets(client, canary).await?;
     let mut noted = about_canary(&ours);
     noted.warnings = warnings(&ours, canary);
-    noted.template_before = before(&ours, sets, one);
+    noted.template_before = if one { carrying(&ours, sets) } else { before(&ours, sets, earlier) };
     noted.baseline_ready = match object(baseline).get().await {
         Ok(_) if one => noted.canary_wanted,
         Ok(theirs) => number(&theirs, "/status/readyReplicas").unwrap_or(0),
@@ -106,18 +122,37 @@ fn number(object: &Value, path: &str) -> Option<u32> {
     object.pointer(path)?.as_u64()?.try_into().ok()
 }
 
-/// The newest template that is not the present one, as JSON; in a rolling update that of the most replicas, for those carry the traffic:
-/// a release in whose place a newer one was pushed is newer than they are.
-fn before(deployment: &Value, sets: Vec<Value>, one: bool) -> Option<String> {
+/// The template to go back to, as JSON: the best that is known, else the newest that was not rolled back.
+fn before(deployment: &Value, sets: Vec<Value>, earlier: &Earlier) -> Option<String> {
+    let others = others(deployment, sets)?.filter(|other| !earlier.bad.contains(&other.identity));
+    others.max_by_key(|other| (earlier.rank(&other.identity), other.revision)).map(|other| bare(other.template).to_string())
+}
+
+/// In a rolling update that of the most replicas, for those carry the traffic: a release in whose place a newer one was pushed is newer
+/// than they are.
+fn carrying(deployment: &Value, sets: Vec<Value>) -> Option<String> {
+    let others = others(deployment, sets)?;
+    others.max_by_key(|other| (other.replicas, other.revision)).map(|other| bare(other.template).to_string())
+}
+
+/// An earlier release.
+struct Other {
+    template: Value,
+    identity: String,
+    replicas: u32,
+    revision: u64,
+}
+
+/// The releases whose template is not the present one.
+fn others(deployment: &Value, sets: Vec<Value>) -> Option<impl Iterator<Item = Other>> {
     let now = identity(deployment.pointer("/spec/template")?);
     let revision = |set: &Value| set.get("metadata")?.get("annotations")?.get(REVISION)?.as_str()?.parse::<u64>().ok();
-    let others = sets.into_iter().filter_map(|mut set| {
+    let read = move |mut set: Value| {
         let template = set.pointer_mut("/spec/template").map(Value::take)?;
-        let replicas = if one { number(&set, "/spec/replicas").unwrap_or(0) } else { 0 };
-        (identity(&template) != now).then_some(((replicas, revision(&set)?), template))
-    });
-    let (_, newest) = others.max_by_key(|(rank, _)| *rank)?;
-    Some(bare(newest).to_string())
+        let identity = identity(&template);
+        Some(Other { identity, template, replicas: number(&set, "/spec/replicas").unwrap_or(0), revision: revision(&set)? })
+    };
+    Some(sets.into_iter().filter_map(read).filter(move |other| other.identity != now))
 }
 
 /// The least replicas the autoscaler of a Deployment keeps, if it has one.
@@ -151,18 +186,41 @@ mod tests {
         json!({"metadata": {"annotations": {REVISION: revision}}, "spec": {"template": template}})
     }
 
+    fn image(template: Option<String>) -> Option<String> {
+        let template: Value = serde_json::from_str(&template?).unwrap();
+        template["spec"]["containers"][0]["image"].as_str().map(str::to_owned)
+    }
+
     #[test]
     fn the_template_before_is_the_newest_that_differs() {
         let deployment =
             json!({"spec": {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v3", "x-new": 1}]}}}});
         let sets = || vec![set(Some("2"), "v2"), set(Some("10"), "v3"), set(Some("9"), "v1"), set(None, "v0")];
-        let found: Value = serde_json::from_str(&before(&deployment, sets(), false).unwrap()).unwrap();
+        let nothing = Earlier::default();
+        let found: Value = serde_json::from_str(&before(&deployment, sets(), &nothing).unwrap()).unwrap();
         let wanted = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "v1", "x-new": 1}]}});
         assert_eq!(found, wanted, "revision 9, not 2; with the fields we do not know, without what the controller added");
-        assert_eq!(before(&deployment, vec![set(Some("10"), "v3")], false), None);
+        assert_eq!(before(&deployment, vec![set(Some("10"), "v3")], &nothing), None);
         let mut carries = sets();
         carries[0]["spec"]["replicas"] = 3.into();
-        let found: Value = serde_json::from_str(&before(&deployment, carries, true).unwrap()).unwrap();
-        assert_eq!(found["spec"]["containers"][0]["image"], "v2", "of a rolling update those that carry the traffic");
+        assert_eq!(image(carrying(&deployment, carries)).as_deref(), Some("v2"), "of a rolling update those that carry the traffic");
+    }
+
+    #[test]
+    fn what_was_good_is_gone_back_to_and_never_what_was_rolled_back() {
+        let deployment = json!({"spec": {"template": set(None, "v4")["spec"]["template"]}});
+        let sets = || vec![set(Some("1"), "v1"), set(Some("2"), "v2"), set(Some("3"), "v3"), set(Some("4"), "v4")];
+        let of = |image: &str| identity(&set(None, image)["spec"]["template"]);
+        let found = |good: &[&str], bad: &[&str]| {
+            let earlier = Earlier { good: good.iter().map(|i| of(i)).collect(), bad: bad.iter().map(|i| of(i)).collect() };
+            image(before(&deployment, sets(), &earlier))
+        };
+        let is = |image: &str| Some(image.to_owned());
+        assert_eq!(found(&["v1"], &[]), is("v1"), "two pushes since");
+        assert_eq!(found(&["v2", "v1"], &[]), is("v2"), "the best first");
+        assert_eq!(found(&["v4", "v1"], &[]), is("v1"), "the present one is none to go back to");
+        assert_eq!(found(&["gone"], &["v3"]), is("v2"), "that is not kept any more: the newest, but not what was rolled back");
+        assert_eq!(found(&["v3"], &["v3"]), is("v2"));
+        assert_eq!(found(&[], &["v1", "v2", "v3"]), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What may be asked about workloads. One [`Cluster`] serves all rollouts: a namespace is watched once, whoever asks about it.
 
-use super::note::{self, At};
+use super::note::{self, At, Earlier};
 use super::place::{Means, Place, now};
 use super::pods::PodLife;
 use super::signs;
@@ -178,18 +178,27 @@ impl Cluster {
         note::template_of(&self.0.means.client, At { namespace, name }, identity).await
     }
 
-    /// What a rollout notes at its start. Asks the API server.
+    /// What a rollout notes at its start, where nothing is known of earlier ones. Asks the API server.
     ///
     /// # Errors
     /// It could not be looked at, with the reason.
     pub async fn note(&self, workloads: &rule::Workloads, canary: Side) -> Result<Noted, String> {
+        self.note_after(workloads, canary, &Earlier::default()).await
+    }
+
+    /// What a rollout notes at its start. Of `workloads: one` what carries the traffic is seen, and nothing need be known. Asks the API
+    /// server.
+    ///
+    /// # Errors
+    /// It could not be looked at, with the reason.
+    pub async fn note_after(&self, workloads: &rule::Workloads, canary: Side, earlier: &Earlier) -> Result<Noted, String> {
         let at = |side: Side| {
             let target = workloads.side(side);
             named(target).map(|(namespace, name)| At { namespace, name }).ok_or_else(|| nowhere(target))
         };
         let one = workloads.form == WorkloadForm::One;
         let (theirs, ours) = (at(canary.other())?, at(canary)?);
-        let mut noted = note::note(&self.0.means.client, theirs, ours, one).await?;
+        let mut noted = note::note(&self.0.means.client, theirs, ours, one, earlier).await?;
         let events = self.place(workloads.side(canary)).ok().and_then(|place| place.known().without_events());
         noted.warnings.extend(events.map(|e| format!("failed probes are only seen where they make a pod unready: {e}")));
         Ok(noted)

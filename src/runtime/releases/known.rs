@@ -5,9 +5,10 @@
 //! is kept, by a text that stays the same as long as nobody writes it ([`crate::cluster::Cluster::readings`]); what is then read
 //! otherwise has a new identity, and whatever is known of the old one is known of the new one.
 
+use crate::cluster::{Earlier, identity};
 use crate::model::journal::Event;
 use crate::model::rule::{Rule, Target};
-use crate::model::{Side, State};
+use crate::model::{Begin, Side, State};
 use crate::store::{NotedTemplates, Readings, Store, StoreError};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,20 +116,42 @@ impl Templates {
 
     /// The template of this rule's last rollout, if that succeeded.
     pub(super) async fn promoted(&self, rule: &str) -> Result<Option<String>, StoreError> {
-        let last = self.store.list(Some(rule), 1).await?.into_iter().find(|listed| listed.state == State::Succeeded);
-        let Some(last) = last else { return Ok(None) };
-        let lines = self.store.outline(&last.id).await?;
-        let noted = lines.into_iter().find_map(|line| match line.event {
-            Event::Opened(opened) => opened.begin.noted,
+        let last = self.last(rule, |state| *state == State::Succeeded).await?;
+        Ok(last.and_then(|(_, begin)| begin.noted).map(|noted| self.called(rule, &noted.template)))
+    }
+
+    /// What a rollout of this canary goes back to, as far as anything is known of it: the template it had when nothing was on trial, and
+    /// what its last rollout left as good. Where people start rollouts the first is what they start, and only the second counts.
+    pub(in crate::runtime) async fn earlier(&self, rule: &Rule, canary: Side) -> Result<Earlier, StoreError> {
+        let noted = self.of(&rule.name).await?;
+        let known = of_side(&noted, rule, canary).flatten().filter(|_| rule.start.on_new_template).map(str::to_owned);
+        let left = self.last(&rule.name, State::is_over).await?.and_then(|(state, begin)| {
+            let noted = begin.noted.filter(|_| begin.canary == canary)?;
+            if state == State::Succeeded { Some(noted.template) } else { identity_of(&noted.template_before?) }
+        });
+        let good = known.into_iter().chain(left).map(|template| self.called(&rule.name, &template)).collect();
+        Ok(Earlier { good, bad: self.rolled_back(&rule.name).await? })
+    }
+
+    /// This rule's last rollout, if it is in such a state: that, and how it began.
+    async fn last(&self, rule: &str, is: impl Fn(&State) -> bool) -> Result<Option<(State, Begin)>, StoreError> {
+        let Some(last) = self.store.list(Some(rule), 1).await?.into_iter().find(|listed| is(&listed.state)) else { return Ok(None) };
+        let begin = self.store.outline(&last.id).await?.into_iter().find_map(|line| match line.event {
+            Event::Opened(opened) => Some(opened.begin),
             _ => None,
         });
-        Ok(noted.map(|noted| self.called(rule, &noted.template)))
+        Ok(begin.map(|begin| (last.state, begin)))
     }
 
     /// Templates whose last rollout under this rule was rolled back.
     pub(in crate::runtime) async fn rolled_back(&self, rule: &str) -> Result<BTreeSet<String>, StoreError> {
         self.store.rolled_back(rule).await
     }
+}
+
+/// Identity of a template that was noted as JSON.
+fn identity_of(template: &str) -> Option<String> {
+    Some(identity(&serde_json::from_str(template).ok()?))
 }
 
 /// What is known of this workload; `None` = it was never looked for.

@@ -21,7 +21,8 @@ impl Plan {
         let workloads = &self.rule.workloads;
         let given = FromCluster { version: self.args.version.clone(), ..FromCluster::default() };
         let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(workloads)) else { return Ok(given) };
-        let mut noted = match (cluster.note(workloads, canary).await, needs(&self.rule)) {
+        let earlier = self.templates.earlier(&self.rule, canary).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
+        let mut noted = match (cluster.note_after(workloads, canary, &earlier).await, needs(&self.rule)) {
             (Ok(noted), _) => noted,
             (Err(why), None) => {
                 let warning = format!("the workloads cannot be looked at, and their replicas and pods are not watched: {why}");
@@ -35,7 +36,9 @@ impl Plan {
             // that is how it is led
             noted.warnings.retain(|warning| !warning.ends_with(PAUSED));
         }
-        self.refuse_a_template_rolled_back_before(&noted.template, workloads.name(canary)).await?;
+        if earlier.bad.contains(&noted.template) && !self.args.retry {
+            return Err(self.rolled_back_before(workloads.name(canary)));
+        }
         let mut warnings = noted.warnings.clone();
         if noted.template_before.is_none() && self.rule.after_rollback == AfterRollback::Undo {
             let name = workloads.name(canary);
@@ -56,16 +59,9 @@ impl Plan {
         }
     }
 
-    async fn refuse_a_template_rolled_back_before(&self, template: &str, name: &str) -> Result<(), Refusal> {
-        if self.args.retry {
-            return Ok(());
-        }
-        let rolled_back = self.templates.rolled_back(&self.rule.name).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
-        if !rolled_back.contains(template) {
-            return Ok(());
-        }
+    fn rolled_back_before(&self, name: &str) -> Refusal {
         let retry = format!("`canaryd retry {}` starts it again", self.rule.name);
-        Err(Refusal::new("rolled-back-before", format!("{name} has a pod template that was rolled back before: {retry}")))
+        Refusal::new("rolled-back-before", format!("{name} has a pod template that was rolled back before: {retry}"))
     }
 }
 

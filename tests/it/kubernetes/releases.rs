@@ -38,13 +38,13 @@ struct Shop {
 }
 
 fn rule(namespace: &str, more: &str) -> String {
+    let start = if more.contains("start:") { "" } else { "start: { when: new-template }\n" };
     format!(
         "rule: shop
 workloads: {{ namespace: {namespace}, pair: [ {{ deployment: shop-v1, subset: v1 }}, {{ deployment: shop-v2, subset: v2 }} ] }}
 telemetry: [ envoy ]
 traffic: {{ istio: {{ virtual-service: shop, route: primary }} }}
-start: {{ when: new-template }}
-promotion: swap
+{start}promotion: swap
 drain: 100ms
 metrics:
   error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }}
@@ -224,7 +224,8 @@ async fn a_newer_template_supersedes_and_one_that_was_rolled_back_waits_for_a_pe
     // rolled back and undone: by us, so it is no release
     running.roll_back().await;
     until(&running, "shop-3", "rolled back", |v| v.state == State::RolledBack).await;
-    assert_eq!(shop.image("shop-v2").await, "shop:3", "the template before");
+    let image = shop.image("shop-v2").await;
+    assert_eq!(image, "shop:1", "what it had before any of this was on trial: neither of the two that were superseded has proved itself");
     shop.until_ready("shop-v2", 3).await;
     // the same template again: told, not started
     shop.release("shop-v2", "shop:4", "").await;
@@ -236,6 +237,30 @@ async fn a_newer_template_supersedes_and_one_that_was_rolled_back_waits_for_a_pe
     assert_eq!(running.handle.start("shop", args(true)).await.expect("a person may").0, "shop-4", "nothing began in between");
     let view = until(&running, "shop-4", "at 50 %", at_half).await;
     assert!(view.version.starts_with("shop:4 ("), "{}", view.version);
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_starts_after_two_pushes_is_undone_to_what_was_there_before_both() {
+    let Some(shop) = Shop::open("releases-pushes").await else { return };
+    // the rule of a pipeline that says itself when to begin
+    let by_hand = format!("{STAYS}start: {{ when: manual }}\n");
+    let running = shop.up(&by_hand, &shop.scene.admin).await;
+    let start = async |number: u32, image: &str| {
+        shop.release("shop-v2", image, "").await;
+        shop.until_ready("shop-v2", 3).await;
+        let args = StartArgs { version: String::new(), by: "ci".to_owned(), retry: false };
+        let id = running.handle.start("shop", args).await.expect("it begins");
+        assert_eq!(id.0, format!("shop-{number}"));
+        until(&running, &id.0, "at 50 %", at_half).await;
+    };
+    start(1, "shop:2").await;
+    shop.release("shop-v2", "shop:bad", "crashloop").await;
+    until(&running, "shop-1", "superseded", |v| v.state == State::Superseded).await;
+    start(2, "shop:3").await;
+    running.roll_back().await;
+    until(&running, "shop-2", "rolled back", |v| v.state == State::RolledBack).await;
+    assert_eq!(shop.image("shop-v2").await, "shop:1", "neither what was superseded, nor what never began");
     running.down().await;
 }
 

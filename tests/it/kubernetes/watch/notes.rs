@@ -2,7 +2,7 @@
 
 use super::Shop;
 use crate::rig::kubernetes;
-use canaryd::cluster::identity;
+use canaryd::cluster::{Earlier, identity};
 use canaryd::model::{Resources, Side};
 use serde_json::{Value, json};
 
@@ -15,7 +15,8 @@ async fn a_start_notes_what_its_actions_go_back_to() {
     assert_eq!((noted.baseline_ready, noted.canary_wanted), (2, 1));
     assert_eq!((noted.template_before, noted.baseline_floor, noted.canary_floor), (None, None, None));
     assert_eq!(noted.warnings, Vec::<String>::new());
-    // two pushes: the one before is v2, by its revision and not by its name
+    // two pushes, and nothing is known of either: the one before is v2, by its revision and not by its name
+    let first = shop.cluster.release(&shop.target("web-b")).unwrap().expect("it is there");
     shop.deploy("web-b", 1, "web:v2", "").await;
     shop.ready("web-b").await;
     shop.deploy("web-b", 1, "web:v3", "").await;
@@ -36,6 +37,20 @@ async fn a_start_notes_what_its_actions_go_back_to() {
     assert_eq!(before.pointer("/spec/containers/0/image"), Some(&json!("web:v2")));
     assert_eq!(before.pointer("/metadata/labels"), Some(&json!({"app": "web-b"})), "nothing of the ReplicaSet's own");
     assert_ne!(identity(&before), release.template);
+    // what is known of them counts more
+    let image = async |earlier: Earlier| {
+        let noted = shop.cluster.note_after(&shop.pair(), Side::Second, &earlier).await.unwrap();
+        let before = noted.template_before.map(|before| serde_json::from_str::<Value>(&before).unwrap());
+        before.and_then(|before| before.pointer("/spec/containers/0/image").cloned())
+    };
+    let was = Some(json!("web:v1"));
+    assert_eq!(
+        image(Earlier { good: vec![first.template.clone()], ..Earlier::default() }).await,
+        was,
+        "it had that when nothing was on trial"
+    );
+    assert_eq!(image(Earlier { bad: [identity(&before)].into(), ..Earlier::default() }).await, was, "v2 was rolled back");
+    assert_eq!(image(Earlier { bad: [identity(&before), first.template].into(), ..Earlier::default() }).await, None);
     // going back to it is going back to the release it was
     let undo = json!([{"op": "replace", "path": "/spec/template", "value": before}]).to_string();
     shop.kubectl(&["patch", "deployment", "web-b", "--type=json", "-p", &undo]).await;
