@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// A canary that somebody else scales down again is scaled up again after so long: two hands on one object do not fight faster.
 const SCALE_AGAIN: Duration = Duration::from_secs(60);
+/// A baseline that somebody else shrinks again and again is held so often: after that it is only told.
+const HOLDS_MAX: u32 = 30;
 
 /// What is known and was asked for.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +24,7 @@ pub(super) struct Capacity {
     outdated: bool,
     /// The canary's replicas that were asked for.
     scaled: Option<Scaled>,
-    /// The baseline was to be held.
-    held: bool,
+    held: Held,
     /// The baseline was to get its replicas back.
     restored: bool,
     /// The traffic came back to stable.
@@ -38,6 +39,16 @@ pub(super) struct Capacity {
 struct Scaled {
     to: u32,
     at: Timestamp,
+    /// It was given up: a person was asked to do it.
+    given_up: bool,
+}
+
+/// That the baseline was to be held.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// When it was asked for last.
+    at: Option<Timestamp>,
+    times: u32,
     /// It was given up: a person was asked to do it.
     given_up: bool,
 }
@@ -106,6 +117,7 @@ impl Machine {
         if let Some(action) = self.act_on_pods(now).or_else(|| self.pass_gates(now)) {
             return action;
         }
+        self.keep_held(now);
         // once autoscalers are given back what they had, what they do is their own
         if matches!(self.course, Course::RollingBack { .. }) && self.capacity.returned && !self.works.are_tidying() {
             self.restore_baseline(now);
@@ -207,16 +219,18 @@ impl Machine {
         self.ask_work(now, WorkloadAction::ScaleCanary { replicas: to });
     }
 
-    /// A canary that was scaled for its step and is wanted smaller by another hand is scaled up again.
+    /// A canary that was scaled for its step and is wanted smaller by another hand is scaled up again, and a baseline is held again.
     pub(super) fn keep_scaled(&mut self, now: Timestamp) -> Option<Action> {
         if self.at_step() && self.capacity.scaled.is_some() {
             self.scale_canary(now, self.weight);
         }
+        self.keep_held(now);
         None
     }
 
     /// A person wants it tried again.
     pub(super) fn scale_anew(&mut self) {
+        (self.capacity.held.given_up, self.capacity.held.times) = (false, 0);
         if let Some(scaled) = &mut self.capacity.scaled {
             scaled.given_up = false;
         }
@@ -226,11 +240,50 @@ impl Machine {
     pub(super) fn hold_baseline(&mut self, now: Timestamp) {
         let whole = self.baseline_replicas();
         let below = self.noted().is_some_and(|n| n.baseline_floor.is_some_and(|floor| floor < whole));
-        if below && !self.capacity.held {
-            self.capacity.held = true;
-            self.note_raised(true);
-            self.ask_work(now, WorkloadAction::HoldBaseline);
+        if below && self.capacity.held.at.is_none() {
+            self.ask_to_hold(now);
         }
+    }
+
+    /// Another hand shrinks it all the same: it made an autoscaler meanwhile, or set back a minimum that was raised.
+    fn keep_held(&mut self, now: Timestamp) {
+        let Held { at, times, given_up } = self.capacity.held;
+        let waits = given_up || times >= HOLDS_MAX || at.is_some_and(|at| now.since(at) < SCALE_AGAIN);
+        if self.shrunk().is_some() && !waits && self.works.are_done() {
+            self.ask_to_hold(now);
+        }
+    }
+
+    fn ask_to_hold(&mut self, now: Timestamp) {
+        let held = &mut self.capacity.held;
+        (held.at, held.times) = (Some(now), held.times + 1);
+        self.note_raised(true);
+        self.ask_work(now, WorkloadAction::HoldBaseline);
+    }
+
+    /// Does canaryd see to it that the baseline has its replicas? In a rolling update only the undo can; where replicas are the share,
+    /// giving it back is what restores them.
+    fn keeps_baseline(&self) -> bool {
+        let ours = self.terms.mode == Mode::Enforce && !self.terms.rolling_update && !self.terms.share_of_replicas;
+        ours && self.noted().is_some()
+    }
+
+    /// Replicas the baseline asks for, where they are fewer than it had at the start, while a rollback may need all of those.
+    fn shrunk(&self) -> Option<u32> {
+        let held = matches!(self.course, Course::Climbing { .. } | Course::Completing { .. }) && self.keeps_baseline();
+        let wanted = self.seen().filter(|_| held)?.baseline.wanted;
+        (wanted < self.baseline_replicas()).then_some(wanted)
+    }
+
+    /// What a person has to know of that.
+    pub(super) fn shrunk_text(&self) -> Option<String> {
+        let wanted = self.shrunk()?;
+        Some(format!(
+            "the baseline asks for {wanted} replicas, and a rollback needs the {} it had at the start: another hand scales it down (an \
+             autoscaler, a person, GitOps that writes replicas or minReplicas). An autoscaler's minimum is raised again; without one, \
+             scale it up",
+            self.baseline_replicas()
+        ))
     }
 
     /// Traffic that the canary carried goes back to stable.
@@ -240,11 +293,9 @@ impl Machine {
     }
 
     /// Stable gets back the replicas it had if it was shrunk, or if nobody knows; and it is told if it cannot carry the traffic that
-    /// comes back all the same. In a rolling update only the undo can do it, and readiness makes the share until then; where replicas
-    /// are the share, giving it back is what restores them.
+    /// comes back all the same.
     fn restore_baseline(&mut self, now: Timestamp) {
-        let ours = self.terms.mode == Mode::Enforce && !self.terms.rolling_update && !self.terms.share_of_replicas;
-        let Some(noted) = self.noted().filter(|_| ours) else { return };
+        let Some(noted) = self.noted().filter(|_| self.keeps_baseline()) else { return };
         let (whole, scaled) = (self.baseline_replicas(), noted.baseline_floor.is_some());
         let seen = self.seen().map(|s| (s.baseline.wanted, s.baseline.ready));
         let shrunk = whole > 0 && seen.is_none_or(|(wanted, ready)| wanted < whole || ready < whole);
@@ -282,8 +333,10 @@ impl Machine {
 
     /// An action was left to a person. What was refused for good has raised nothing.
     pub(super) fn note_given_up(&mut self, action: WorkloadAction, retry: Retry) {
-        if let (WorkloadAction::ScaleCanary { .. }, Some(scaled)) = (action, &mut self.capacity.scaled) {
-            scaled.given_up = true;
+        match (action, &mut self.capacity.scaled) {
+            (WorkloadAction::ScaleCanary { .. }, Some(scaled)) => scaled.given_up = true,
+            (WorkloadAction::HoldBaseline, _) => self.capacity.held.given_up = true,
+            _ => {}
         }
         if retry == Retry::Never && self.capacity.raised == Raised::Maybe {
             self.capacity.raised = Raised::No;

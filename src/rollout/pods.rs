@@ -149,9 +149,10 @@ impl Machine {
             let text =
                 format!("the cluster cannot be looked at for {}, the rollout holds at {}: {why}", duration(UNKNOWN_TELLS), self.weight);
             (Level::Warning, "unknown", text)
-        } else {
-            let hold = self.hold_capacity().filter(|_| awaited)?;
+        } else if let Some(hold) = self.hold_capacity().filter(|_| awaited) {
             (Level::Warning, "awaited", self.awaited_text(now, &hold.text))
+        } else {
+            (Level::Warning, "baseline", self.shrunk_text()?)
         };
         Some(Lasting { about: about.to_owned(), ..Lasting::new(level, Topic::Capacity, text) })
     }

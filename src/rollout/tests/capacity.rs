@@ -340,6 +340,70 @@ fn the_baseline_is_held_from_the_start_until_the_bake_is_over() {
 }
 
 #[test]
+fn a_baseline_that_another_hand_shrinks_is_held_again_and_told_once() {
+    let text = "~ the baseline asks for 4 replicas, and a rollback needs the 10 it had at the start";
+    // a minimum that GitOps sets back, at a step and in the bake
+    check(
+        "50% 10m, 100% 10m",
+        &format!(
+            "
+        0s   begin noted=10/10,floor:3   => hold-baseline #1
+        1s   work done
+        2s   cluster 10/10 10/10         => advance 0% -> 50%
+        3s   done
+        20s  cluster 10/4 10/10          => hold; at 50%; no hold-baseline #2; warning; firing capacity; {text}
+        30s  cluster 4/4 10/10           => no warning; no page
+        60s  tick time                   => hold-baseline #2; no warning; holds capacity, time
+        61s  work done
+        62s  cluster 4/10 10/10          => resolved capacity; no hold-baseline #3
+        600s tick clear                  => advance 50% -> 100%
+        601s done                        => baking 1
+        610s cluster 10/4 10/10          => hold-baseline #3; firing capacity
+        611s work done
+        612s cluster 10/4 10/10          => no hold-baseline #4
+        680s pause
+        690s cluster 10/4 10/10          => hold-baseline #4
+        691s work failed never           => warning; ~ hold-baseline did not succeed
+        800s cluster 10/4 10/10          => no hold-baseline #5
+        801s resume
+        802s cluster 10/4 10/10          => hold-baseline #5
+        803s work done
+        804s rollback                    => roll-back; set 0% #3; restore-baseline #6; resolved capacity
+        805s done
+        806s work done
+        865s wake                        => release-scalers #7
+    "
+        ),
+    );
+    // an autoscaler that is made under way: the start saw none, and what is raised is given back
+    check(
+        "50% 1m, 100% 1m",
+        "
+        0s   begin noted=10/10
+        1s   cluster 10/10 10/10         => advance 0% -> 50%; no hold-baseline #1
+        2s   done
+        3s   cluster 10/4 10/10          => hold-baseline #1
+        4s   work done
+        5s   cluster 10/10 10/10
+        60s  tick clear
+        61s  done
+        120s tick clear                  => release-scalers #2; no succeeded
+        121s work done                   => finish; succeeded
+    ",
+    );
+    // not for ever
+    let fight = (0..31).map(|n| format!("{}m cluster 10/4 10/10 => hold-baseline #{}\n {}m work done\n", 2 * n + 1, n + 1, 2 * n + 1));
+    let fight: String = fight.take(30).collect();
+    let begin = "0s begin noted=10/10\n 1s cluster 10/10 10/10\n 2s done\n";
+    check("50% 10h", &format!("{begin}{fight} 61m cluster 10/4 10/10 => no hold-baseline #31; no resolved capacity"));
+    // what canaryd makes of the replicas itself, or only watches, it does not hold against another hand
+    for rule in ["25% 1m, 100% 1m; traffic=replicas", "50% 1h; workloads=one", "50% 1h; mode=observe"] {
+        let seen = "1s cluster 4/4 4/4\n 2s done\n 3s cluster 3/3 4/4 => no warning; no hold-baseline #1";
+        check(rule, &format!("0s begin noted=4/4\n {seen}"));
+    }
+}
+
+#[test]
 fn a_copy_drains_before_anything_is_scaled_down() {
     check(
         "100% 1m; promotion=copy",
