@@ -1,5 +1,6 @@
 //! What a rollout notes of its workloads at its start: asked of the API server itself, for it is what later actions go back to.
 
+use super::actions::raised_from;
 use super::objects::Set;
 use super::place::DEPLOYMENTS;
 use super::{table, template};
@@ -155,7 +156,8 @@ fn others(deployment: &Value, sets: Vec<Value>) -> Option<impl Iterator<Item = O
     Some(sets.into_iter().filter_map(read).filter(move |other| other.identity != now))
 }
 
-/// The least replicas the autoscaler of a Deployment keeps, if it has one.
+/// The least replicas the autoscaler of a Deployment keeps, if it has one: those of before, where an earlier rollout raised them and
+/// was ended before it could give them back. Then this one does.
 async fn floor(client: &Client, at: At<'_>, warnings: &mut Vec<String>) -> Option<u32> {
     let all = Collection::new(client.clone(), AUTOSCALERS, Some(at.namespace)).list::<Value>("").await;
     let scalers = match all {
@@ -169,11 +171,21 @@ async fn floor(client: &Client, at: At<'_>, warnings: &mut Vec<String>) -> Optio
     };
     let of = |scaler: &&Value, field: &str| scaler.pointer(&format!("/spec/scaleTargetRef/{field}")).cloned();
     let ours = |scaler: &&Value| of(scaler, "kind") == Some("Deployment".into()) && of(scaler, "name") == Some(at.name.into());
-    let floors: Vec<u32> = scalers.iter().filter(ours).map(|scaler| number(scaler, "/spec/minReplicas").unwrap_or(1)).collect();
-    if floors.len() > 1 {
-        warnings.push(format!("{} autoscalers scale {}: keep one", floors.len(), at.what()));
+    let ours: Vec<&Value> = scalers.iter().filter(ours).collect();
+    if ours.len() > 1 {
+        warnings.push(format!("{} autoscalers scale {}: keep one", ours.len(), at.what()));
     }
-    floors.into_iter().max()
+    ours.into_iter().map(|scaler| least(scaler, at, warnings)).max()
+}
+
+fn least(scaler: &Value, at: At<'_>, warnings: &mut Vec<String>) -> u32 {
+    let now = number(scaler, "/spec/minReplicas").unwrap_or(1);
+    let Some(was) = raised_from(scaler) else { return now };
+    warnings.push(format!(
+        "autoscaler of {}: a rollout has raised its minimum from {was} to {now}; if that is over, the next one gives it back at its end",
+        at.what()
+    ));
+    was
 }
 
 #[cfg(test)]

@@ -331,14 +331,17 @@ impl Machine {
         }
     }
 
-    /// An action was left to a person. What was refused for good has raised nothing.
+    /// An action was left to a person. Where nothing but the baseline was to be held and that was refused for good, no minimum was
+    /// raised; a canary's is, before it is scaled, which may be what was refused.
     pub(super) fn note_given_up(&mut self, action: WorkloadAction, retry: Retry) {
-        match (action, &mut self.capacity.scaled) {
-            (WorkloadAction::ScaleCanary { .. }, Some(scaled)) => scaled.given_up = true,
-            (WorkloadAction::HoldBaseline, _) => self.capacity.held.given_up = true,
-            _ => {}
+        if let (WorkloadAction::ScaleCanary { .. }, Some(scaled)) = (action, &mut self.capacity.scaled) {
+            scaled.given_up = true;
         }
-        if retry == Retry::Never && self.capacity.raised == Raised::Maybe {
+        if action != WorkloadAction::HoldBaseline {
+            return;
+        }
+        self.capacity.held.given_up = true;
+        if retry == Retry::Never && self.capacity.raised == Raised::Maybe && self.capacity.scaled.is_none() {
             self.capacity.raised = Raised::No;
         }
     }

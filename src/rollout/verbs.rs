@@ -1,8 +1,8 @@
 //! A person's word. What cannot be followed is refused with the way out; what is already so is no error.
 
 use super::machine::{Course, End, Machine};
-use crate::model::rule::Promotion;
-use crate::model::{Action, Command, Keep, Level, Promoting, Reason, Timestamp, Topic, Verb, Weight};
+use crate::model::rule::{AfterRollback, Promotion};
+use crate::model::{Action, Command, Keep, Level, Mode, Promoting, Reason, Timestamp, Topic, Verb, Weight};
 
 /// Followed with this action, or refused with this sentence.
 type Word = Result<Action, String>;
@@ -59,10 +59,24 @@ impl Machine {
         };
         self.write = None;
         self.works.clear();
-        let by = format!("{}{}", command.by, because(&command.why));
-        let text = format!("given up by {by} at a weight that was never read back as 0% ({failure}): see that the canary gets no traffic");
+        let (by, left) = (format!("{}{}", command.by, because(&command.why)), self.left_undone(superseded));
+        let text =
+            format!("given up by {by} at a weight that was never read back as 0% ({failure}): see that the canary gets no traffic{left}");
         self.over(if superseded { End::Superseded } else { End::RolledBack }, Level::Warning, Topic::RolledBack, text);
         Ok(Action::Finish)
+    }
+
+    /// What would have been put in order after the traffic had left, and is not: nobody knows whether it has.
+    fn left_undone(&self, superseded: bool) -> String {
+        let workload = match self.terms.after_rollback {
+            _ if superseded || self.noted().is_none() || self.terms.mode == Mode::Observe => "",
+            AfterRollback::Leave => "",
+            AfterRollback::Undo => "; then undo its template by hand, which is left as it is",
+            AfterRollback::ScaleDown => "; then scale it down by hand, which is left as it is",
+        };
+        let scalers = "; autoscalers keep the minimums they were raised to until the rule's next rollout is over (what they were is in their \
+                       annotation canaryd.io/min-replicas)";
+        format!("{workload}{}", if self.scalers_raised() { scalers } else { "" })
     }
 
     fn pause_by(&mut self, now: Timestamp, command: &Command, freeze: bool) -> Word {

@@ -42,9 +42,8 @@ pub(super) async fn release(client: &Client, place: Place<'_>) -> Result<(), Sto
     for scaler in of(client, place).await? {
         change(&scaler, |found| {
             let Some(written) = annotation(found, MIN_REPLICAS) else { return Ok(Vec::new()) };
-            let ours = owner_of(found, &["spec", "minReplicas"]).is_none_or(|owner| owner == MANAGER);
             let mut operations = unannotate(found, &[MIN_REPLICAS]);
-            if ours {
+            if is_ours(found) {
                 let was = written.parse::<u64>().map_err(|_| {
                     let why = format!("annotation {MIN_REPLICAS} is {written:?} and no number");
                     Stop::never(format!("{}: {why}: set its minReplicas by hand and take the annotation away", scaler.what()))
@@ -63,11 +62,20 @@ fn raised(found: &Value, least: u64) -> Vec<Value> {
     if now >= least {
         return Vec::new();
     }
-    // raised before: what it was is known
-    let noted = annotation(found, MIN_REPLICAS).is_some();
+    // raised before: what it was is known, unless another hand has set one since
+    let noted = annotation(found, MIN_REPLICAS).is_some() && is_ours(found);
     let mut operations = if noted { Vec::new() } else { annotate(found, &[(MIN_REPLICAS, &now.to_string())]) };
     operations.push(minimum_is(least));
     operations
+}
+
+/// The minimum before canaryd raised it; `None`: it did not, or another hand has set one since.
+pub(in crate::cluster) fn raised_from(found: &Value) -> Option<u32> {
+    annotation(found, MIN_REPLICAS)?.parse().ok().filter(|was| is_ours(found) && u64::from(*was) < minimum(found))
+}
+
+fn is_ours(found: &Value) -> bool {
+    owner_of(found, &["spec", "minReplicas"]).is_none_or(|owner| owner == MANAGER)
 }
 
 /// `add`, which replaces: it may be absent.

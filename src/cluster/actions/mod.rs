@@ -15,6 +15,7 @@ mod labels;
 mod replicas;
 mod undo;
 
+pub(super) use autoscaler::raised_from;
 pub use idle::{Idled, idle_due};
 
 use crate::apiserver::{CallError, Object, Resource};

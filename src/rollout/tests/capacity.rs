@@ -404,6 +404,72 @@ fn a_baseline_that_another_hand_shrinks_is_held_again_and_told_once() {
 }
 
 #[test]
+fn a_minimum_that_may_be_raised_is_given_back_though_scaling_was_refused() {
+    // the autoscaler's minimum comes first, and then the scale itself is denied
+    check(
+        "25% 1m, 100% 1m; replicas=follow",
+        "
+        0s   begin noted=10/1,canary-floor:1
+        1s   cluster 10/10 1/1           => scale-canary 3 #1
+        2s   work failed never           => waiting pods; warning
+        3s   cluster 10/10 3/3           => advance 0% -> 25%
+        4s   rollback
+        5s   done
+        65s  wake                        => release-scalers #2
+    ",
+    );
+    // to be held, rolled back before its answer, and then the restoring is refused
+    check(
+        "100% 1h",
+        &format!(
+            "{AT_100}
+        70s  cluster 10/4 10/10          => hold-baseline #2
+        71s  rollback                    => restore-baseline #3
+        72s  work failed never           => warning
+        73s  done
+        133s wake                        => release-scalers #4
+    "
+        ),
+    );
+    check(
+        "100% 1h",
+        "
+        0s   begin noted=10/10,floor:3   => hold-baseline #1
+        1s   break-glass-promote         => promote; set 100% #1
+        2s   rollback                    => roll-back; restore-baseline #2
+        3s   work failed never           => warning
+        4s   done
+        64s  wake                        => release-scalers #3
+    ",
+    );
+}
+
+#[test]
+fn who_gives_up_a_rollback_reads_what_is_left_undone() {
+    let given_up = |rule: &str, noted: &str, says: &str| {
+        check(
+            rule,
+            &format!(
+                "
+        0s   begin noted={noted}
+        1s   cluster 10/10 10/10
+        2s   work done
+        3s   done
+        4s   rollback
+        5s   failed
+        6s   break-glass-rollback        => finish; rolled-back; warning; {says}
+    "
+            ),
+        );
+    };
+    let minimums = "~ autoscalers keep the minimums they were raised to until the rule's next rollout is over";
+    given_up("100% 1h; after-rollback=undo", "10/10,floor:3", minimums);
+    given_up("100% 1h; after-rollback=undo", "10/10", "~ undo its template by hand");
+    given_up("100% 1h; after-rollback=scale-down", "10/10", "~ then scale it down by hand");
+    given_up("100% 1h", "10/10", "~ see that the canary gets no traffic");
+}
+
+#[test]
 fn a_copy_drains_before_anything_is_scaled_down() {
     check(
         "100% 1m; promotion=copy",
