@@ -4,6 +4,7 @@ use crate::app;
 use crate::cluster::rights::{self, Right};
 use crate::cluster::{self, Cluster, resources};
 use crate::config::Settings;
+use crate::model::rule::Promotion;
 use crate::model::{Arm, Noted, PerArm, Rule, Side};
 use crate::runtime::parts;
 use crate::telemetry::{Metrics, words};
@@ -49,10 +50,18 @@ fn noted_lines(rule: &Rule, noted: Noted) -> Vec<String> {
     let floors = PerArm { baseline: noted.baseline_floor, canary: noted.canary_floor };
     let floor = |arm: Arm| Some(format!("{}: an autoscaler keeps at least {} replicas", arm.name(), floors[arm]?));
     let mut lines: Vec<String> = Arm::BOTH.into_iter().filter_map(floor).collect();
+    lines.extend(Arm::BOTH.into_iter().filter_map(|arm| not_idle(rule, arm, floors[arm]?)));
     lines.extend(shares(rule, &noted));
     lines.extend(parts::unsaid(rule, Some(&noted)).into_iter().map(|why| format!("no rollout begins: {why}")));
     lines.extend(noted.warnings.into_iter().map(|why| format!("cluster: {why}")));
     lines
+}
+
+/// Idle replicas that an autoscaler takes back.
+fn not_idle(rule: &Rule, arm: Arm, floor: u32) -> Option<String> {
+    let Promotion::Swap { idle: Some(idle @ 1..), .. } = rule.promotion else { return None };
+    let way_out = "write 0, which an autoscaler leaves alone, or lower its minReplicas";
+    (floor > idle).then(|| format!("{}: idle-replicas: {idle} is not carried out while an autoscaler keeps {floor}: {way_out}", arm.name()))
 }
 
 /// Limits that are shares, as they would be in a rollout that begins now.

@@ -1,7 +1,7 @@
 //! The HorizontalPodAutoscaler of a Deployment: its minimum is raised while a rollout needs replicas, and given back. What it was
 //! stands in an annotation beside it, so that it can be given back whatever else is lost.
 
-use super::change::{annotate, annotation, change, unannotate};
+use super::change::{annotate, annotation, change, get, unannotate};
 use super::{Place, Stop};
 use crate::apiserver::{MANAGER, Object, Resource, owner_of, scalers_of};
 use kube::Client;
@@ -55,6 +55,21 @@ pub(super) async fn release(client: &Client, place: Place<'_>) -> Result<(), Sto
         .await?;
     }
     Ok(())
+}
+
+/// What would scale it up again from so few replicas, and to how many; not from 0, which an autoscaler leaves alone. `None` also where
+/// nobody may look.
+pub(super) async fn keeps_above(client: &Client, place: Place<'_>, replicas: u32) -> Option<(String, u64)> {
+    if replicas == 0 {
+        return None;
+    }
+    for scaler in of(client, place).await.ok()? {
+        let least = minimum(&get(&scaler).await.ok()?);
+        if least > u64::from(replicas) {
+            return Some((scaler.what(), least));
+        }
+    }
+    None
 }
 
 fn raised(found: &Value, least: u64) -> Vec<Value> {

@@ -1,6 +1,7 @@
 //! What was the baseline keeps its replicas for a while after a swap, and then gets the idle ones. That is written down on the
 //! Deployment, because it outlives the rollout: whoever sweeps finds it there.
 
+use super::autoscaler;
 use super::change::{annotate, annotation, change, unannotate};
 use super::deployment::{template, wanted};
 use super::{Place, Stop};
@@ -57,16 +58,21 @@ where
     for target in targets {
         // what names no Deployment cannot carry a note
         let Ok(place) = Place::of(target) else { continue };
-        let deployment = place.deployment(client);
-        if let Some(outcome) = sweep(&deployment, now, carries_traffic(target)).await {
-            done.push(Idled { what: deployment.what(), outcome });
+        if let Some(outcome) = sweep(client, place, now, carries_traffic(target)).await {
+            done.push(Idled { what: place.deployment(client).what(), outcome });
         }
     }
     done
 }
 
 /// `None`: nothing was to be done.
-async fn sweep(deployment: &Object, now: Timestamp, carries_traffic: impl Future<Output = Option<bool>>) -> Option<Result<u32, String>> {
+async fn sweep(
+    client: &Client,
+    place: Place<'_>,
+    now: Timestamp,
+    carries_traffic: impl Future<Output = Option<bool>>,
+) -> Option<Result<u32, String>> {
+    let deployment = &place.deployment(client);
     let found = match deployment.get().await {
         Ok(found) => found,
         Err(CallError::Missing(why)) if why == ABSENT => return None,
@@ -85,8 +91,16 @@ async fn sweep(deployment: &Object, now: Timestamp, carries_traffic: impl Future
     match carries_traffic.await {
         None => None,
         Some(true) => Some(drop_note(deployment, "it carries traffic").await),
-        Some(false) => Some(note.carry_out(deployment, found).await),
+        Some(false) => Some(match autoscaler::keeps_above(client, place, note.replicas).await {
+            Some((scaler, least)) => drop_note(deployment, &kept(&scaler, least)).await,
+            None => note.carry_out(deployment, found).await,
+        }),
     }
+}
+
+/// Scaled down it would be scaled up again within seconds.
+fn kept(scaler: &str, least: u64) -> String {
+    format!("{scaler} keeps at least {least} replicas: write idle-replicas: 0, which it leaves alone, or lower its minReplicas")
 }
 
 struct Note {
