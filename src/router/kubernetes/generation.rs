@@ -1,8 +1,7 @@
 //! The number of the last wish that was written, on the routed object: it keeps stale writers out. An object with several entries has
 //! one for each that a rule names, since each may be led by another rule.
 
-use super::layout::pointer;
-use super::version_of;
+use super::layout::{pointer, same_version};
 use crate::model::fnv;
 use serde_json::{Value, json};
 
@@ -36,7 +35,7 @@ pub(super) fn claim_entry(found: &Value, entry: Option<&str>, generation: u64) -
     if let Some(older) = found.pointer(&path) {
         return vec![json!({"op": "test", "path": path, "value": older}), json!({"op": "replace", "path": path, "value": ours})];
     }
-    let mut operations = vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(found)})];
+    let mut operations = vec![same_version(found)];
     if found.pointer("/metadata/annotations").is_none_or(Value::is_null) {
         operations.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
     }

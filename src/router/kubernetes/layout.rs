@@ -60,6 +60,24 @@ pub(super) fn pointer(path: &[&str]) -> String {
     path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
+/// The version an object was read at.
+pub(super) fn version_of(object: &Value) -> &str {
+    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("")
+}
+
+/// A test that nobody wrote the object since: for what no other test of JSON Patch can say.
+pub(super) fn same_version(object: &Value) -> Value {
+    json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(object)})
+}
+
+/// Tests that what is at each path is as it was read. JSON Patch cannot test that something is absent: then it is the version's.
+pub(super) fn as_read<'a>(object: &'a Value, paths: &'a [String]) -> impl Iterator<Item = Value> + 'a {
+    paths.iter().map(|path| match object.pointer(path) {
+        Some(value) => json!({"op": "test", "path": path, "value": value}),
+        None => same_version(object),
+    })
+}
+
 /// A list of exactly two entries that are the two arms, each with a `weight`.
 #[derive(Debug)]
 pub(super) struct WeightedList<'a> {

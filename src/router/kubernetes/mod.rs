@@ -25,7 +25,7 @@ use crate::model::rule::{KubernetesRoute, RouteKind};
 use crate::model::{Side, TrafficReading, Weight};
 use generation::{claim, claim_entry, generation_of, generation_of_entry};
 use kube::Client;
-use layout::{Layout, Taken};
+use layout::{Layout, Taken, version_of};
 use routed::{Place, Routed};
 use serde_json::Value;
 use std::sync::Arc;
@@ -216,8 +216,4 @@ pub(super) fn open(route: &KubernetesRoute, means: (Client, Watches)) -> Arc<dyn
             Arc::new(Routed::new(&route.kind, rolling::Rolling::new(client.clone(), route), watch))
         }
     }
-}
-
-fn version_of(object: &Value) -> &str {
-    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("")
 }

@@ -1,7 +1,7 @@
 //! ingress-nginx: annotations of a second Ingress for the same host and path, the canary's. Requests it chooses by header or cookie
 //! go before the weight, and are left alone.
 
-use super::layout::{Layout, items, pointer};
+use super::layout::{Layout, as_read, items, pointer};
 use crate::apiserver::Resource;
 use crate::model::Weight;
 use crate::router::share::{parts, second_share};
@@ -45,6 +45,12 @@ impl CanaryIngress {
         Ok(Found { weight, total, second: self.leads_to_second(object)? })
     }
 
+    /// All that a number's meaning hangs on: the same weight of another total, or of an Ingress that leads elsewhere, is another share.
+    fn read_from(&self) -> Vec<String> {
+        let services = self.services.is_some().then(|| "/spec/rules".to_owned());
+        [CANARY, WEIGHT, TOTAL].map(annotated).into_iter().chain(services).collect()
+    }
+
     fn leads_to_second(&self, object: &Value) -> Result<bool, String> {
         let Some([first, second]) = &self.services else { return Ok(true) };
         let paths = items(object, "/spec/rules").iter().flat_map(|rule| items(rule, "/http/paths"));
@@ -72,14 +78,8 @@ impl Layout for CanaryIngress {
         let [rest, share] = parts(second, total).ok_or_else(|| {
             format!("{second} is no whole number of canary-weight-total {total}: write weight-total: 1000 in the rule for finer steps")
         })?;
-        let mut operations = Vec::new();
-        let mut set = |key: &str, value: u64| {
-            let path = pointer(&["metadata", "annotations", key]);
-            if let Some(old) = object.pointer(&path) {
-                operations.push(json!({"op": "test", "path": path, "value": old}));
-            }
-            operations.push(json!({"op": "add", "path": path, "value": value.to_string()}));
-        };
+        let mut operations: Vec<Value> = as_read(object, &self.read_from()).collect();
+        let mut set = |key: &str, value: u64| operations.push(json!({"op": "add", "path": annotated(key), "value": value.to_string()}));
         set(WEIGHT, if found.second { share } else { rest });
         if total != found.total {
             set(TOTAL, total);
@@ -92,8 +92,12 @@ impl Layout for CanaryIngress {
     }
 }
 
+fn annotated(key: &str) -> String {
+    pointer(&["metadata", "annotations", key])
+}
+
 pub(super) fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object.pointer(&pointer(&["metadata", "annotations", key])).and_then(Value::as_str)
+    object.pointer(&annotated(key)).and_then(Value::as_str)
 }
 
 fn number(object: &Value, key: &str) -> Result<Option<u64>, String> {

@@ -203,7 +203,7 @@ fn a_selector_is_all_or_nothing() {
 
 fn ingress(annotations: Value, service: &str) -> Value {
     let path = json!({"path": "/", "backend": {"service": {"name": service, "port": {"number": 80}}}});
-    json!({"metadata": {"annotations": annotations}, "spec": {"rules": [{"http": {"paths": [path]}}]}})
+    json!({"metadata": {"annotations": annotations, "resourceVersion": "5"}, "spec": {"rules": [{"http": {"paths": [path]}}]}})
 }
 
 #[test]
@@ -233,6 +233,36 @@ fn nginx_annotations_are_texts_of_a_total() {
     ] {
         let error = layout(None).share(&ingress(annotations, service)).unwrap_err();
         assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn what_gives_an_nginx_weight_its_meaning_may_not_change_meanwhile() {
+    const PREFIX: &str = "nginx.ingress.kubernetes.io/canary";
+    let layout = nginx_ingress::CanaryIngress { services: Some(both("a", "b")), weight_total: None };
+    let key = |part: &str| format!("{PREFIX}{part}");
+    let noted = json!({key(""): "true", key("-weight"): "0", key("-weight-total"): "1000"});
+    let read = ingress(noted.clone(), "b");
+    let operations = layout.patch(&read, weight(50)).unwrap();
+    for (part, value) in [("-weight-total", "100"), ("", "false"), ("-weight", "300")] {
+        let mut changed = read.clone();
+        changed["metadata"]["annotations"][key(part)] = value.into();
+        patched(&changed, &operations).unwrap_err();
+    }
+    patched(&ingress(noted, "a"), &operations).unwrap_err();
+    let mut touched = read.clone();
+    touched["metadata"]["resourceVersion"] = "6".into();
+    touched["metadata"]["annotations"]["other"] = "x".into();
+    assert!(patched(&touched, &operations).is_ok(), "what others change elsewhere does not matter");
+    // what is absent cannot be tested but by the version
+    for absent in ["-weight", "-weight-total"] {
+        let mut read = read.clone();
+        read["metadata"]["annotations"].as_object_mut().unwrap().remove(&key(absent));
+        let operations = layout.patch(&read, weight(50)).unwrap();
+        assert!(patched(&read, &operations).is_ok());
+        read["metadata"]["annotations"][key(absent)] = "100".into();
+        read["metadata"]["resourceVersion"] = "6".into();
+        patched(&read, &operations).unwrap_err();
     }
 }
 

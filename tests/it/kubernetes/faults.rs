@@ -22,10 +22,10 @@ async fn scene(plane: &'static ControlPlane, name: &str) -> (Scene, Proxy, Arc<d
 impl Scene {
     /// An edit of the other hand by kubectl, for the moment between our read and our write.
     fn edits(&self, plane: &'static ControlPlane, patch: serde_json::Value) -> Fault {
-        let namespace = self.namespace.clone();
+        let (namespace, kind) = (self.namespace.clone(), self.case.plural);
         Fault::After(Box::new(move || {
             let manager = format!("--field-manager={OTHER}");
-            let arguments = ["patch", "virtualservice", "shop", "-n", &namespace, "--type=json", "-p", &patch.to_string(), &manager];
+            let arguments = ["patch", kind, "shop", "-n", &namespace, "--type=json", "-p", &patch.to_string(), &manager];
             plane.kubectl(&arguments);
         }))
     }
@@ -123,6 +123,22 @@ async fn another_hand_that_takes_the_weight_at_the_same_moment_is_named() {
     assert_eq!(scene.numbers(&scene.object().await), [70, 30], "what to do about it is the rollout's decision");
     router.write(desired(25, 2)).await.unwrap();
     assert_eq!(scene.numbers(&scene.object().await), [75, 25]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_hand_that_changes_what_a_number_is_of_does_not_make_it_another_share() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::nginx_ingress(), "faults-total").await;
+    let proxy = Proxy::start(plane).await;
+    let router = scene.router(&proxy.client);
+    router.write(desired(0, 1)).await.unwrap();
+    drop(proxy.passed());
+    let total =
+        json!([{"op": "replace", "path": "/metadata/annotations/nginx.ingress.kubernetes.io~1canary-weight-total", "value": "100"}]);
+    proxy.next_writes([scene.edits(plane, total)]);
+    router.write(desired(5, 2)).await.unwrap();
+    assert_eq!(proxy.passed(), [422, 200], "50 of 1000 would have been 50 of 100");
+    assert_eq!(scene.numbers(&scene.object().await), [95, 5]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
