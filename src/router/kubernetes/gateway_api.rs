@@ -1,10 +1,10 @@
 //! Gateway API's HTTPRoute and GRPCRoute: weights of the two `backendRefs` of one rule. What the gateways say about the route is
 //! listened to: a backend they cannot resolve still gets its share, as errors.
 
-use super::layout::{Choice, Entry, Layout, Taken, WeightedList, items, places, text};
+use super::layout::{Choice, Entry, Layout, Taken, WeightedList, items, places, same_entry, text};
 use crate::apiserver::Resource;
 use crate::model::Weight;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(super) const HTTP_ROUTE: Resource = Resource { api: "gateway.networking.k8s.io/v1", kind: "HTTPRoute", plural: "httproutes" };
 pub(super) const GRPC_ROUTE: Resource = Resource { api: "gateway.networking.k8s.io/v1", kind: "GRPCRoute", plural: "grpcroutes" };
@@ -55,10 +55,7 @@ impl Layout for GatewayRoute {
 
     fn patch(&self, object: &Value, second: Weight) -> Result<Vec<Value>, String> {
         let (at, list) = self.find(object)?;
-        let mut operations = Vec::new();
-        if let Some(name) = object.pointer(&format!("/spec/rules/{at}/name")) {
-            operations.push(json!({"op": "test", "path": format!("/spec/rules/{at}/name"), "value": name}));
-        }
+        let mut operations = same_entry(object, &format!("/spec/rules/{at}"), "matches");
         operations.extend(list.patch(second)?);
         Ok(operations)
     }

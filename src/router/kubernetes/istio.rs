@@ -1,11 +1,11 @@
 //! Istio's VirtualService: weights of the two destinations of one entry of `spec.http`. First match wins there, so which entry is
 //! meant matters; `tcp` and `tls` entries are not touched.
 
-use super::layout::{Choice, Entry, Layout, WeightedList, items, places, text};
+use super::layout::{Choice, Entry, Layout, WeightedList, items, places, same_entry, text};
 use crate::apiserver::Resource;
 use crate::model::Weight;
 use crate::model::rule::IstioDestination;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(super) const RESOURCE: Resource = Resource { api: "networking.istio.io/v1", kind: "VirtualService", plural: "virtualservices" };
 
@@ -63,10 +63,7 @@ impl Layout for VirtualService {
 
     fn patch(&self, object: &Value, second: Weight) -> Result<Vec<Value>, String> {
         let (at, list) = self.find(object)?;
-        let mut operations = Vec::new();
-        if let Some(name) = object.pointer(&format!("/spec/http/{at}/name")) {
-            operations.push(json!({"op": "test", "path": format!("/spec/http/{at}/name"), "value": name}));
-        }
+        let mut operations = same_entry(object, &format!("/spec/http/{at}"), "match");
         operations.extend(list.patch(second)?);
         Ok(operations)
     }

@@ -78,6 +78,14 @@ pub(super) fn as_read<'a>(object: &'a Value, paths: &'a [String]) -> impl Iterat
     })
 }
 
+/// Tests that the entry of a list at `path` is the one that was read: another may have come before it, with the same destinations. Its
+/// name tells, and what it is for (`condition`, where it has one); of one without a name only the object's version does.
+pub(super) fn same_entry(object: &Value, path: &str, condition: &str) -> Vec<Value> {
+    let mut tested = vec![format!("{path}/name")];
+    tested.extend(Some(format!("{path}/{condition}")).filter(|condition| object.pointer(condition).is_some()));
+    as_read(object, &tested).collect()
+}
+
 /// A list of exactly two entries that are the two arms, each with a `weight`.
 #[derive(Debug)]
 pub(super) struct WeightedList<'a> {

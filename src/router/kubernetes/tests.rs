@@ -139,6 +139,41 @@ fn a_list_that_changed_meanwhile_is_not_written() {
     assert!(patched(&read, &operations).is_ok());
 }
 
+#[test]
+fn an_entry_in_whose_place_a_twin_came_is_not_written() {
+    let split = || json!([to("v1", 100), to("v2", 0)]);
+    let beta = json!([{"headers": {"x-beta": {"exact": "1"}}}]);
+    let twin = json!({"match": beta, "route": split()});
+    let plain = virtual_service(json!([{"match": [{"uri": {"prefix": "/"}}], "route": split()}]));
+    let bare = virtual_service(json!([{"route": split()}]));
+    for read in [plain, bare] {
+        let operations = subsets().patch(&read, weight(50)).unwrap();
+        assert!(patched(&read, &operations).is_ok());
+        let mut shifted = read.clone();
+        shifted["metadata"]["resourceVersion"] = "8".into();
+        shifted["spec"]["http"].as_array_mut().unwrap().insert(0, twin.clone());
+        patched(&shifted, &operations).unwrap_err();
+    }
+    // one of the same name, which is for others
+    let primary = virtual_service(json!([{"name": "p", "match": [{"uri": {"prefix": "/"}}], "route": split()}]));
+    let operations = subsets().patch(&primary, weight(50)).unwrap();
+    let mut narrowed = primary.clone();
+    narrowed["spec"]["http"][0]["match"] = beta.clone();
+    patched(&narrowed, &operations).unwrap_err();
+    let mut touched = primary.clone();
+    touched["metadata"]["resourceVersion"] = "8".into();
+    touched["spec"]["http"][0]["timeout"] = "5s".into();
+    assert!(patched(&touched, &operations).is_ok(), "what others change beside a named entry's weights does not matter");
+    let layout = gateway_api::GatewayRoute { rule: None, backends: both("a", "b") };
+    let read = http_route(json!([]));
+    let operations = layout.patch(&read, weight(250)).unwrap();
+    let mut shifted = read.clone();
+    shifted["metadata"]["resourceVersion"] = "10".into();
+    let twin = json!({"matches": [{"headers": [{"name": "x"}]}], "backendRefs": read["spec"]["rules"][1]["backendRefs"]});
+    shifted["spec"]["rules"].as_array_mut().unwrap().insert(1, twin);
+    patched(&shifted, &operations).unwrap_err();
+}
+
 fn http_route(status: Value) -> Value {
     let backend = |name: &str, weight: u64| json!({"name": name, "port": 80, "weight": weight, "group": "", "kind": "Service"});
     json!({
@@ -171,7 +206,7 @@ fn a_gateway_route_is_moved_where_its_gateways_agree() {
 #[test]
 fn a_backend_without_a_weight_has_one() {
     let layout = gateway_api::GatewayRoute { rule: None, backends: both("a", "b") };
-    let object = json!({"spec": {"rules": [{"backendRefs": [{"name": "a"}, {"name": "b"}]}]}});
+    let object = json!({"metadata": {"resourceVersion": "1"}, "spec": {"rules": [{"backendRefs": [{"name": "a"}, {"name": "b"}]}]}});
     assert_eq!(layout.share(&object), Ok(weight(500)));
     let refs = &moved(&layout, &object, 0)["spec"]["rules"][0]["backendRefs"];
     assert_eq!(refs, &json!([{"name": "a", "weight": 100}, {"name": "b", "weight": 0}]));
