@@ -71,8 +71,8 @@ impl Layout for GatewayRoute {
     fn sound(&self, object: &Value) -> Result<(), String> {
         match false_condition(object) {
             Some(why) => Err(why),
-            None if items(object, "/status/parents").is_empty() => {
-                Err("no gateway has accepted this route (status.parents is empty)".to_owned())
+            None if parents(object).next().is_none() => {
+                Err("no gateway has accepted this route (status.parents has none of spec.parentRefs)".to_owned())
             }
             None => Ok(()),
         }
@@ -80,7 +80,8 @@ impl Layout for GatewayRoute {
 
     fn taken(&self, object: &Value) -> Taken {
         let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
-        let seen = |condition: &Value| condition.get("observedGeneration").and_then(Value::as_i64).unwrap_or(0) >= generation;
+        // a controller need not say which generation it speaks of: then its word is all there is
+        let seen = |c: &Value| c.get("observedGeneration").and_then(Value::as_i64).is_none_or(|seen| seen >= generation);
         let behind = conditions(object).find(|(_, c)| NEEDED.contains(&text(c, "type").unwrap_or("")) && !seen(c));
         match (behind, false_condition(object)) {
             (Some((parent, _)), _) => Taken::NotYet(format!("gateway {parent} has not taken generation {generation} of the route")),
@@ -90,10 +91,28 @@ impl Layout for GatewayRoute {
     }
 }
 
-/// Conditions of every parent, with its name.
+/// What those say of the route that it asks for. The word of another stays when its controller is gone, and nobody renews it.
+fn parents(object: &Value) -> impl Iterator<Item = &Value> {
+    let wanted = items(object, "/spec/parentRefs");
+    let asked_for = move |found: &&Value| wanted.iter().any(|wanted| is_parent(object, wanted, &found["parentRef"]));
+    items(object, "/status/parents").iter().filter(asked_for)
+}
+
+/// Both name one parent: what is left out is what it is by default, and a listener (section, port) left out is every one.
+fn is_parent(object: &Value, wanted: &Value, found: &Value) -> bool {
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("");
+    let whole = [("group", "gateway.networking.k8s.io"), ("kind", "Gateway"), ("namespace", namespace), ("name", "")];
+    let part = |key: &str| match (wanted.get(key), found.get(key)) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => true,
+    };
+    let is = |key: &str, default| text(wanted, key).unwrap_or(default) == text(found, key).unwrap_or(default);
+    whole.into_iter().all(|(key, default)| is(key, default)) && ["sectionName", "port"].into_iter().all(part)
+}
+
+/// Their conditions, with the parent's name.
 fn conditions(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    let parents = items(object, "/status/parents").iter();
-    parents.flat_map(|parent| {
+    parents(object).flat_map(|parent| {
         let name = parent.pointer("/parentRef/name").and_then(Value::as_str).unwrap_or("?");
         items(parent, "/conditions").iter().map(move |condition| (name, condition))
     })

@@ -177,8 +177,8 @@ fn an_entry_in_whose_place_a_twin_came_is_not_written() {
 fn http_route(status: Value) -> Value {
     let backend = |name: &str, weight: u64| json!({"name": name, "port": 80, "weight": weight, "group": "", "kind": "Service"});
     json!({
-        "metadata": {"generation": 4, "resourceVersion": "9"},
-        "spec": {"rules": [
+        "metadata": {"generation": 4, "resourceVersion": "9", "namespace": "prod"},
+        "spec": {"parentRefs": [{"name": "gw"}], "rules": [
             {"matches": [{"headers": [{"name": "x", "value": "y"}]}], "backendRefs": [backend("a", 0), backend("b", 1)]},
             {"backendRefs": [backend("a", 90), backend("b", 10)], "filters": [{"type": "RequestMirror"}]},
         ]},
@@ -201,6 +201,38 @@ fn a_gateway_route_is_moved_where_its_gateways_agree() {
     assert!(matches!(layout.taken(&broken), Taken::No(why) if why.contains("BackendNotFound: no b")));
     assert!(layout.sound(&broken).unwrap_err().contains("ResolvedRefs: False"));
     assert!(layout.sound(&http_route(json!([]))).unwrap_err().contains("no gateway"));
+}
+
+#[test]
+fn only_the_parents_a_route_asks_for_have_a_say() {
+    let layout = gateway_api::GatewayRoute { rule: None, backends: both("a", "b") };
+    let says = |parent: Value, status: &str, seen: Option<u64>| {
+        let condition = |kind: &str| json!({"type": kind, "status": status, "reason": "R", "message": "m", "observedGeneration": seen});
+        let mut conditions = [condition("Accepted"), condition("ResolvedRefs")];
+        if seen.is_none() {
+            conditions.iter_mut().for_each(|c| drop(c.as_object_mut().unwrap().remove("observedGeneration")));
+        }
+        json!({"parentRef": parent, "conditions": conditions})
+    };
+    let full = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "prod", "name": "gw", "sectionName": "https"});
+    let ours = says(full, "True", Some(4));
+    for gone in [json!({"name": "old"}), json!({"name": "gw", "namespace": "test"}), json!({"name": "gw", "kind": "Service", "group": ""})]
+    {
+        for status in ["True", "False"] {
+            let route = http_route(json!([says(gone.clone(), status, Some(1)), ours]));
+            assert_eq!((layout.sound(&route), layout.taken(&route)), (Ok(()), Taken::Yes), "{gone}");
+        }
+        let route = http_route(json!([says(gone, "True", Some(4))]));
+        assert!(layout.sound(&route).unwrap_err().contains("no gateway has accepted"), "{route}");
+    }
+    let mut one_listener = http_route(json!([says(json!({"name": "gw", "sectionName": "http"}), "False", Some(1)), ours]));
+    assert!(matches!(layout.taken(&one_listener), Taken::NotYet(_)), "a route that asks for the whole gateway hears each listener");
+    one_listener["spec"]["parentRefs"][0]["sectionName"] = "https".into();
+    assert_eq!((layout.sound(&one_listener), layout.taken(&one_listener)), (Ok(()), Taken::Yes));
+    let silent = http_route(json!([says(json!({"name": "gw"}), "True", None)]));
+    assert_eq!((layout.sound(&silent), layout.taken(&silent)), (Ok(()), Taken::Yes), "observedGeneration is optional");
+    let silent = http_route(json!([says(json!({"name": "gw"}), "False", None)]));
+    assert!(matches!(layout.taken(&silent), Taken::No(_)));
 }
 
 #[test]
