@@ -60,7 +60,10 @@ const NOT_UNDONE: &str = "after a rollback the canary keeps its pod template";
 const NOT_COPIED: &str = "no promotion: the canary's pod template cannot be written into stable";
 const NOT_SCALED: &str = "replicas stay as they are, which the rule wants changed";
 const SCALERS_FREE: &str = "an autoscaler may shrink the baseline below what a rollback needs";
+const NOT_RESTORED: &str = "a baseline that shrank does not get its replicas back when a rollback gives it the traffic";
 const NOT_MOVED: &str = "the traffic cannot be moved";
+const NOT_MOVED_UP: &str = "the canary gets no more traffic";
+const UNWATCHED: &str = "another hand that changes the weights is seen only at the next tick";
 const NOT_GIVEN_UP: &str = "a release in whose place a newer one was pushed keeps its pods";
 const NOT_READ: &str = "the traffic cannot be read, and no rollout begins";
 const ROLLOUTS_UNSHOWN: &str = "rollouts are not shown as CanaryRollout objects";
@@ -106,6 +109,7 @@ fn of_resources(own: &str) -> Vec<Right> {
     let all = [
         rules("list", "canaryrules", RULES_UNREAD_ELSEWHERE),
         rules("watch", "canaryrules", RULES_UNREAD_ELSEWHERE),
+        rules("get", "canaryrules", RULES_UNANSWERED),
         rules("patch", "canaryrules/status", RULES_UNANSWERED),
     ];
     own.into_iter().chain(all.map(|right| Right { namespace: None, ..right })).collect()
@@ -147,15 +151,28 @@ fn route_rights(traffic: &Traffic, mode: Mode) -> Vec<Right> {
         RouteKind::TraefikService { .. } => ("traefik.io", "traefikservices"),
         RouteKind::Replicas { .. } | RouteKind::RollingUpdate => ("apps", "deployments"),
     };
-    let mut wanted = vec![("get", group, resource, NOT_READ)];
+    let mut wanted = vec![("get", group, resource, NOT_READ), ("list", group, resource, UNWATCHED), ("watch", group, resource, UNWATCHED)];
     if mode == Mode::Enforce {
         wanted.push(("patch", group, resource, NOT_MOVED));
     }
-    if *kind == RouteKind::RollingUpdate && mode == Mode::Enforce {
-        wanted.push(("patch", "apps", "replicasets", NOT_GIVEN_UP));
-    }
+    wanted.extend(beside(kind, mode));
     wanted.into_iter().map(|wanted| right(wanted, namespace)).collect()
 }
+
+/// What a router asks of other objects than those the weights are in.
+fn beside(kind: &RouteKind, mode: Mode) -> &'static [Wanted] {
+    match (kind, mode) {
+        (RouteKind::RollingUpdate, Mode::Enforce) => &[SETS_OF_ONE, ("patch", "apps", "replicasets", NOT_GIVEN_UP)],
+        (RouteKind::RollingUpdate, Mode::Observe) => &[SETS_OF_ONE],
+        (RouteKind::Replicas { .. }, Mode::Enforce) => {
+            &[("get", "", "services", NOT_MOVED_UP), ("list", "autoscaling", "horizontalpodautoscalers", NOT_MOVED_UP)]
+        }
+        _ => &[],
+    }
+}
+
+/// How the replicas of a rolling update are shared.
+const SETS_OF_ONE: Wanted = ("list", "apps", "replicasets", NOT_READ);
 
 fn seeing(rule: &Rule) -> Vec<Wanted> {
     let mut wanted = vec![("get", "apps", "deployments", UNSEEN)];
@@ -177,12 +194,15 @@ fn acting(rule: &Rule) -> Vec<Wanted> {
     let copies = rule.promotion == Promotion::Copy;
     let scales = rule.replicas == Replicas::Follow || rule.after_rollback == AfterRollback::ScaleDown || idles || copies;
     let patch = ("patch", "apps");
+    // where replicas are the share, giving it back is what restores them
+    let restores = !rule.traffic.is_of_replicas() && !rule.traffic.leads_rolling_update();
     let all = [
         (rule.after_rollback == AfterRollback::Undo, (patch.0, patch.1, "deployments", NOT_UNDONE)),
         (copies, (patch.0, patch.1, "deployments", NOT_COPIED)),
         (idles, (patch.0, patch.1, "deployments", NOT_SCALED)),
-        (scales, ("get", "apps", "deployments/scale", NOT_SCALED)),
         (scales, (patch.0, patch.1, "deployments/scale", NOT_SCALED)),
+        (restores, (patch.0, patch.1, "deployments/scale", NOT_RESTORED)),
+        (true, ("get", "autoscaling", "horizontalpodautoscalers", SCALERS_FREE)),
         (true, ("patch", "autoscaling", "horizontalpodautoscalers", SCALERS_FREE)),
     ];
     all.into_iter().filter_map(|(needed, wanted)| needed.then_some(wanted)).collect()
@@ -196,16 +216,20 @@ pub async fn missing(client: &Client, rule: &Rule, shown: bool) -> Result<Vec<Ri
     lacking(client, needed(rule, shown)).await
 }
 
-/// Those of the daemon itself that we lack: for its Lease (namespace, the pod's own if none, and name), if it has one, and for its
-/// own kinds, if it is to read and show them.
+/// Everything the daemon itself needs: for its Lease (namespace, `own` if none, and name), if it has one, and for its own kinds, if it
+/// is to read and show them. `own` is the namespace it runs in.
+pub fn needed_by_daemon(own: &str, lease: Option<(Option<&str>, &str)>, shown: bool) -> Vec<Right> {
+    let of_lease = lease.map(|(namespace, name)| of_lease(namespace.unwrap_or(own), name)).unwrap_or_default();
+    let of_resources = if shown { of_resources(own) } else { Vec::new() };
+    of_lease.into_iter().chain(of_resources).collect()
+}
+
+/// Those of the daemon itself that we lack, of [`needed_by_daemon`] in the namespace of the pod.
 ///
 /// # Errors
 /// The API server could not be asked, in words for the operator.
 pub async fn missing_of_daemon(client: &Client, lease: Option<(Option<&str>, &str)>, shown: bool) -> Result<Vec<Right>, String> {
-    let own = client.default_namespace();
-    let of_lease = lease.map(|(namespace, name)| of_lease(namespace.unwrap_or(own), name)).unwrap_or_default();
-    let of_resources = if shown { of_resources(own) } else { Vec::new() };
-    let mut missing = lacking(client, of_lease.into_iter().chain(of_resources).collect()).await?;
+    let mut missing = lacking(client, needed_by_daemon(client.default_namespace(), lease, shown)).await?;
     // what is read nowhere need not be said twice
     if missing.iter().any(|right| right.without == [RULES_UNREAD]) {
         missing.retain(|right| right.without != [RULES_UNREAD_ELSEWHERE]);

@@ -15,7 +15,7 @@ const RULE: &str = "rule: shop\nworkloads: { namespace: check-live, pair: [ { de
                     promotion: { swap: { idle-replicas: 1 } }\nstart: { when: new-template }\n\
                     metrics: { error-rate: {}, cpu: { of: requests, rollback-above: 70% }, pod-health: { rollback-on: [ { failed-probes: 3 } ] } }\n";
 
-fn rule() -> canaryd::model::Rule {
+pub(super) fn rule() -> canaryd::model::Rule {
     let known = Known { packs: ["istio".to_owned()].into(), cluster: true, ..Known::default() };
     parse_rule(RULE, Path::new("shop.yaml"), &known).unwrap_or_else(|report| panic!("{report}"))
 }
@@ -50,14 +50,16 @@ async fn the_workloads_and_what_may_not_be_done_with_them_are_shown() {
         rights::missing(&client_of(&read).await, &rule(), false).await.unwrap().iter().map(ToString::to_string).collect();
     let said = |what: &str, without: &str| format!("lacks the permission to {what} in namespace check-live: {without}");
     let not_scaled = "replicas stay as they are, which the rule wants changed";
+    let not_restored = "a baseline that shrank does not get its replicas back when a rollback gives it the traffic";
+    let free = "an autoscaler may shrink the baseline below what a rollback needs";
     assert_eq!(
         missing,
         [
             said("patch virtualservices.networking.istio.io", "the traffic cannot be moved"),
             said("patch deployments.apps", &format!("after a rollback the canary keeps its pod template; {not_scaled}")),
-            said("get deployments/scale.apps", not_scaled),
-            said("patch deployments/scale.apps", not_scaled),
-            said("patch horizontalpodautoscalers.autoscaling", "an autoscaler may shrink the baseline below what a rollback needs"),
+            said("patch deployments/scale.apps", &format!("{not_scaled}; {not_restored}")),
+            said("get horizontalpodautoscalers.autoscaling", free),
+            said("patch horizontalpodautoscalers.autoscaling", free),
         ]
     );
 

@@ -1,19 +1,83 @@
 //! The shipped Role for routes is enough for every router; without it the error names what is missing.
 
+use super::check;
 use super::scene::{self, Scene, blocking, desired, until_done};
 use crate::rig::kubernetes::{self, client_of};
+use canaryd::cluster::rights::{Right, needed, needed_by_daemon};
+use canaryd::model::Rule;
+use canaryd::model::rule::{AfterRollback, KubernetesRoute, Mode, Promotion, Replicas, RouteKind, Traffic};
 use canaryd::model::{Retry, Side};
 use canaryd::router::RouterError;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Rules of the ClusterRole in `deploy/` of this name.
 pub(super) fn shipped(name: &str) -> Value {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/rbac").join(format!("{name}.yaml"));
+    let (kind, rules) = role(&format!("rbac/{name}.yaml"));
+    assert_eq!(kind, "ClusterRole");
+    rules
+}
+
+/// Rules of the Role of the Lease `canaryd`.
+pub(super) fn shipped_for_the_lease() -> Value {
+    let (kind, rules) = role("standby/leases.yaml");
+    assert_eq!(kind, "Role");
+    rules
+}
+
+/// The kind and the rules of the first object in a file of `deploy/kubernetes`.
+fn role(file: &str) -> (String, Value) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes").join(file);
     let text = std::fs::read_to_string(&file).expect("it is shipped");
-    let role: Value = serde_saphyr::from_str(&text).expect("YAML");
-    assert_eq!(role["kind"], "ClusterRole");
-    role["rules"].clone()
+    let first = text.split("\n---\n").next().unwrap_or_default();
+    let role: Value = serde_saphyr::from_str(first).expect("YAML");
+    (role["kind"].as_str().expect("a kind").to_owned(), role["rules"].clone())
+}
+
+/// Verb, group and resource of everything that these rules of Roles give.
+fn given(rules: &Value) -> BTreeSet<[String; 3]> {
+    let texts = |list: &Value| list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let mut all = BTreeSet::new();
+    for rule in rules.as_array().unwrap() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                all.extend(texts(&rule["verbs"]).into_iter().map(|verb| [verb, group.clone(), resource.clone()]));
+            }
+        }
+    }
+    all
+}
+
+fn asked(rights: Vec<Right>) -> BTreeSet<[String; 3]> {
+    rights.into_iter().map(|right| [right.verb, right.group, right.resource].map(str::to_owned)).collect()
+}
+
+/// Every kind of route, with everything a rule may want besides.
+fn rules_of_every_kind(mode: Mode) -> Vec<Rule> {
+    let deployments = ["a", "b"].map(str::to_owned);
+    let ours = [RouteKind::Replicas { deployments, total: None }, RouteKind::RollingUpdate];
+    let kinds = scene::all().into_iter().map(|case| case.kind).chain(ours);
+    let promotions = [Promotion::Copy, check::rule().promotion];
+    let of = |(n, kind): (usize, RouteKind)| {
+        let traffic = Traffic::Kubernetes(KubernetesRoute { namespace: "shop".to_owned(), name: "shop".to_owned(), kind });
+        let after_rollback = if n % 2 == 0 { AfterRollback::Undo } else { AfterRollback::ScaleDown };
+        Rule { traffic, mode, after_rollback, replicas: Replicas::Follow, promotion: promotions[n % 2], ..check::rule() }
+    };
+    kinds.enumerate().map(of).collect()
+}
+
+#[test]
+fn the_shipped_roles_give_exactly_what_is_asked_for() {
+    let all = |mode| rules_of_every_kind(mode).iter().flat_map(|rule| asked(needed(rule, false))).collect::<BTreeSet<_>>();
+    let parts = |names: &[&str]| names.iter().flat_map(|name| given(&shipped(name))).collect::<BTreeSet<_>>();
+    assert_eq!(all(Mode::Observe), parts(&["read"]));
+    assert_eq!(all(Mode::Enforce), parts(&["read", "route-write", "workload-write"]));
+    let shown = asked(needed(&check::rule(), true)).difference(&asked(needed(&check::rule(), false))).cloned().collect::<BTreeSet<_>>();
+    let own = asked(needed_by_daemon("canaryd", None, true));
+    assert_eq!(own.union(&shown).cloned().collect::<BTreeSet<_>>(), parts(&["resources"]));
+    let lease = asked(needed_by_daemon("canaryd", Some((None, "canaryd")), false));
+    assert_eq!(lease, given(&shipped_for_the_lease()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
