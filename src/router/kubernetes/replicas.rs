@@ -79,6 +79,15 @@ impl Found {
         Some([first?, second?])
     }
 
+    /// How far the pods are, for an operator.
+    fn progress(&self) -> String {
+        let [c, d] = self.counts();
+        self.ready().map_or_else(
+            || format!("the Deployment controller has not seen yet that {c} and {d} replicas are wanted"),
+            |[a, b]| format!("{a} of {c} and {b} of {d} replicas are ready"),
+        )
+    }
+
     fn generation(&self) -> Option<u64> {
         self.0.iter().filter_map(generation_of).max()
     }
@@ -204,8 +213,7 @@ impl Replicas {
                 return Ok(());
             }
             if Instant::now() >= until {
-                let ([a, b], [c, d]) = (found.ready().unwrap_or_default(), found.counts());
-                return Err(self.not_verified(format!("{a} of {c} and {b} of {d} replicas are ready")));
+                return Err(self.not_verified(found.progress()));
             }
             sleep(LOOK_AGAIN).await;
             *found = self.get().await?;
@@ -271,4 +279,21 @@ fn selects(service: &Value, deployment: &Value) -> bool {
     let selector = service.pointer("/spec/selector").and_then(Value::as_object);
     let labels = deployment.pointer("/spec/template/metadata/labels");
     selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_controller_has_not_seen_is_not_told_as_none() {
+        let deployment = |generation: u64, ready: u64| {
+            json!({"metadata": {"generation": 3}, "spec": {"replicas": 4},
+                "status": {"observedGeneration": generation, "readyReplicas": ready}})
+        };
+        let said = |first, second| Found([first, second]).progress();
+        assert_eq!(said(deployment(3, 4), deployment(3, 0)), "4 of 4 and 0 of 4 replicas are ready");
+        let unseen = "the Deployment controller has not seen yet that 4 and 4 replicas are wanted";
+        assert_eq!(said(deployment(3, 4), deployment(2, 4)), unseen);
+    }
 }

@@ -127,7 +127,9 @@ async fn a_canary_that_does_not_become_ready_takes_no_replica_of_the_baseline() 
     let router = shop.router(&shop.admin, None);
     let error = router.write(desired(50, 1)).await.unwrap_err();
     assert!(matches!(error, RouterError::NotVerified { .. }) && matches!(error.retry(), Retry::After(_)), "{error}");
-    assert!(error.to_string().contains("4 of 4 and 0 of 2 replicas are ready"), "{error}");
+    // its controller may not have seen the number yet, where there is much to do
+    let said = error.to_string();
+    assert!(said.contains("4 of 4 and 0 of 2 replicas are ready") || said.contains("has not seen"), "{error}");
     assert_eq!(shop.counts().await, [json!(4), json!(2)], "there is more capacity on the way, never less");
     until_done(&*router, desired(0, 2)).await;
     assert_eq!(shop.counts().await, [json!(4), json!(0)]);
