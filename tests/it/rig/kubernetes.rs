@@ -317,7 +317,7 @@ impl ControlPlane {
     pub(crate) fn try_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String, String> {
         // its discovery cache would be shared by all control planes that ever had this port
         let cache = self.path("kubectl-cache");
-        let common = ["--request-timeout=20s", "--cache-dir", &cache];
+        let common = ["--request-timeout=60s", "--cache-dir", &cache];
         self.run("kubectl", &[&common[..], arguments].concat(), input)
     }
 
@@ -341,7 +341,9 @@ impl ControlPlane {
 
     /// Applies an object, or a list of them.
     pub(crate) fn apply(&self, object: &Value) {
-        let applied = self.try_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&object.to_string()));
+        // without the description of every kind, which a server that has much to do takes longer to write than a call may last
+        let applied =
+            self.try_kubectl(&["apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"], Some(&object.to_string()));
         applied.unwrap_or_else(|e| panic!("{object} is refused: {e}"));
     }
 
