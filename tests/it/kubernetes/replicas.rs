@@ -1,7 +1,9 @@
 //! The router of replica counts, on real Deployments and their pods.
 
 use super::actions::Shop;
+use super::proxy::Proxy;
 use super::scene::{OTHER, desired, until_done, weight};
+use super::walk::{faults, rest_after};
 use crate::rig::kubernetes::client_of;
 use canaryd::model::rule::{KubernetesRoute, RouteKind, Traffic};
 use canaryd::model::{Retry, Side};
@@ -10,8 +12,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::time::sleep;
+use std::time::Instant;
 
 impl Shop {
     /// One Service before both, four replicas of the first.
@@ -44,22 +45,25 @@ impl Shop {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_walk_beside_another_hand_and_their_sum_stays() {
     let Some(shop) = Shop::counted("replicas-walk").await else { return };
-    let router = shop.router(&shop.admin, None);
+    let proxy = Proxy::start(shop.plane).await;
+    let router = shop.router(&proxy.client, None);
     let stop = Arc::new(AtomicBool::new(false));
     let (client, paths, ended) = (shop.admin.clone(), [shop.path("web-v1"), shop.path("web-v2")], Arc::clone(&stop));
     let meddler = tokio::spawn(async move {
         let mut count = 0;
         while !ended.load(Ordering::Acquire) {
+            let begun = Instant::now();
             for path in &paths {
                 let at = format!("/metadata/annotations/edit-{count}");
                 super::scene::edit(&client, path, &json!([{"op": "add", "path": at, "value": "x"}])).await;
             }
             count += 1;
-            sleep(Duration::from_millis(20)).await;
+            rest_after(begun).await;
         }
         count
     });
     for (generation, percent, counts) in [(1, 25, [3, 1]), (2, 50, [2, 2]), (3, 100, [0, 4]), (4, 75, [1, 3]), (5, 0, [4, 0])] {
+        proxy.next_writes(faults(percent.into()));
         until_done(&*router, desired(percent, generation)).await;
         assert_eq!(shop.counts().await, counts.map(|n| json!(n)), "{percent} %");
         let reading = router.read(Side::Second).await.unwrap();
@@ -69,6 +73,7 @@ async fn replicas_walk_beside_another_hand_and_their_sum_stays() {
             assert_eq!(status["readyReplicas"].as_u64().unwrap_or(0), count, "{name} at {percent} %: {status}");
         }
     }
+    assert_eq!(proxy.left(), 0, "each fault was met");
     stop.store(true, Ordering::Release);
     let edits: u64 = meddler.await.unwrap();
     for name in ["web-v1", "web-v2"] {

@@ -313,7 +313,7 @@ pub(super) fn desired(percent: u16, generation: u64) -> Desired {
     Desired { canary: Side::Second, weight: weight(percent), generation }
 }
 
-/// Writes until it is done, as the machine does: what is refused because another hand was faster is asked for again.
+/// Writes until it is done, as the machine does: what is refused because another hand was faster, or gets no answer, is asked for again.
 ///
 /// # Panics
 /// If it is refused for another reason, or not done in time.
@@ -322,7 +322,8 @@ pub(super) async fn until_done(router: &dyn Router, desired: Desired) {
     loop {
         match router.write(desired).await {
             Ok(()) => return,
-            Err(e @ (RouterError::Refused { .. } | RouterError::NotVerified { .. })) if Instant::now() < until => drop(e),
+            Err(RouterError::Refused { .. } | RouterError::NotVerified { .. } | RouterError::Unreachable { .. })
+                if Instant::now() < until => {}
             Err(e) => panic!("{desired:?}: {e}"),
         }
     }

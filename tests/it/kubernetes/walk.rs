@@ -1,5 +1,6 @@
-//! Every router from 0 to 100 and back, while another hand edits the same object.
+//! Every router from 0 to 100 and back, while another hand edits the same object and the API server answers badly.
 
+use super::proxy::{Fault, Proxy};
 use super::scene::{self, Case, OTHER, Scene, agree, ask, desired, edit, until_done, weight};
 use crate::rig::kubernetes;
 use canaryd::model::{Side, Weight};
@@ -7,10 +8,12 @@ use canaryd::router::RouterError;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Pause of the other hand between two edits.
+/// Shortest pause of the other hand between two edits.
 const EDIT_EVERY: Duration = Duration::from_millis(4);
+/// Its pause beside the time an edit took it: where everything is slow it must not come between each of our reads and its write.
+const EDIT_REST: u32 = 10;
 /// Edits that must have happened before the last step, so that they really were concurrent.
 const EDITS_MIN: u64 = 10;
 
@@ -20,18 +23,36 @@ fn tests_of(operations: &Value) -> Vec<Value> {
     operations.as_array().unwrap().iter().map(test).collect()
 }
 
+/// What our writes of a step meet: refusals, waits and errors, of writes that were carried out and of such that were not.
+pub(super) fn faults(step: usize) -> Vec<Fault> {
+    match step % 6 {
+        0 => vec![Fault::Answer(409)],
+        1 => vec![Fault::Wait(429, 1)],
+        2 => vec![Fault::Answer(503), Fault::AnswerAfter(500)],
+        3 => vec![Fault::AnswerAfter(409)],
+        4 => vec![Fault::Answer(500), Fault::Answer(422)],
+        _ => vec![Fault::Answer(429), Fault::AnswerAfter(504)],
+    }
+}
+
+/// The other hand's pause after an edit that began then.
+pub(super) async fn rest_after(begun: Instant) {
+    tokio::time::sleep((begun.elapsed() * EDIT_REST).max(EDIT_EVERY)).await;
+}
+
 /// Edits until told to stop, each time only if its last edit is still there, and looks at the sum after each; how many edits
 /// there were.
 async fn meddle(client: kube::Client, path: String, case: Case, stop: Arc<AtomicBool>) -> u64 {
     let mut count = 0;
     while !stop.load(Ordering::Acquire) || count < EDITS_MIN {
+        let begun = Instant::now();
         let mut operations = count.checked_sub(1).map_or_else(Vec::new, |last| tests_of(&(case.foreign)(last)));
         operations.extend((case.foreign)(count).as_array().unwrap().iter().cloned());
         let object = edit(&client, &path, &Value::Array(operations)).await;
         let numbers = (case.numbers)(&object);
         assert_eq!(numbers.iter().sum::<u64>(), case.total, "{numbers:?} after edit {count}");
         count += 1;
-        tokio::time::sleep(EDIT_EVERY).await;
+        rest_after(begun).await;
     }
     count
 }
@@ -70,18 +91,21 @@ fn rest(object: &Value) -> Value {
 async fn walk(case: Case, name: &str) {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, case.clone(), name).await;
-    let router = scene.router(&scene.admin);
+    let proxy = Proxy::start(plane).await;
+    let router = scene.router(&proxy.client);
     let stop = Arc::new(AtomicBool::new(false));
     let meddler = tokio::spawn(meddle(plane.client("admin").await, scene.path.clone(), case.clone(), Arc::clone(&stop)));
     let gateway = matches!(case.kind, canaryd::model::rule::RouteKind::GatewayRoute { .. });
     let gateway = gateway.then(|| tokio::spawn(self::gateway(scene.admin.clone(), scene.path.clone(), Arc::clone(&stop))));
     let steps: &[u16] = if case.whole { &[100, 0, 100, 0] } else { &[5, 25, 50, 100, 50, 0] };
-    for (generation, percent) in (1..).zip(steps) {
+    for (step, (generation, percent)) in (1..).zip(steps).enumerate() {
+        proxy.next_writes(faults(step));
         until_done(&*router, desired(*percent, generation)).await;
         let reading = router.read(Side::Second).await.unwrap();
         assert_eq!((reading.weight, reading.generation), (weight(*percent), Some(generation)));
         let [first, second] = scene.numbers(&scene.object().await);
         assert_eq!((first + second, second * 100), (case.total, u64::from(*percent) * case.total), "{percent} %");
+        assert_eq!(proxy.left(), 0, "each fault was met on the way to {percent} %");
     }
     stop.store(true, Ordering::Release);
     let edits = meddler.await.unwrap();
