@@ -125,6 +125,28 @@ async fn what_replicas_cannot_do_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_permission_replicas_lack_is_named() {
+    let Some(shop) = Shop::counted("replicas-denied").await else { return };
+    let rule = |group: &str, resource: &str, verb: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
+    let wanted = [
+        ("apps", "deployments", "get", "get deployments.apps"),
+        ("", "services", "get", "get services"),
+        ("autoscaling", "horizontalpodautoscalers", "list", "list horizontalpodautoscalers.autoscaling"),
+        ("apps", "deployments", "patch", "patch deployments.apps"),
+    ];
+    let rules = wanted.map(|(group, resource, verb, _)| rule(group, resource, verb));
+    for (granted, (.., lacks)) in wanted.iter().enumerate() {
+        let account = shop.account(&format!("has-{granted}"), &rules[..granted]).await;
+        let error = shop.router(&account, None).write(desired(50, 1)).await.unwrap_err();
+        assert!(matches!(error, RouterError::Denied { .. }) && error.retry() == Retry::OnChange, "{error}");
+        assert!(error.to_string().contains(&format!("needs the permission to {lacks} in namespace replicas-denied")), "{error}");
+    }
+    let account = shop.account("has-all", &rules).await;
+    until_done(&*shop.router(&account, None), desired(50, 1)).await;
+    assert_eq!(shop.counts().await, [json!(2), json!(2)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_that_does_not_become_ready_takes_no_replica_of_the_baseline() {
     let Some(shop) = Shop::counted("replicas-unready").await else { return };
     let sick = json!([{"op": "add", "path": "/spec/template/metadata/annotations/sim~1behaviour", "value": "unready"}]);

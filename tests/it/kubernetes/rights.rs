@@ -113,24 +113,31 @@ async fn the_shipped_role_for_routes_is_enough_for_every_router() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_permission_that_is_missing_is_named() {
     let Some(plane) = kubernetes::shared().await else { return };
-    let scene = Scene::set(plane, scene::istio(), "rights-missing").await;
     let denied = |error: RouterError| {
         assert!(matches!(error, RouterError::Denied { .. }) && error.retry() == Retry::OnChange, "{error}");
         assert_eq!(error.reason(), "denied");
         error.to_string()
     };
-    let nobody = scene.router(&plane.client("nobody").await);
-    let error = denied(nobody.read(Side::Second).await.unwrap_err());
-    let wanted =
-        "VirtualService rights-missing/shop: needs the permission to get virtualservices.networking.istio.io in namespace rights-missing";
-    assert!(error.starts_with(wanted), "{error}");
-    let reads = json!([{"apiGroups": ["networking.istio.io"], "resources": ["virtualservices"], "verbs": ["get"]}]);
-    let account = blocking(move || plane.service_account("rights-missing", "reader", &reads)).await;
-    let reader = scene.router(&client_of(&account).await);
-    assert!(reader.read(Side::Second).await.is_ok());
-    let error = denied(reader.write(desired(5, 1)).await.unwrap_err());
-    assert!(error.contains("permission to patch virtualservices.networking.istio.io in namespace rights-missing"), "{error}");
-    assert_eq!(scene.numbers(&scene.object().await), [100, 0]);
+    for (n, case) in scene::all().into_iter().enumerate() {
+        let namespace = format!("rights-missing-{n}");
+        let scene = Scene::set(plane, case.clone(), &namespace).await;
+        let [api, kind] = ["apiVersion", "kind"].map(|key| case.object[key].as_str().unwrap());
+        let group = api.split_once('/').map_or("", |(group, _)| group);
+        let resource = format!("{}.{group}", case.plural);
+        let resource = resource.trim_end_matches('.');
+        let nobody = scene.router(&plane.client("nobody").await);
+        let error = denied(nobody.read(Side::Second).await.unwrap_err());
+        let wanted = format!("{kind} {namespace}/shop: needs the permission to get {resource} in namespace {namespace}");
+        assert!(error.starts_with(&wanted), "{error}");
+        let reads = json!([{"apiGroups": [group], "resources": [case.plural], "verbs": ["get"]}]);
+        let account = blocking(move || plane.service_account(&namespace, "reader", &reads)).await;
+        let reader = scene.router(&client_of(&account).await);
+        assert!(reader.read(Side::Second).await.is_ok(), "{kind}");
+        let error = denied(reader.write(desired(100, 1)).await.unwrap_err());
+        let wanted = format!("needs the permission to patch {resource} in namespace {}", scene.namespace);
+        assert!(error.contains(&wanted), "{error}");
+        assert_eq!(scene.numbers(&scene.object().await)[1], 0, "{kind}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
