@@ -1,10 +1,12 @@
 //! Two real binaries on one journal, and a Lease that says which of them acts.
 
 use super::proxy::Proxy;
+use super::rights::{shipped as shipped_role, shipped_for_the_lease};
 use super::scene::{self, Scene, ask, blocking};
 use crate::rig::http::{self, Request};
+use crate::rig::kubernetes::{self, ControlPlane, client_of};
 use crate::rig::process::Process;
-use crate::rig::{kubernetes, poll, ports};
+use crate::rig::{poll, ports};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -129,8 +131,8 @@ impl One {
 
     /// Waits until it answers that it is alive, and is not ready.
     fn until_standby(&self) {
-        let stands_by = poll(TAKEN_OVER_MAX, || (self.status("/healthz") == Some(200)).then_some(()));
-        assert!(stands_by.is_some() && self.status("/readyz") == Some(503), "{}", self.process.log());
+        let answers = |path, status| poll(TAKEN_OVER_MAX, || (self.status(path) == Some(status)).then_some(()));
+        assert!(answers("/healthz", 200).is_some() && answers("/readyz", 503).is_some(), "{}", self.process.log());
     }
 
     /// Waits until it has ended; with which code.
@@ -170,6 +172,19 @@ fn elects(shared: &Shared, kubeconfig: &Path) -> Value {
     json!({ "kubeconfig": kubeconfig, "resources": false, "leader_election": election })
 }
 
+/// A service account with what is shipped for a second process that stands by, and for what the rule routes by; no more.
+async fn account(plane: &'static ControlPlane, scene: &Scene) -> PathBuf {
+    let namespace = scene.namespace.clone();
+    let rules: Value =
+        [shipped_for_the_lease(), shipped_role("route-write")].iter().flat_map(|rules| rules.as_array().cloned().unwrap()).collect();
+    blocking(move || plane.service_account(&namespace, "canaryd", &rules)).await
+}
+
+/// A proxy that asks as this account.
+async fn proxy(plane: &'static ControlPlane, account: &Path) -> Proxy {
+    Proxy::start_as(plane, client_of(account).await).await
+}
+
 /// The flag turns on what the settings describe.
 fn launch(settings: &Path, log: &Path, election: bool) -> Process {
     let mut arguments: Vec<OsString> = vec!["run".into(), "--config".into(), settings.into()];
@@ -200,7 +215,7 @@ async fn the_second_takes_over_from_one_that_was_killed_and_at_once_from_one_tha
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "lease-killed").await;
     let shared = Shared::new(&scene).await;
-    let kubeconfig = plane.kubeconfig("admin");
+    let kubeconfig = account(plane, &scene).await;
     let (first, second) = blocking(move || {
         let first = One::start(&shared, "first", &kubeconfig);
         first.until_ready();
@@ -217,18 +232,19 @@ async fn the_second_takes_over_from_one_that_was_killed_and_at_once_from_one_tha
     assert_eq!(lease(&scene).await["leaseTransitions"], 0);
     let ((mut first, shared), second) = (first, second);
     let (mut first, second, took) = blocking(move || {
-        assert!(!second.is_ready());
+        second.until_standby();
         first.process.kill();
         let took = second.until_ready();
         (first, second, took)
     })
     .await;
     measured(&format!("taken over {took:?} after kill -9"));
-    assert!(took > LEASE_LASTS - Duration::from_secs(3), "it took {took:?}: the lease was still the other's");
+    // the last renewal may be some seconds old when it is killed, and more where there is much to do; a release is taken over after 3 s
+    assert!(took > LEASE_LASTS - Duration::from_secs(8), "it took {took:?}: the lease was still the other's");
     let now = lease(&scene).await;
     assert!(now["leaseTransitions"] == 1 && now["leaseDurationSeconds"] == 15, "{now}");
     assert_eq!(scene.numbers(&scene.object().await), [50, 50]);
-    let took = blocking(move || {
+    let first = blocking(move || {
         let rollout = second.rollout();
         assert_eq!(rollout["state"], "progressing", "{rollout}");
         first.start_again();
@@ -236,6 +252,12 @@ async fn the_second_takes_over_from_one_that_was_killed_and_at_once_from_one_tha
         let mut second = second;
         let status = second.process.stop();
         assert!(status.success(), "{status}");
+        first
+    })
+    .await;
+    // nobody else may have had it by now, had it not been given back
+    assert_ne!(lease(&scene).await["holderIdentity"], now["holderIdentity"], "it was not released");
+    let took = blocking(move || {
         let took = first.until_ready();
         let rollout = first.rollout();
         assert_eq!(rollout["state"], "progressing", "{rollout}");
@@ -244,7 +266,6 @@ async fn the_second_takes_over_from_one_that_was_killed_and_at_once_from_one_tha
     })
     .await;
     measured(&format!("taken over {took:?} after a stop"));
-    assert!(took < LEASE_LASTS, "{took:?}: it was not released");
     assert_eq!(lease(&scene).await["leaseTransitions"], 2);
 }
 
@@ -255,7 +276,8 @@ async fn one_that_cannot_renew_its_lease_is_still_before_the_other_writes() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "lease-cut").await;
     let shared = Shared::new(&scene).await;
-    let (one, other) = (Proxy::start(plane).await, Proxy::start(plane).await);
+    let account = account(plane, &scene).await;
+    let (one, other) = (proxy(plane, &account).await, proxy(plane, &account).await);
     let (by_one, by_other) = (one.kubeconfig.clone(), other.kubeconfig.clone());
     let (first, second, _shared) = blocking(move || {
         let first = One::start(&shared, "first", &by_one);
@@ -321,7 +343,7 @@ async fn an_api_server_that_is_away_stops_both_and_then_one_goes_on() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "lease-away").await;
     let shared = Shared::new(&scene).await;
-    let proxy = Proxy::start(plane).await;
+    let proxy = proxy(plane, &account(plane, &scene).await).await;
     let kubeconfig = proxy.kubeconfig.clone();
     let (mut first, mut second, _shared) = blocking(move || {
         let first = One::start(&shared, "first", &kubeconfig);
@@ -371,7 +393,8 @@ async fn one_that_was_stopped_whole_writes_nothing_when_it_goes_on() {
     let Some(plane) = kubernetes::shared().await else { return };
     let scene = Scene::set(plane, scene::istio(), "lease-frozen").await;
     let shared = Shared::new(&scene).await;
-    let (one, other) = (Proxy::start(plane).await, Proxy::start(plane).await);
+    let account = account(plane, &scene).await;
+    let (one, other) = (proxy(plane, &account).await, proxy(plane, &account).await);
     let (by_one, by_other) = (one.kubeconfig.clone(), other.kubeconfig.clone());
     let (first, shared) = blocking(move || {
         let first = One::start(&shared, "first", &by_one);
@@ -415,6 +438,31 @@ async fn one_that_was_stopped_whole_writes_nothing_when_it_goes_on() {
     measured(&format!("ended {:?} after it went on", thawed.elapsed()));
     assert!(one.passed().is_empty(), "{}", first.process.log());
     assert_eq!(scene.object().await, before);
-    assert!(second.is_ready());
+    blocking(move || second.until_ready()).await;
     assert_eq!(lease(&scene).await["leaseTransitions"], 1);
+}
+
+/// Nothing but the Role of the Lease is taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_may_not_be_written_is_named() {
+    let Some(plane) = kubernetes::shared().await else { return };
+    let scene = Scene::set(plane, scene::istio(), "lease-denied").await;
+    let shared = Shared::new(&scene).await;
+    let kubeconfig = account(plane, &scene).await;
+    blocking(move || {
+        let mut one = One::start(&shared, "one", &kubeconfig);
+        one.until_ready();
+        plane.kubectl(&["delete", "rolebinding", "canaryd", "-n", "lease-denied"]);
+        let code = one.until_ended(TAKEN_OVER_MAX);
+        let said = "needs the permission to update leases.coordination.k8s.io in namespace lease-denied";
+        let log = one.process.log();
+        assert!(code == Some(LEASE_LOST) && log.contains("could not be renewed for 10 s") && log.contains(said), "{code:?} {log}");
+        one.start_again();
+        one.until_standby();
+        let asked = || one.send("POST", "/api/v1/rules/shop/start", "{}");
+        let said = "needs the permission to get leases.coordination.k8s.io in namespace lease-denied";
+        let answer = poll(TAKEN_OVER_MAX, || Some(asked()).filter(|answer| answer.text().contains(said)));
+        assert!(answer.is_some_and(|answer| answer.status == 503), "{}", asked().text());
+    })
+    .await;
 }

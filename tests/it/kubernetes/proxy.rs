@@ -36,7 +36,7 @@ pub(super) enum Fault {
     Hang,
 }
 
-/// A running proxy. It asks as the administrator, whoever asks it.
+/// A running proxy. It asks as one client, mostly the administrator, whoever asks it.
 pub(super) struct Proxy {
     pub(super) client: Client,
     /// Names it as the cluster.
@@ -62,7 +62,11 @@ struct Shared {
 impl Proxy {
     /// Before the API server of a control plane.
     pub(super) async fn start(plane: &'static ControlPlane) -> Self {
-        let behind = plane.client("admin").await;
+        Self::start_as(plane, plane.client("admin").await).await
+    }
+
+    /// The same, asking as this client does.
+    pub(super) async fn start_as(plane: &'static ControlPlane, behind: Client) -> Self {
         let state = Arc::new(Shared {
             behind,
             down: AtomicBool::new(false),
