@@ -109,3 +109,59 @@ fn the_rule_and_the_settings_of_the_readme_are_valid() {
     assert!(rule.not_run.is_empty(), "the README shows what `run` refuses: {:?}", rule.not_run);
     assert_eq!(rule.steps.len(), 4);
 }
+
+/// Section, key and value of each line of the systemd unit.
+fn unit() -> Vec<[String; 3]> {
+    let text = std::fs::read_to_string(root("deploy/canaryd.service")).unwrap();
+    let mut section = String::new();
+    let mut all = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(name) => section = name.to_owned(),
+            None => {
+                let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{line:?} is no directive"));
+                all.push([section.clone(), key.to_owned(), value.to_owned()]);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_systemd_unit_names_flags_and_settings_that_there_are() {
+    let unit = unit();
+    assert!(unit.iter().all(|[section, ..]| ["Unit", "Service", "Install"].contains(&section.as_str())), "{unit:?}");
+    let value = |wanted: &str| unit.iter().find(|[_, key, _]| key == wanted).map(|[.., value]| value.clone()).expect(wanted);
+    let exec = value("ExecStart");
+    let arguments: Vec<&str> = exec.split_whitespace().skip(1).collect();
+    // the flags are read before the help is shown
+    let is_known = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_canaryd")).args(arguments).arg("--help").output().expect("it runs");
+        output.status.success()
+    };
+    assert!(is_known(&arguments), "{exec}");
+    let misspelt: Vec<&str> = arguments.iter().map(|a| if *a == "--config" { "--conifg" } else { *a }).collect();
+    assert!(misspelt != arguments && !is_known(&misspelt), "a wrong flag would show");
+    let (variable, folder) = value("Environment").split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a variable");
+    assert_eq!(folder, format!("/var/lib/{}", value("StateDirectory")), "the one folder it may write to");
+    let load = |folder: &str| {
+        let env = [(variable.clone(), folder.to_owned())].into_iter();
+        Settings::load(Some(&root("deploy/canaryd.yaml")), env, Flags::new()).unwrap_or_else(|report| panic!("{report}")).data
+    };
+    assert_eq!([load(&folder), load("/elsewhere")], [PathBuf::from(&folder), PathBuf::from("/elsewhere")]);
+}
+
+/// Where there is no systemd there is nobody to ask.
+#[test]
+fn systemd_understands_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("canaryd.service");
+    let text = std::fs::read_to_string(root("deploy/canaryd.service")).unwrap();
+    std::fs::write(&file, text.replace("/usr/local/bin/canaryd", env!("CARGO_BIN_EXE_canaryd"))).unwrap();
+    let Ok(output) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output() else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    // other words are about the machine
+    let wrong = ["Unknown", "Failed to parse", "Invalid", "not executable", "ignoring"];
+    let lines: Vec<&str> = said.lines().filter(|l| l.contains("canaryd.service") && wrong.iter().any(|word| l.contains(word))).collect();
+    assert!(lines.is_empty(), "{lines:?}");
+}
