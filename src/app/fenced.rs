@@ -1,7 +1,7 @@
 //! A router of a daemon that acts by a lease: it writes nothing once that may be another's, whatever it writes to.
 
 use crate::cluster::lease::Fence;
-use crate::model::{Noted, Side, TrafficReading};
+use crate::model::{Noted, Side, TrafficReading, Weight};
 use crate::router::{Answer, Desired, Router, RouterError};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -58,6 +58,17 @@ impl Router for Fenced {
         })
     }
 
+    fn let_go(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.may_write()?;
+            self.router.let_go().await
+        })
+    }
+
+    fn foretell<'a>(&'a self, weights: &'a [Weight]) -> Answer<'a, Vec<String>> {
+        self.router.foretell(weights)
+    }
+
     fn changed(&self) -> Option<watch::Receiver<u64>> {
         self.router.changed()
     }
@@ -66,7 +77,6 @@ impl Router for Fenced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Weight;
     use parking_lot::Mutex;
     use std::time::Instant;
 
@@ -91,7 +101,7 @@ mod tests {
         }
 
         fn read(&self, _: Side) -> Answer<'_, TrafficReading> {
-            self.note("read", TrafficReading { weight: Weight::ZERO, generation: None, writer: None })
+            self.note("read", TrafficReading::new(Weight::ZERO, None, None))
         }
 
         fn write(&self, _: Desired) -> Answer<'_, ()> {
@@ -104,6 +114,14 @@ mod tests {
 
         fn hold_still<'a>(&'a self, _: &'a Noted) -> Answer<'a, ()> {
             self.note("hold_still", ())
+        }
+
+        fn let_go(&self) -> Answer<'_, ()> {
+            self.note("let_go", ())
+        }
+
+        fn foretell<'a>(&'a self, _: &'a [Weight]) -> Answer<'a, Vec<String>> {
+            self.note("foretell", vec!["it".to_owned()])
         }
 
         fn changed(&self) -> Option<watch::Receiver<u64>> {
@@ -122,12 +140,14 @@ mod tests {
         assert_eq!((router.name(), router.granularity_permille(), router.changed().is_some()), ("asked", 7, true));
         router.begins(&noted);
         router.hold_still(&noted).await.unwrap();
+        router.let_go().await.unwrap();
+        assert_eq!(router.foretell(&[]).await.unwrap(), ["it"]);
         router.write(desired).await.unwrap();
         router.read(Side::Second).await.unwrap();
-        assert_eq!(std::mem::take(&mut *asked.0.lock()), ["begins", "hold_still", "write", "read"]);
+        assert_eq!(std::mem::take(&mut *asked.0.lock()), ["begins", "hold_still", "let_go", "foretell", "write", "read"]);
 
         fence.close();
-        for refused in [router.hold_still(&noted).await, router.write(desired).await] {
+        for refused in [router.hold_still(&noted).await, router.let_go().await, router.write(desired).await] {
             assert!(refused.unwrap_err().to_string().contains("the lease is lost"));
         }
         router.read(Side::Second).await.unwrap();

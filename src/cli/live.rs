@@ -2,7 +2,7 @@
 
 use crate::app;
 use crate::config::Settings;
-use crate::model::{Arm, History, PerArm, Rule, Side};
+use crate::model::{Arm, History, PerArm, Rule, Side, Weight};
 use crate::router::Means;
 use crate::runtime::{self, parts};
 use crate::source::{Packs, SetUp, Source, SourceError, Subscription};
@@ -86,6 +86,10 @@ async fn traffic(cluster: Option<Client>, rule: &Rule, live: &mut Live) -> Side 
             step.weight
         ));
     }
+    let weights: Vec<Weight> = rule.steps.iter().map(|step| step.weight).collect();
+    // what cannot be read is said below
+    let foretold = router.foretell(&weights).await.unwrap_or_default();
+    live.notes.extend(foretold.into_iter().map(|said| format!("traffic: {said}")));
     match router.read(Side::Second).await {
         Ok(reading) => {
             let name = rule.workloads.name(Side::Second);

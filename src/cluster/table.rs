@@ -14,6 +14,9 @@ pub(super) const GONE_MAX: usize = 10_000;
 /// The most events of failed probes whose count is remembered, in a namespace; more are not counted.
 const EVENTS_MAX: usize = 20_000;
 
+/// The most templates whose other reading is remembered, in a namespace: all of 500 Deployments with ten releases each, twice.
+const RENAMED_MAX: usize = 10_000;
+
 /// Which pods of a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which<'a> {
@@ -54,6 +57,8 @@ pub(super) struct Table {
     sets_of: HashMap<String, BTreeSet<String>>,
     /// ReplicaSet of a pod, both by uid.
     set_of: HashMap<String, String>,
+    /// Identities of templates that are read otherwise than they were, and how: a newer API server fills in fields nobody wrote.
+    renamed: HashMap<String, String>,
     /// How often an event has been counted, by its uid.
     events: HashMap<String, u32>,
     /// Deployments that are asked about, and since when.
@@ -177,10 +182,31 @@ impl Table {
         }
         let entry = self.sets.entry(uid.clone()).or_default();
         if entry.set.as_ref() != Some(&set) {
-            entry.set = Some(set);
+            let now = set.template.clone();
+            let before = entry.set.replace(set);
             entry.gone = false;
+            // its template is written once: another is another reading of it
+            if let Some(before) = before.filter(|before| before.template != now) {
+                self.rename(&before.template, &now);
+            }
             self.mark_set(&uid);
         }
+    }
+
+    /// A template is read otherwise: whatever asks for it by what it was is answered by what it is.
+    pub(super) fn rename(&mut self, was: &str, now: &str) {
+        self.renamed.values_mut().filter(|one| *one == was).for_each(|one| now.clone_into(one));
+        self.renamed.insert(was.to_owned(), now.to_owned());
+        self.renamed.retain(|was, now| was != now);
+        if self.renamed.len() > RENAMED_MAX {
+            self.dropped += 1;
+            self.renamed.remove(was);
+        }
+    }
+
+    /// The identity this one has become.
+    pub(super) fn called<'a>(&'a self, template: &'a str) -> &'a str {
+        self.renamed.get(template).map_or(template, String::as_str)
     }
 
     pub(super) fn set_gone(&mut self, uid: &str) {
@@ -343,7 +369,7 @@ impl Table {
 
     fn is_of(&self, name: &str, template: &str, entry: &SetEntry) -> bool {
         let Some(deployment) = self.deployments.get(name) else { return false };
-        let ours = |set: &Set| set.owner.as_ref().is_some_and(|o| o.uid == deployment.uid) && set.template == template;
+        let ours = |set: &Set| set.owner.as_ref().is_some_and(|o| o.uid == deployment.uid) && set.template == self.called(template);
         entry.set.as_ref().is_some_and(ours)
     }
 

@@ -160,6 +160,13 @@ impl Cluster {
         Ok(known.table.readings(name))
     }
 
+    /// These identities were read otherwise before this process began: what each was, and what it is.
+    pub fn called<'a>(&self, target: &rule::Target, renamed: impl IntoIterator<Item = (&'a String, &'a String)>) {
+        let Ok(place) = self.place(target) else { return };
+        let mut known = place.known();
+        renamed.into_iter().for_each(|(was, now)| known.table.rename(was, now));
+    }
+
     /// The same at this moment, which a watch may not have shown yet. Asks the API server.
     ///
     /// # Errors
@@ -239,7 +246,7 @@ impl Cluster {
         // what it says is about its present template
         let stalled = found.stalled.as_ref().filter(|_| match looked_at {
             Which::Old => false,
-            Which::Of(template) => template == found.template,
+            Which::Of(template) => table.called(template) == found.template,
             Which::All | Which::New => true,
         });
         let signs = signs::sum(table.pods_of(name, looked_at), since, now);

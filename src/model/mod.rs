@@ -28,7 +28,7 @@ pub use pod::{Noted, Pod, PodSign, PodSigns, Resources, WorkloadSeen};
 pub use role::Role;
 pub use rollout::{
     Action, Begin, Command, Decision, Effect, Hold, HoldWhy, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Reason, Retry,
-    RolloutId, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,
+    RolloutId, Stands, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,
 };
 pub use rule::{Mode, Rule};
 pub use sample::{

@@ -211,6 +211,27 @@ pub struct TrafficReading {
     pub generation: Option<u64>,
     /// Who wrote it last, where the router knows.
     pub writer: Option<String>,
+    /// Does it stay so?
+    pub stands: Stands,
+}
+
+impl TrafficReading {
+    /// Of a share that stays as it is.
+    pub const fn new(weight: Weight, generation: Option<u64>, writer: Option<String>) -> Self {
+        Self { weight, generation, writer, stands: Stands::Still }
+    }
+}
+
+/// Does the share that was read stay so as long as nobody writes?
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stands {
+    /// It does.
+    #[default]
+    Still,
+    /// What canaryd asked for is there, and is not in force: what it waits for.
+    Underway(String),
+    /// Another hand, the writer, let go on what moves it by itself.
+    LetGo,
 }
 
 /// How an effect ended.
@@ -537,6 +558,8 @@ pub enum Effect {
     /// The rule's hook shall be called once; the answer comes as [`Input::Hook`] of the same attempt (none is awaited for the
     /// two that only tell). `attempt` grows over the whole rollout, so that a repeated call can be told from a new one.
     CallHook { hook: HookPoint, attempt: u32 },
+    /// What moves the traffic by itself shall stand still, before the first weight; a reading tells whether it does.
+    HoldStill,
     /// A workload shall be so; the outcome comes as [`Input::Workload`] of the same number.
     Workload { action: WorkloadAction, number: u64 },
 }

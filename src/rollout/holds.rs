@@ -3,7 +3,7 @@
 use super::machine::{Course, Machine};
 use super::texts::duration;
 use crate::model::rule::Then;
-use crate::model::{Advance, Arm, Hold, HoldWhy, Judgement, Keep, LimitKind, Tick, Timestamp, TrafficReading, Verdict, Weight};
+use crate::model::{Advance, Arm, Hold, HoldWhy, Judgement, Keep, LimitKind, Stands, Tick, Timestamp, TrafficReading, Verdict, Weight};
 use std::time::Duration;
 
 /// What ends a rollback whose weight is not taken.
@@ -49,6 +49,9 @@ fn hold(why: HoldWhy, text: String, ends: impl Into<String>, until: Option<Times
 /// What another hand did.
 pub(super) fn foreign_text(reading: &TrafficReading, ours: Weight) -> String {
     let writer = reading.writer.as_deref().unwrap_or("somebody");
+    if reading.stands == Stands::LetGo {
+        return format!("{writer} let the rolling update go on, it is at {} now and is to stand still", reading.weight);
+    }
     format!("{writer} moved the canary's weight to {}, we want {ours}", reading.weight)
 }
 
@@ -176,7 +179,11 @@ impl Machine {
     fn hold_foreign(&self) -> Option<Hold> {
         let reading = self.hands.foreign.as_ref()?;
         let text = foreign_text(reading, self.weight);
-        Some(hold(HoldWhy::Foreign, text, "the weight reads back as ours, or a person resumes: then it is written again", None))
+        let ends = match reading.stands {
+            Stands::LetGo => "it stands still, or a person resumes: then it is stopped again",
+            _ => "the weight reads back as ours, or a person resumes: then it is written again",
+        };
+        Some(hold(HoldWhy::Foreign, text, ends, None))
     }
 
     /// Evidence for a rollback that a rule or break-glass holds back.

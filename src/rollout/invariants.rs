@@ -39,7 +39,7 @@ pub fn check(before: &Decision, input: &Input, after: &Decision) -> Result<(), S
 fn asked(d: &Decision) -> impl Iterator<Item = (crate::model::Weight, u64)> + '_ {
     d.effects.iter().filter_map(|e| match e {
         Effect::SetWeight { weight, generation } => Some((*weight, *generation)),
-        Effect::Notify(_) | Effect::CallHook { .. } | Effect::Workload { .. } => None,
+        Effect::Notify(_) | Effect::CallHook { .. } | Effect::HoldStill | Effect::Workload { .. } => None,
     })
 }
 
@@ -117,7 +117,7 @@ fn wakes_later(_: &Decision, _: &Input, after: &Decision) -> bool {
 fn actions(d: &Decision) -> impl Iterator<Item = WorkloadAction> + '_ {
     d.effects.iter().filter_map(|e| match e {
         Effect::Workload { action, .. } => Some(*action),
-        Effect::SetWeight { .. } | Effect::Notify(_) | Effect::CallHook { .. } => None,
+        Effect::SetWeight { .. } | Effect::Notify(_) | Effect::CallHook { .. } | Effect::HoldStill => None,
     })
 }
 

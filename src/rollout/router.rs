@@ -2,7 +2,9 @@
 
 use super::machine::{Course, Machine};
 use crate::model::rule::OnForeign;
-use crate::model::{Action, Effect, Level, Mode, Outcome, Promoting, Retry, Timestamp, Topic, TrafficReading, Weight, WorkloadAction};
+use crate::model::{
+    Action, Effect, Level, Mode, Outcome, Promoting, Retry, Stands, Timestamp, Topic, TrafficReading, Weight, WorkloadAction,
+};
 use std::time::Duration;
 
 /// Failed writes in a row after which somebody is paged: by then it is no hiccup.
@@ -230,14 +232,28 @@ impl Machine {
         if self.write_failed() && self.retries_on_change_at().is_some_and(|at| at <= now) {
             return self.resend();
         }
-        if self.terms.mode == Mode::Observe || self.write.is_some() || matches!(self.course, Course::Waiting | Course::Gated) {
+        if self.terms.mode == Mode::Observe || self.write.is_some() || self.course == Course::Waiting {
             return Action::Hold;
         }
-        if reading.weight == self.weight {
-            self.hands.foreign = None;
-            return Action::Hold;
+        match &reading.stands {
+            Stands::LetGo => self.on_foreign(now, reading),
+            // before the first weight nobody wrote one
+            Stands::Still | Stands::Underway(_) if self.is_gated() => self.nobody_else(),
+            Stands::Underway(_) => self.ask_again(now),
+            Stands::Still if reading.weight == self.weight => self.nobody_else(),
+            Stands::Still => self.on_foreign(now, reading),
         }
-        self.on_foreign(now, reading)
+    }
+
+    fn nobody_else(&mut self) -> Action {
+        self.hands.foreign = None;
+        Action::Hold
+    }
+
+    /// What was in force is not any more, by nobody's hand: pods it was made of are not ready. Until it is the step stands still.
+    fn ask_again(&mut self, now: Timestamp) -> Action {
+        self.write_ours(now);
+        Action::Hold
     }
 
     /// Another hand moved the weight. A rollback is written again however often; a step only a few times. A reading that
@@ -248,15 +264,20 @@ impl Machine {
         self.hands.reasserted.retain(|at| now.since(*at) < REASSERT_WINDOW);
         let fought = self.hands.reasserted.len() >= REASSERTS_MAX;
         let seen = super::holds::foreign_text(reading, self.weight);
+        let just_now = self.hands.reasserted.last().is_some_and(|at| now.since(*at) < RETRY_ROLLBACK_MAX);
+        if self.is_gated() && !news && (just_now || self.pause.is_some()) {
+            return Action::Hold; // it is being stopped again, or was yielded to
+        }
         if !rolling_back && self.frozen {
             if news {
                 self.hands.loud = Level::Warning;
             }
             return Action::Hold;
         }
-        if rolling_back || (self.terms.policies.foreign == OnForeign::Reassert && !fought && news) {
+        if rolling_back || (self.terms.policies.foreign == OnForeign::Reassert && !fought && (news || self.is_gated())) {
             let level = if fought { Level::Page } else { Level::Warning };
-            self.event(level, Topic::Foreign, format!("{seen}; writing {} again", self.weight));
+            let what = if self.is_gated() { "stopping it again".to_owned() } else { format!("writing {} again", self.weight) };
+            self.event(level, Topic::Foreign, format!("{seen}; {what}"));
             self.hands.reasserted.truncate(REASSERTS_MAX - 1);
             self.hands.reasserted.push(now);
             self.write_ours(now);
@@ -265,9 +286,13 @@ impl Machine {
         self.yield_to(now, news, fought, &seen)
     }
 
-    /// The weight wanted once more, over another hand's.
+    /// The weight wanted once more, over another hand's. Before the first there is none: what moves by itself is stopped.
     pub(super) fn write_ours(&mut self, now: Timestamp) {
-        self.ask_weight(now, self.weight);
+        if self.is_gated() {
+            self.out.push(Effect::HoldStill);
+        } else {
+            self.ask_weight(now, self.weight);
+        }
     }
 
     fn yield_to(&mut self, now: Timestamp, news: bool, fought: bool, seen: &str) -> Action {

@@ -65,6 +65,17 @@ pub trait Router: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// What was stopped for a rollout that never came, and is not what it was stopped for any more, goes on.
+    fn let_go(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Which of these weights it will make otherwise than they are asked for, and how: told before anything begins. Empty where each can
+    /// be made.
+    fn foretell<'a>(&'a self, _weights: &'a [Weight]) -> Answer<'a, Vec<String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// Marks each time the place was written, by whomever: then it is worth reading. `None` where nobody tells. Called within a
     /// tokio runtime only.
     fn changed(&self) -> Option<watch::Receiver<u64>> {

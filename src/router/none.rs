@@ -28,7 +28,7 @@ impl Router for TellOnly {
 
     fn read(&self, canary: Side) -> Answer<'_, TrafficReading> {
         let wished = self.wished.lock();
-        let reading = TrafficReading { weight: canary_share(canary, wished.second), generation: wished.generation, writer: None };
+        let reading = TrafficReading::new(canary_share(canary, wished.second), wished.generation, None);
         Box::pin(std::future::ready(Ok(reading)))
     }
 

@@ -124,7 +124,7 @@ impl Webhook {
         };
         let second = canary_share(of, weight);
         let writer = told.writer.map(|name| name.chars().filter(|c| !c.is_control()).take(WRITER_MAX).collect());
-        Ok(TrafficReading { weight: canary_share(asked, second), generation: told.generation, writer })
+        Ok(TrafficReading::new(canary_share(asked, second), told.generation, writer))
     }
 
     async fn move_to(&self, desired: Desired) -> Result<(), RouterError> {

@@ -78,7 +78,7 @@ impl Driver {
             parts.router.begins(noted);
         }
         let told = (parts.id.clone(), parts.metrics.clone());
-        let writer = Writer::start(Arc::clone(&parts.router), parts.begin.canary, told, parts.back.clone());
+        let writer = Writer::start(Arc::clone(&parts.router), (parts.begin.canary, parts.begin.noted.clone()), told, parts.back.clone());
         let Parts { hooks, rule, id, begin, back, .. } = &parts;
         let caller = Caller::new(hooks.clone(), Arc::clone(rule), id.clone(), begin.clone(), back.clone());
         let changed = parts.router.changed();
@@ -164,6 +164,7 @@ impl Driver {
             Mail::Written { generation, outcome } => self.on_written(generation, outcome).await,
             Mail::Hooked { hook, attempt, answer } => self.handle(Input::Hook { hook, attempt, answer }).await,
             Mail::Worked { number, outcome } => self.handle(Input::Workload { number, outcome }).await,
+            Mail::HeldStill => drop(self.writer.read_soon(&self.parts.back)),
             Mail::Read { reading, guard } => self.on_read(reading, guard).await,
         }
     }
@@ -326,6 +327,7 @@ impl Driver {
             Effect::SetWeight { weight, generation } => self.writer.want(*weight, *generation),
             Effect::Notify(notice) => self.notify(decision, notice.clone(), false),
             Effect::CallHook { hook, attempt } => self.caller.call(decision, *hook, *attempt),
+            Effect::HoldStill => self.writer.hold_still(),
             Effect::Workload { action, number } => self.act(*action, *number),
         }
     }

@@ -28,6 +28,8 @@ pub(super) enum Mail {
     Alerts { alerts: Vec<Arrived>, answer: oneshot::Sender<bool> },
     /// The writer tried.
     Written { generation: u64, outcome: Outcome },
+    /// It was tried to stop what moves the traffic by itself.
+    HeldStill,
     /// A hook was called once.
     Hooked { hook: HookPoint, attempt: u32, answer: HookAnswer },
     /// The action on a workload of this number ended.

@@ -322,7 +322,7 @@ impl Rehearsal {
     }
 
     fn written(&mut self, at: Timestamp, weight: Weight, generation: u64) -> Decision {
-        let reading = TrafficReading { weight, generation: Some(generation), writer: None };
+        let reading = TrafficReading::new(weight, Some(generation), None);
         let done = self.machine.handle(at, &Input::Effect { generation, outcome: Outcome::Done });
         let read = self.machine.handle(at, &Input::Traffic(Ok(reading)));
         // the reading confirms; what the outcome called for must not be lost

@@ -55,8 +55,9 @@ impl Plan {
         self.refuse_what_cannot_run()?;
         self.refuse_a_version_rolled_back_before().await?;
         let (canary, generation) = self.who_is_the_canary().await?;
-        let from_cluster = self.note(canary).await?;
+        let mut from_cluster = self.note(canary).await?;
         self.hold_still(from_cluster.noted.as_ref()).await?;
+        from_cluster.warnings.extend(self.foretold().await);
         let meanwhile = self.words_of_what_is_held();
         let prepared = self.prepare_judge(canary, generation, from_cluster).await;
         prepared.map_err(|Refusal { code, text }| Refusal::new(code, text + &meanwhile))
@@ -152,6 +153,13 @@ impl Plan {
             Err(_) => format!("{}: no answer within {} s", self.router.name(), HOLD_MAX.as_secs()),
         };
         Err(Refusal::new("router", format!("what moves the traffic by itself cannot be stopped: {why}")))
+    }
+
+    /// Steps that will be others than the rule says. What cannot be asked for them, the first weight will say.
+    async fn foretold(&self) -> Vec<String> {
+        let weights: Vec<Weight> = self.rule.steps.iter().map(|step| step.weight).collect();
+        let said = tokio::time::timeout(HOLD_MAX, self.router.foretell(&weights)).await;
+        said.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// What a person who reads of a refused start must know of the Deployment.

@@ -1,7 +1,7 @@
 //! Makes the router show the weight that is wanted, and reads it back. Level-triggered: only the newest wish counts.
 
 use super::mail::{Back, Mail};
-use crate::model::{Outcome, Retry, RolloutId, Side, Weight};
+use crate::model::{Noted, Outcome, Retry, RolloutId, Side, Weight};
 use crate::router::{Desired, Router};
 use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
@@ -18,35 +18,48 @@ const RETRY_AFTER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadGuard(u64);
 
+/// What the router shall do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wish {
+    weight: Option<Desired>,
+    /// How often it was to be stopped; not any more once there is a weight.
+    stops: u64,
+}
+
 /// The router's side of one rollout.
 pub(super) struct Writer {
     router: Arc<dyn Router>,
     canary: Side,
-    wish: watch::Sender<Option<Desired>>,
+    wish: watch::Sender<Wish>,
     /// Rises when a write begins and when it ends: odd while one is under way.
     writes: Arc<AtomicU64>,
     reading: Arc<AtomicBool>,
 }
 
 impl Writer {
-    pub(super) fn start(router: Arc<dyn Router>, canary: Side, told: (RolloutId, Metrics), back: Back) -> Self {
-        let (wish, wishes) = watch::channel(None);
+    pub(super) fn start(router: Arc<dyn Router>, of: (Side, Option<Noted>), told: (RolloutId, Metrics), back: Back) -> Self {
+        let (wish, wishes) = watch::channel(Wish::default());
+        let (canary, noted) = of;
         let writes = Arc::new(AtomicU64::new(0));
-        let task = Task { router: Arc::clone(&router), rollout: told.0, metrics: told.1, back, wishes, writes: Arc::clone(&writes) };
+        let task = Task { router: Arc::clone(&router), rollout: told.0, metrics: told.1, back, wishes, noted, writes: Arc::clone(&writes) };
         tokio::spawn(task.run());
         Self { router, canary, wish, writes, reading: Arc::default() }
     }
 
     /// The router shall show this weight; an older wish is forgotten.
     pub(super) fn want(&self, weight: Weight, generation: u64) {
-        let newer = |old: &Option<Desired>| old.is_none_or(|o| generation >= o.generation);
-        self.wish.send_if_modified(|old| {
-            let change = newer(old);
-            if change {
-                *old = Some(Desired { canary: self.canary, weight, generation });
+        self.wish.send_if_modified(|wish| {
+            let newer = wish.weight.is_none_or(|old| generation >= old.generation);
+            if newer {
+                wish.weight = Some(Desired { canary: self.canary, weight, generation });
             }
-            change
+            newer
         });
+    }
+
+    /// What moves the traffic by itself shall stand still, as long as no weight is wanted.
+    pub(super) fn hold_still(&self) {
+        self.wish.send_modify(|wish| wish.stops += 1);
     }
 
     /// Reads the router once, unless that is under way; the answer comes by post. `false` if the reading under way may have begun
@@ -83,7 +96,8 @@ struct Task {
     rollout: RolloutId,
     metrics: Metrics,
     back: Back,
-    wishes: watch::Receiver<Option<Desired>>,
+    wishes: watch::Receiver<Wish>,
+    noted: Option<Noted>,
     writes: Arc<AtomicU64>,
 }
 
@@ -92,10 +106,33 @@ impl Task {
     async fn run(mut self) {
         while self.wishes.changed().await.is_ok() {
             let wish = *self.wishes.borrow_and_update();
-            if let Some(desired) = wish {
-                self.write(desired).await;
+            match wish.weight {
+                Some(desired) => self.write(desired).await,
+                None => self.hold_still().await,
             }
         }
+    }
+
+    /// Whether it stands a reading tells; while it is being stopped none is taken.
+    async fn hold_still(&self) {
+        let Some(noted) = &self.noted else { return };
+        self.writes.fetch_add(1, Ordering::AcqRel);
+        let held = tokio::time::timeout(TIMEOUT, self.router.hold_still(noted)).await;
+        self.writes.fetch_add(1, Ordering::AcqRel);
+        let failed = match held {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some((e.reason(), e.to_string())),
+            Err(_) => Some(("timeout", format!("{}: no answer within {} s", self.router.name(), TIMEOUT.as_secs()))),
+        };
+        events::EffectEnded {
+            rollout: &self.rollout,
+            router: self.router.name(),
+            effect: "hold still",
+            generation: 0,
+            failed: failed.as_ref().map(|(reason, text)| (*reason, text.as_str())),
+        }
+        .emit(&self.metrics);
+        send(&self.back, Mail::HeldStill).await;
     }
 
     async fn write(&self, desired: Desired) {

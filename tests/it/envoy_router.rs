@@ -244,12 +244,12 @@ async fn every_weight_written_is_the_share_of_real_traffic() {
     let envoy = rig.by_file();
     let first = envoy.read(Side::Second).await.unwrap();
     let by_hand = Some("another hand (version \"by-hand-1\")".to_owned());
-    assert_eq!(first, TrafficReading { weight: Weight::ZERO, generation: None, writer: by_hand });
+    assert_eq!(first, TrafficReading::new(Weight::ZERO, None, by_hand));
     for (generation, permille) in (1..).zip([0, 50, 125, 500, 1000, 0]) {
         envoy.write(wish(permille, generation)).await.unwrap();
         let reading = envoy.read(Side::Second).await.unwrap();
         let ours = Some("canaryd".to_owned());
-        assert_eq!(reading, TrafficReading { weight: weight(permille), generation: Some(generation), writer: ours });
+        assert_eq!(reading, TrafficReading::new(weight(permille), Some(generation), ours));
         rig.follows(weight(permille)).await;
     }
     // the same wish again writes nothing
@@ -395,7 +395,7 @@ async fn runtime_keys_move_real_traffic_and_know_their_generation() {
     for (generation, permille) in (1..).zip([50, 500, 1000, 0]) {
         envoy.write(wish(permille, generation)).await.unwrap();
         let reading = envoy.read(Side::Second).await.unwrap();
-        assert_eq!(reading, TrafficReading { weight: weight(permille), generation: Some(generation), writer: None });
+        assert_eq!(reading, TrafficReading::new(weight(permille), Some(generation), None));
         rig.follows(weight(permille)).await;
     }
     assert!(matches!(envoy.write(wish(900, 3)).await.unwrap_err(), RouterError::Refused { .. }));

@@ -84,7 +84,7 @@ fn wish(permille: u16, generation: u64) -> Desired {
 }
 
 fn ours(permille: u16, generation: u64) -> TrafficReading {
-    TrafficReading { weight: weight(permille), generation: Some(generation), writer: None }
+    TrafficReading::new(weight(permille), Some(generation), None)
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn another_hand_is_seen_and_a_stale_writer_is_refused() {
     router.write(wish(100, 8)).unwrap();
     rig.haproxy.shift([75, 25]);
     let seen = router.read(Side::Second).unwrap();
-    let theirs = TrafficReading { weight: weight(250), generation: None, writer: Some("another hand (weights 75 and 25)".to_owned()) };
+    let theirs = TrafficReading::new(weight(250), None, Some("another hand (weights 75 and 25)".to_owned()));
     assert_eq!(seen, theirs);
     // the same share by other numbers is another hand's, and the same share
     rig.haproxy.shift([90, 10]);
@@ -159,7 +159,7 @@ fn another_hand_is_seen_and_a_stale_writer_is_refused() {
     assert_eq!(router.read(Side::Second).unwrap(), ours(100, 8));
     // a daemon that was restarted knows its own sum again, and no generation
     let again = rig.router().read(Side::Second).unwrap();
-    assert_eq!(again, TrafficReading { weight: weight(100), generation: None, writer: None });
+    assert_eq!(again, TrafficReading::new(weight(100), None, None));
 }
 
 #[test]

@@ -46,11 +46,11 @@ fn every_weight_is_told_and_read_back_for_either_side() {
     let seen = Arc::clone(&shifted);
     let endpoint = Endpoint::keeper(move |second| seen.lock().push(second));
     let router = router_of(&endpoint);
-    assert_eq!(router.read(Side::Second).unwrap(), TrafficReading { weight: Weight::ZERO, generation: None, writer: None });
+    assert_eq!(router.read(Side::Second).unwrap(), TrafficReading::new(Weight::ZERO, None, None));
     assert_eq!(router.read(Side::First).unwrap().weight, Weight::FULL);
     for (generation, permille) in (1..).zip([1, 125, 1000, 0]) {
         router.write(wish(permille, generation)).unwrap();
-        let reading = TrafficReading { weight: weight(permille), generation: Some(generation), writer: None };
+        let reading = TrafficReading::new(weight(permille), Some(generation), None);
         assert_eq!(router.read(Side::Second).unwrap(), reading);
     }
     router.write(Desired { canary: Side::First, weight: weight(50), generation: 5 }).unwrap();
@@ -88,7 +88,7 @@ fn what_is_sent_is_what_the_contract_says() {
             Reply::new(200, json!({ "weight-percent": if posted { 12.5 } else { 70.0 }, "writer": "somebody" }))
         }
     });
-    let theirs = TrafficReading { weight: weight(700), generation: None, writer: Some("somebody".to_owned()) };
+    let theirs = TrafficReading::new(weight(700), None, Some("somebody".to_owned()));
     assert_eq!(router.read(Side::Second).unwrap(), theirs);
     std::fs::write(token.path(), "secret-2\n").unwrap();
     router.write(wish(125, 7)).unwrap();

@@ -200,3 +200,20 @@ fn what_nobody_asks_about_any_more_is_not_remembered() {
     table.pod_gone("p2", at(40));
     assert_eq!(names(&table, Which::All), Vec::<String>::new(), "nor what goes from now on");
 }
+
+#[test]
+fn a_template_that_is_read_otherwise_is_found_by_what_it_was() {
+    let mut table = table();
+    // a newer API server fills in a field of all of them
+    table.sets(vec![set("old", "a2", 1), set("new", "b2", 2)]);
+    table.deployments(vec![deployment("b2")]);
+    assert_eq!(names(&table, Which::Of("a")), ["p1"]);
+    assert_eq!((names(&table, Which::Of("b")), table.called("b")), (vec!["p2".to_owned()], "b2"));
+    table.sets(vec![set("old", "a3", 1), set("new", "b", 2)]);
+    assert_eq!((names(&table, Which::Of("a")), names(&table, Which::Of("a2"))), (vec!["p1".to_owned()], vec!["p1".to_owned()]));
+    assert_eq!((table.called("b"), table.called("b2")), ("b", "b"), "and the older one is back");
+    // known from before this process
+    let mut after = self::table();
+    after.rename("z", "b");
+    assert_eq!(names(&after, Which::Of("z")), ["p2"]);
+}

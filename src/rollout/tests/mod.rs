@@ -7,6 +7,7 @@ mod gates;
 mod pods;
 mod promotion;
 mod properties;
+mod rolling;
 mod script;
 mod steps;
 mod traffic;

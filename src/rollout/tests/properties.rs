@@ -186,10 +186,10 @@ fn input(event: &Event, at: Timestamp, run: &Run) -> Input {
             outcome: Outcome::Failed { text: "refused".to_owned(), retry: *retry },
         },
         Event::Traffic(found) => Input::Traffic(match found {
-            Some(w) => Ok(TrafficReading { weight: weight(*w), generation: None, writer: None }),
+            Some(w) => Ok(TrafficReading::new(weight(*w), None, None)),
             None => Err("timeout".to_owned()),
         }),
-        Event::Ours => Input::Traffic(Ok(TrafficReading { weight: before.weight, generation: None, writer: None })),
+        Event::Ours => Input::Traffic(Ok(TrafficReading::new(before.weight, None, None))),
         Event::Wake => Input::Wake,
         Event::Supersede => Input::Supersede { version: "v3".to_owned() },
         Event::Begin { first, weight: w } => run.begin(*first, weight(*w)),
@@ -268,7 +268,7 @@ impl Run {
                     prop_assert!(*number > self.worked, "numbers grow");
                     self.worked = *number;
                 }
-                Effect::SetWeight { .. } | Effect::Notify(_) => {}
+                Effect::SetWeight { .. } | Effect::Notify(_) | Effect::HoldStill => {}
             }
         }
         self.last = decision;
@@ -395,7 +395,7 @@ proptest! {
             run.done(at)?;
             run.everybody_helps(at)?;
             run.done(at)?;
-            run.give(at, &Input::Traffic(Ok(TrafficReading { weight: run.last.weight, generation: None, writer: None })))?;
+            run.give(at, &Input::Traffic(Ok(TrafficReading::new(run.last.weight, None, None))))?;
             let event = Event::Tick { keep: vec![], breach: None, n: Some(good_counts(&run.last)), missing: PerArm::default(), counted_s: 60, old_step: false };
             run.event(at, &event)?;
         }

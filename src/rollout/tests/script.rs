@@ -17,8 +17,8 @@ use crate::model::rule::{
 use crate::model::{
     Action, Advance, Alert, Arm, Begin, Blind, Breach, Budget, Command, Counts, Decision, Effect, HookAnswer, HookPoint, Input, Judgement,
     Keep, Level, LimitJudgement, LimitKind, Margin, Method, MetricJudgement, MetricKind, MetricSpec, Mode, Noted, Notice, Outcome, PerArm,
-    Phase, PodSigns, Retry, Rule, Severity, Side, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting, Weight,
-    WorkloadAction, WorkloadSeen,
+    Phase, PodSigns, Retry, Rule, Severity, Side, Stands, State, StepClock, Tick, Timestamp, TrafficReading, Verb, Verdict, Waiting,
+    Weight, WorkloadAction, WorkloadSeen,
 };
 use crate::rollout::{Machine, invariants};
 use jiff::tz::TimeZone;
@@ -426,7 +426,7 @@ impl Asked {
             match effect {
                 Effect::CallHook { hook, attempt } => self.hook = Some((*hook, *attempt)),
                 Effect::Workload { number, .. } => self.work = *number,
-                Effect::SetWeight { .. } | Effect::Notify(_) => {}
+                Effect::SetWeight { .. } | Effect::Notify(_) | Effect::HoldStill => {}
             }
         }
     }
@@ -488,13 +488,16 @@ fn input(text: &str, at: Timestamp, before: &Decision, steps: &[Step], asked: &A
         ["alerts", all @ ..] => Input::Alerts(all.iter().map(|a| alert(a, at)).collect()),
         ["supersede", version] => Input::Supersede { version: (*version).to_owned() },
         ["traffic", "unreadable"] => Input::Traffic(Err("timeout".to_owned())),
-        ["traffic", weight, writer @ ..] => Input::Traffic(Ok(TrafficReading {
-            weight: weight.parse().expect("weight"),
-            generation: None,
-            writer: writer.first().map(|w| (*w).to_owned()),
-        })),
+        ["traffic", weight, "let-go", writer @ ..] => traffic(weight, writer, Stands::LetGo),
+        ["traffic", weight, "underway", why @ ..] => traffic(weight, &[], Stands::Underway(why.join(" "))),
+        ["traffic", weight, writer @ ..] => traffic(weight, writer, Stands::Still),
         _ => panic!("input {text:?}"),
     }
+}
+
+fn traffic(weight: &str, writer: &[&str], stands: Stands) -> Input {
+    let writer = writer.first().map(|w| (*w).to_owned());
+    Input::Traffic(Ok(TrafficReading { stands, ..TrafficReading::new(weight.parse().expect("weight"), None, writer) }))
 }
 
 /// The instant of a script's 0s: `begins=2026-03-29T00:00Z` among the rule's parts, else the epoch, a Thursday at midnight UTC.
@@ -530,6 +533,7 @@ fn facts(d: &Decision, zero: i64) -> Vec<String> {
         Effect::SetWeight { weight, generation } => vec![format!("set {weight} #{generation}")],
         Effect::Notify(notice) => told(notice),
         Effect::CallHook { hook, attempt } => vec![format!("call {} #{attempt}", hook.name())],
+        Effect::HoldStill => vec!["hold still".to_owned()],
         Effect::Workload { action, number } => vec![format!("{} #{number}", worked(*action))],
     }));
     facts
@@ -573,7 +577,7 @@ fn sentences(d: &Decision) -> Vec<String> {
     let holds = d.holds.iter().flat_map(|h| [h.text.clone(), h.ends.clone()]);
     let messages = d.effects.iter().filter_map(|e| match e {
         Effect::Notify(notice) => Some(notice.text.clone()),
-        Effect::SetWeight { .. } | Effect::CallHook { .. } | Effect::Workload { .. } => None,
+        Effect::SetWeight { .. } | Effect::CallHook { .. } | Effect::HoldStill | Effect::Workload { .. } => None,
     });
     let refusal = match &d.action {
         Action::Refuse(text) => Some(text.clone()),

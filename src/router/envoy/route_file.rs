@@ -50,11 +50,11 @@ impl RouteFile<'_> {
             let in_force = self.in_force().await?;
             let agree = in_force.version == document.version() && document.second_share().as_ref() == Ok(&in_force.second);
             if agree || Instant::now() >= until {
-                return Ok(TrafficReading {
-                    weight: canary_share(canary, in_force.second),
-                    generation: generation_of(&in_force.version),
-                    writer: Some(writer(&document, &in_force, agree)),
-                });
+                return Ok(TrafficReading::new(
+                    canary_share(canary, in_force.second),
+                    generation_of(&in_force.version),
+                    Some(writer(&document, &in_force, agree)),
+                ));
             }
             sleep(ASK_AGAIN).await;
         }

@@ -46,7 +46,7 @@ impl RuntimeKeys<'_> {
         let second = second_share(weights).ok_or_else(|| self.object("both weights are 0: Envoy answers 404 to everybody"))?;
         let ours = keys.generation.is_some() && weights.iter().sum::<u64>() == TOTAL;
         let writer = if ours { None } else { Some(format!("another hand (weights {} and {})", weights[0], weights[1])) };
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: keys.generation, writer })
+        Ok(TrafficReading::new(canary_share(canary, second), keys.generation, writer))
     }
 
     pub(super) async fn write(&self, desired: Desired) -> Result<(), RouterError> {

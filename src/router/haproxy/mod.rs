@@ -94,7 +94,7 @@ impl Haproxy {
         let last = *self.last.lock();
         let ours = last.filter(|l| table.untouched() && l.weights == table.weights());
         let writer = if ours.is_some() { None } else { writer(&table, last.is_some()) };
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: ours.map(|l| l.generation), writer })
+        Ok(TrafficReading::new(canary_share(canary, second), ours.map(|l| l.generation), writer))
     }
 
     /// More for the canary is refused where it would not come true; less is written whatever stands there, and told then.

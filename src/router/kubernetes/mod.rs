@@ -159,7 +159,7 @@ impl Place for Kubernetes {
     async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
         let found = self.get().await?;
         let second = self.layout.share(&found).map_err(|why| self.wrong(why))?;
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: self.generation(&found), writer: self.writer(&found) })
+        Ok(TrafficReading::new(canary_share(canary, second), self.generation(&found), self.writer(&found)))
     }
 
     async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {

@@ -248,7 +248,7 @@ impl Place for Replicas {
     async fn reading(&self, canary: Side) -> Result<TrafficReading, RouterError> {
         let found = self.get().await?;
         let second = self.share(&found)?;
-        Ok(TrafficReading { weight: canary_share(canary, second), generation: found.generation(), writer: found.writer() })
+        Ok(TrafficReading::new(canary_share(canary, second), found.generation(), found.writer()))
     }
 
     async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {

@@ -1,12 +1,16 @@
-//! One Deployment in rolling update: the share is what readiness makes it. canaryd stops it and lets it go on (`spec.paused`), and
-//! takes the traffic back by giving the Deployment the template it had before. Nothing else is written but our annotations.
+//! One Deployment in rolling update: the share is what readiness makes it. canaryd stops it (`spec.paused`), gives the ReplicaSet of the
+//! new template the replicas a step takes, and takes the traffic back by giving the Deployment the template it had before. Nothing else
+//! is written but our annotations.
 //!
-//! A weight is a lower bound: it is reached when at least that share of the ready pods are of the new ReplicaSet, and passed by at
-//! most the pods the Deployment starts at once (maxSurge and maxUnavailable). The Deployment goes on only until its controller has
-//! made the next pods; they become ready while it is paused. So it is always a batch from standing still, whatever becomes of us.
+//! A weight is a lower bound: the fewest pods that are that share of all there are, where pods can be (`found.rs`). The Deployment stands
+//! still while they change sides, in batches no larger than its strategy lets go (`batch.rs`); so whatever becomes of us, it goes no
+//! further. It is let go on only to end (100 %, and back), and for its first new pods where it was paused before they were made: those
+//! its controller alone can make.
 //!
 //! How its controller counts while it is paused is in `state.rs`. What shall be done is decided there, purely; here it is done.
 
+mod batch;
+mod found;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -16,12 +20,13 @@ use super::routed::Place;
 use super::{claim, generation_of, told, version_of};
 use crate::apiserver::{CallError, MANAGER, Object, Resource, identity, owner_of, replica_sets};
 use crate::model::rule::KubernetesRoute;
-use crate::model::{Noted, Side, TrafficReading, Weight};
+use crate::model::{Noted, Side, Stands, TrafficReading, Weight};
 use crate::router::{Desired, RouterError, no_newer};
+use found::{Found, Size};
 use kube::Client;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use state::{Found, Next, Note, Plan, Trial};
+use state::{Next, Note, Plan, Trial};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +43,8 @@ pub(super) struct Rolling {
     deployment: Object,
     /// What the rollout on trial noted at its start.
     trial: Mutex<Option<Trial>>,
+    /// What a write waits for, and since when nothing of it changed.
+    waits: Mutex<Option<(String, Instant)>>,
 }
 
 impl std::fmt::Debug for Rolling {
@@ -49,7 +56,7 @@ impl std::fmt::Debug for Rolling {
 impl Rolling {
     pub(super) fn new(client: Client, route: &KubernetesRoute) -> Self {
         let deployment = Object::new(client.clone(), Resource::DEPLOYMENT, &route.namespace, &route.name);
-        Self { client, namespace: route.namespace.clone(), deployment, trial: Mutex::default() }
+        Self { client, namespace: route.namespace.clone(), deployment, trial: Mutex::default(), waits: Mutex::default() }
     }
 
     fn refused(&self, why: String) -> RouterError {
@@ -90,6 +97,22 @@ impl Rolling {
         }
     }
 
+    /// On its way, for as long as the Deployment itself gives its pods without any progress: while it is paused its controller does not
+    /// look at that.
+    fn underway(&self, found: &Found, why: String) -> RouterError {
+        let what = self.deployment.what();
+        let mut waits = self.waits.lock();
+        let since = waits.take().filter(|(before, _)| *before == why).map_or_else(Instant::now, |(_, since)| since);
+        *waits = Some((why.clone(), since));
+        match found.deadline() {
+            Some(deadline) if since.elapsed() >= deadline => {
+                let why = format!("{why}, and nothing came of it within its progressDeadlineSeconds ({})", deadline.as_secs());
+                RouterError::NotVerified { what, why }
+            }
+            _ => RouterError::Underway { what, why },
+        }
+    }
+
     async fn scale(&self, set: &Value, replicas: u64) -> Result<(), RouterError> {
         let name = set.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let object = Object::new(self.client.clone(), Resource::REPLICASET, &self.namespace, name);
@@ -124,19 +147,23 @@ fn changes(found: &Found, plan: &Plan, note: &Note) -> Vec<Value> {
 
 impl Place for Rolling {
     async fn reading(&self, _canary: Side) -> Result<TrafficReading, RouterError> {
-        let deployment = self.get().await?;
-        let generation = generation_of(&deployment);
-        let note = Note::of(&deployment);
-        if let Some(note) = note.as_ref().filter(|note| note.agrees(&deployment)) {
-            return Ok(TrafficReading { weight: note.weight, generation, writer: Some(MANAGER.to_owned()) });
+        let found = self.found().await?;
+        let (deployment, generation) = (&found.deployment, generation_of(&found.deployment));
+        let note = found.note();
+        if let Some(note) = note.as_ref().filter(|note| note.agrees(deployment)) {
+            // it is in force when the ready pods are it
+            let ours = |weight| TrafficReading::new(weight, generation, Some(MANAGER.to_owned()));
+            return Ok(match found.lacks(&note.template, note.weight) {
+                None => ours(note.weight),
+                Some(why) => TrafficReading { stands: Stands::Underway(why), ..ours(found.ready_share(&note.template)) },
+            });
         }
-        let writer = state::hand(&deployment, note.as_ref());
-        let sets = replica_sets(&self.client, &deployment).await.map_err(|error| self.error(error))?;
-        let found = Found { deployment, sets };
+        let stands = if note.as_ref().is_some_and(|note| note.is_let_go(deployment)) { Stands::LetGo } else { Stands::Still };
+        let writer = state::hand(deployment, note.as_ref());
         // `kubectl rollout undo` takes notes away with the template
         let told = || self.trial.lock().as_ref().map(|trial| trial.template.clone());
         let on_trial = note.map(|note| note.template).or_else(told).unwrap_or_else(|| found.template());
-        Ok(TrafficReading { weight: found.ready_share(&on_trial), generation, writer })
+        Ok(TrafficReading { stands, ..TrafficReading::new(found.ready_share(&on_trial), generation, writer) })
     }
 
     async fn make_so(&self, desired: Desired) -> Result<(), RouterError> {
@@ -146,11 +173,15 @@ impl Place for Rolling {
         loop {
             let found = self.found().await?;
             no_newer(&self.deployment.what(), generation_of(&found.deployment), desired.generation)?;
-            let note = Note::next(&found.deployment, &trial, desired.weight);
+            let note = Note::next(&found, &trial, desired.weight);
+            let trial = trial.clone().called(&found, Some(&note));
             let plan = Plan::of(&found, &trial, &note).map_err(|why| self.refused(why))?;
             let settled = self.settled(&found, &plan, (&note, desired.generation)).await?;
             let why = match plan.next {
-                Next::Done if settled => return Ok(()),
+                Next::Done if settled => {
+                    *self.waits.lock() = None;
+                    return Ok(());
+                }
                 Next::Done => String::from("it is being written"),
                 Next::Scale { set, replicas, why } if settled => {
                     self.scale(&set, replicas).await?;
@@ -159,12 +190,30 @@ impl Place for Rolling {
                 Next::Wait(why) | Next::Scale { why, .. } => why,
             };
             if Instant::now() >= until {
-                return Err(RouterError::Underway { what: self.deployment.what(), why });
+                return Err(self.underway(&found, why));
             }
             if settled {
                 sleep(LOOK_AGAIN).await;
             }
         }
+    }
+
+    async fn let_go(&self) -> Result<(), RouterError> {
+        let found = self.found().await?;
+        if !state::is_left_held(&found) {
+            return Ok(());
+        }
+        let operations = [
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(&found.deployment)}),
+            json!({"op": "replace", "path": "/spec/paused", "value": false}),
+        ];
+        self.deployment.patch(&operations).await.map(drop).map_err(|error| self.error(error))
+    }
+
+    async fn foretell(&self, weights: &[Weight]) -> Result<Vec<String>, RouterError> {
+        let size = Size::of(&self.get().await?);
+        let said = weights.iter().filter_map(|weight| size.foretell(*weight));
+        Ok(said.map(|said| format!("{}: {said}", self.deployment.what())).collect())
     }
 
     fn begins(&self, noted: &Noted) {
@@ -173,16 +222,16 @@ impl Place for Rolling {
 
     /// Paused, as whoever made it wanted it or by us; which of them it was is noted, for that is how it is left in the end.
     async fn hold_still(&self, noted: &Noted) -> Result<(), RouterError> {
+        let trial = Trial::of(noted);
         for _ in 0..ATTEMPTS_MAX {
-            let found = self.get().await?;
-            let template = found.pointer("/spec/template").map(identity).unwrap_or_default();
-            if template != noted.template {
+            let all = self.found().await?;
+            if all.template() != trial.clone().called(&all, Note::of(&all.deployment).as_ref()).template {
                 return Err(self.refused("has got another template meanwhile".to_owned()));
             }
-            if noted.template_before.is_none() {
+            if trial.before.is_none() {
                 return Err(self.refused("keeps no template from before this one: set revisionHistoryLimit to 1 or more".to_owned()));
             }
-            let note = Note::first(&found, template);
+            let (note, found) = (Note::first(&all, &trial), all.deployment);
             if Note::of(&found).as_ref() == Some(&note) && state::is_paused(&found) {
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 
 use super::watched::Watched;
 use crate::model::rule::RouteKind;
-use crate::model::{Noted, Side, TrafficReading};
+use crate::model::{Noted, Side, TrafficReading, Weight};
 use crate::router::{Answer, Desired, Router, RouterError};
 use std::fmt;
 use std::future::Future;
@@ -16,6 +16,16 @@ pub(super) trait Place: Send + Sync + fmt::Debug {
 
     /// As [`Router::begins`].
     fn begins(&self, _noted: &Noted) {}
+
+    /// As [`Router::let_go`].
+    fn let_go(&self) -> impl Future<Output = Result<(), RouterError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// As [`Router::foretell`].
+    fn foretell(&self, _weights: &[Weight]) -> impl Future<Output = Result<Vec<String>, RouterError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
 
     /// As [`Router::hold_still`].
     fn hold_still(&self, _noted: &Noted) -> impl Future<Output = Result<(), RouterError>> + Send {
@@ -66,6 +76,14 @@ impl<P: Place> Router for Routed<P> {
 
     fn hold_still<'a>(&'a self, noted: &'a Noted) -> Answer<'a, ()> {
         Box::pin(self.place.hold_still(noted))
+    }
+
+    fn let_go(&self) -> Answer<'_, ()> {
+        Box::pin(self.place.let_go())
+    }
+
+    fn foretell<'a>(&'a self, weights: &'a [Weight]) -> Answer<'a, Vec<String>> {
+        Box::pin(self.place.foretell(weights))
     }
 
     fn changed(&self) -> Option<watch::Receiver<u64>> {

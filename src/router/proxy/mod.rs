@@ -135,7 +135,7 @@ impl Router for Proxy {
 
     fn read(&self, canary: Side) -> Answer<'_, TrafficReading> {
         let split = self.shared.split.lock();
-        let reading = TrafficReading { weight: canary_share(canary, split.second), generation: split.generation, writer: None };
+        let reading = TrafficReading::new(canary_share(canary, split.second), split.generation, None);
         Box::pin(std::future::ready(Ok::<_, RouterError>(reading)))
     }
 

@@ -187,7 +187,7 @@ impl Scene<'_> {
             None => Some(shown.noted(Why::First)),
             Some(Some(known)) if known == shown.template => None,
             // for that nobody need look at the traffic
-            _ if self.rolled_back.contains(&shown.template) => Some(What::RolledBack),
+            _ if self.rolled_back.contains(&shown.template) && !self.is_all_of_it(shown) => Some(What::RolledBack),
             _ => Some(self.release(side, shown)),
         }
     }
@@ -206,12 +206,17 @@ impl Scene<'_> {
         }
         match self.form {
             _ if !self.automatic => shown.noted(Why::Manual),
-            WorkloadForm::One if self.leads && shown.is_ready => What::Live,
+            WorkloadForm::One if self.is_all_of_it(shown) => What::Live,
             // of a rolling update both versions are pods of one workload: how ready the new ones are is what the rollout watches
             WorkloadForm::One => What::Start,
             _ if self.is_ready(shown) => What::Start,
             _ => What::Wait,
         }
+    }
+
+    /// A rolling update that is over before it could be led.
+    fn is_all_of_it(&self, shown: &Shown) -> bool {
+        self.form == WorkloadForm::One && self.leads && shown.is_ready
     }
 
     /// Itself, or the same program as the other workload, which was: then somebody made this one equal.

@@ -77,6 +77,11 @@ impl Templates {
         self.read.lock().get(rule).map_or_else(|| template.to_owned(), |known| known.called(template))
     }
 
+    /// All identities of this rule that are others now.
+    pub(super) fn renamed(&self, rule: &str) -> BTreeMap<String, String> {
+        self.read.lock().get(rule).map(|known| known.readings.renamed.clone()).unwrap_or_default()
+    }
+
     /// A workload's templates are read so now; which identities are others by that: what was, and what is.
     pub(in crate::runtime) async fn read_as(
         &self,

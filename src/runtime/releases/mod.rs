@@ -13,7 +13,7 @@ use super::registry::Registry;
 use super::supervisor::{Followed, News};
 use crate::cluster::{Cluster, Release};
 use crate::model::rule::Replicas;
-use crate::model::{Level, Notice, Phase, RolloutId, Rule, Side, Topic, Weight};
+use crate::model::{Level, Mode, Notice, Phase, RolloutId, Rule, Side, Topic, Weight};
 use crate::notify::{Notices, Told};
 use crate::router::Router;
 use crate::telemetry::{Metrics, events};
@@ -89,6 +89,8 @@ pub(super) struct Releases {
     waiting: BTreeMap<String, Waiting>,
     /// What [`Cluster::changes`] said of a rule's workloads when it was looked at last.
     looked: BTreeMap<String, u64>,
+    /// Rules of whose workloads nothing is held that no rollout came of.
+    free: BTreeSet<String>,
     /// What is to be noted when all were looked at.
     notes: Vec<(Arc<Rule>, Side, Option<String>)>,
     sweeping: Option<JoinHandle<()>>,
@@ -136,6 +138,7 @@ impl Releases {
             refused: BTreeMap::new(),
             waiting: BTreeMap::new(),
             looked: BTreeMap::new(),
+            free: BTreeSet::new(),
             notes: Vec::new(),
             sweeping: None,
         }
@@ -218,6 +221,7 @@ impl Releases {
         self.looked.retain(|rule, _| there.contains(rule.as_str()));
         self.read.retain(|rule, _| there.contains(rule.as_str()));
         self.idle.retain(|rule, _| there.contains(rule.as_str()));
+        self.free.retain(|rule| there.contains(rule.as_str()));
         self.refused.retain(|rule, _| there.contains(rule.as_str()));
         self.waiting.retain(|rule, _| there.contains(rule.as_str()));
     }
@@ -272,6 +276,9 @@ impl Releases {
         if found.is_empty() {
             self.forget_said(&rule.name, on_trial.as_ref());
             self.show_waiting(&rule.name, None);
+            if on_trial.is_none() {
+                self.let_go(rule).await;
+            }
             return Ok(Next::Nothing);
         }
         let rolled_back = self.parts.templates.rolled_back(&rule.name).await.map_err(|e| e.to_string())?;
@@ -301,6 +308,7 @@ impl Releases {
         if self.read.get(&rule.name) == Some(&marks) {
             return Ok(());
         }
+        let first = !self.read.contains_key(&rule.name);
         for side in [Side::First, Side::Second] {
             // out of sight: then it is as it was
             let now = self.parts.cluster.readings(rule.workloads.side(side)).unwrap_or_default();
@@ -309,6 +317,12 @@ impl Releases {
                 let workload = rule.workloads.name(side);
                 events::ReleaseRenamed { rule: &rule.name, workload, was: &was, template: &template }.emit();
             }
+        }
+        if first {
+            // what this process has not seen becoming another
+            self.parts.templates.of(&rule.name).await.map_err(|e| e.to_string())?;
+            let renamed = self.parts.templates.renamed(&rule.name);
+            self.parts.cluster.called(rule.workloads.side(Side::Second), &renamed);
         }
         self.read.insert(rule.name.clone(), marks);
         Ok(())
@@ -392,9 +406,8 @@ impl Releases {
                 self.note(rule, side, Some(release.template.clone()), Why::Live);
             }
             What::RolledBack => {
-                let (version, retry) = (&release.version, format!("`canaryd retry {}` starts one", rule.name));
-                let text = format!("{name} has {version}, which was rolled back before: no rollout is started; {retry}");
-                self.say_and_tell(followed, release, "rolled-back", text);
+                let text = format!("{name} has {}, which was rolled back before", release.version);
+                self.rolled_back_before(followed, release, text).await;
             }
             What::Unclear(why) => self.say_and_tell(followed, release, "unclear", format!("{new}, and no rollout is started: {why}")),
         }
@@ -452,11 +465,55 @@ impl Releases {
         }
     }
 
+    /// It is not led again by itself. What would go on all the same is stopped as it is before a rollout, once: a person may let it go.
+    async fn rolled_back_before(&mut self, followed: &Followed, release: &Shown, text: String) {
+        let rule = &followed.rule;
+        let retry = format!("`canaryd retry {}` starts one", rule.name);
+        if !holds_releases(rule) {
+            return self.say_and_tell(followed, release, "rolled-back", format!("{text}: no rollout is started; {retry}"));
+        }
+        if self.said.contains(&(rule.name.clone(), release.template.clone(), "rolled-back")) {
+            return;
+        }
+        self.free.remove(&rule.name);
+        match hold_still(rule, &self.parts).await {
+            Ok(()) => {
+                let text =
+                    format!("{text}: it is paused, and no rollout is started; {retry}, `kubectl rollout resume` lets it go on without");
+                self.say_and_tell(followed, release, "rolled-back", text);
+            }
+            Err(why) => {
+                self.looked.remove(&rule.name);
+                self.say_and_tell(
+                    followed,
+                    release,
+                    "goes on",
+                    format!("{text}, and goes on: it cannot be paused, which is tried again: {why}"),
+                );
+            }
+        }
+    }
+
+    /// Nothing is new, and no rollout runs: what was stopped for one goes on, such as a release that was taken back.
+    async fn let_go(&mut self, rule: &Rule) {
+        if !holds_releases(rule) || self.free.contains(&rule.name) {
+            return;
+        }
+        let let_go = async { router_of(rule, &self.parts.news).await?.let_go().await.map_err(|e| e.to_string()) };
+        match tokio::time::timeout(READ_MAX, let_go).await {
+            Ok(Ok(())) => drop(self.free.insert(rule.name.clone())),
+            // at the next look
+            Ok(Err(why)) => events::ReleaseSeen { rule: &rule.name, about: "held", text: &why }.emit(),
+            Err(_) => {}
+        }
+    }
+
     fn start(&mut self, rule: &Rule, release: &Shown, seen: &[Sight; 2]) {
         let again = self.refused.get(&rule.name).is_none_or(|last| last.seen != *seen || last.at.elapsed() >= START_AGAIN);
         if !again {
             return;
         }
+        self.free.remove(&rule.name);
         // should it be refused: what was seen then
         let why = self.refused.get(&rule.name).and_then(|last| last.why.clone());
         self.refused.insert(rule.name.clone(), Refused { seen: seen.clone(), at: Instant::now(), why });
@@ -552,12 +609,32 @@ fn waits_for_pods(release: &Shown) -> String {
     format!("it is started when its pods are ready ({} of {}{trouble})", release.ready, release.wanted)
 }
 
-/// The side without traffic, by the router's word.
-async fn ask_idle(rule: &Rule, news: &mpsc::Sender<News>) -> Result<Side, String> {
+/// Is a new template of this rule stopped as soon as it is seen?
+fn holds_releases(rule: &Rule) -> bool {
+    rule.traffic.leads_rolling_update() && rule.mode == Mode::Enforce && rule.start.on_new_template
+}
+
+async fn router_of(rule: &Rule, news: &mpsc::Sender<News>) -> Result<Arc<dyn Router>, String> {
     let (answer, got) = oneshot::channel();
     // an error means that the daemon stops
     let _ = news.send(News::Router { rule: rule.name.clone(), answer }).await;
-    let router: Arc<dyn Router> = got.await.map_err(|_| "the daemon is shutting down".to_owned())??;
+    got.await.map_err(|_| "the daemon is shutting down".to_owned())?
+}
+
+/// What moves the traffic by itself is stopped.
+async fn hold_still(rule: &Rule, parts: &Parts) -> Result<(), String> {
+    let router = router_of(rule, &parts.news).await?;
+    let held = async {
+        let noted = parts.cluster.note(&rule.workloads, Side::Second).await?;
+        router.hold_still(&noted).await.map_err(|e| e.to_string())
+    };
+    let held = tokio::time::timeout(READ_MAX, held).await;
+    held.map_err(|_| format!("{}: no answer within {} s", router.name(), READ_MAX.as_secs()))?
+}
+
+/// The side without traffic, by the router's word.
+async fn ask_idle(rule: &Rule, news: &mpsc::Sender<News>) -> Result<Side, String> {
+    let router = router_of(rule, news).await?;
     let read = tokio::time::timeout(READ_MAX, router.read(Side::Second)).await;
     let reading = read.map_err(|_| format!("{}: no answer within {} s", router.name(), READ_MAX.as_secs()))?;
     let weight = reading.map_err(|e| format!("the traffic cannot be read: {e}"))?.weight;

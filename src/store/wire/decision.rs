@@ -247,6 +247,7 @@ enum EffectOnWire {
         hook: HookPoint,
         attempt: u32,
     },
+    HoldStill,
     Workload {
         #[serde(with = "wire")]
         action: WorkloadAction,

@@ -2,8 +2,8 @@
 
 use super::atoms::{Wire, described, wire};
 use crate::model::{
-    Alert, Arm, Begin, Command, HookAnswer, HookPoint, Input, Outcome, PerArm, Retry, Severity, Tick, Timestamp, TrafficReading, Verb,
-    Weight, WorkloadSeen,
+    Alert, Arm, Begin, Command, HookAnswer, HookPoint, Input, Outcome, PerArm, Retry, Severity, Stands, Tick, Timestamp, TrafficReading,
+    Verb, Weight, WorkloadSeen,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 described! {
     Input as InputOnWire, HookPoint as HookPointOnWire, HookAnswer as HookAnswerOnWire, Arm as ArmOnWire, Severity as SeverityOnWire, Alert
     as AlertOnWire, Command as CommandOnWire, Verb as VerbOnWire, TrafficReading as TrafficOnWire, Outcome as OutcomeOnWire, Retry as
-    RetryOnWire,
+    RetryOnWire, Stands as StandsOnWire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -156,6 +156,17 @@ struct TrafficOnWire {
     weight: Weight,
     generation: Option<u64>,
     writer: Option<String>,
+    // journals before it know only what stands
+    #[serde(with = "wire", default)]
+    stands: Stands,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Stands", rename_all = "kebab-case")]
+enum StandsOnWire {
+    Still,
+    Underway(String),
+    LetGo,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -223,8 +223,8 @@ fn input() -> impl Strategy<Value = Input> {
         Just(Verb::BreakGlassRollBack),
     ];
     let command = (verb, text(), text()).prop_map(|(verb, by, why)| Command { verb, by, why });
-    let read =
-        (weight(), of(any::<u64>()), of(text())).prop_map(|(weight, generation, writer)| TrafficReading { weight, generation, writer });
+    let read = (weight(), of(any::<u64>()), of(text()), stands())
+        .prop_map(|(weight, generation, writer, stands)| TrafficReading { stands, ..TrafficReading::new(weight, generation, writer) });
     let retry = prop_oneof![duration().prop_map(Retry::After), Just(Retry::Underway), Just(Retry::OnChange), Just(Retry::Never)];
     let outcome = prop_oneof![Just(Outcome::Done), (text(), retry).prop_map(|(text, retry)| Outcome::Failed { text, retry })];
     prop_oneof![
@@ -331,12 +331,17 @@ fn hold() -> impl Strategy<Value = Hold> {
     (proptest::sample::select(whys), text(), text(), of(at())).prop_map(|(why, text, ends, until)| Hold { why, text, ends, until })
 }
 
+fn stands() -> impl Strategy<Value = Stands> {
+    prop_oneof![Just(Stands::Still), text().prop_map(Stands::Underway), Just(Stands::LetGo)]
+}
+
 fn effect() -> impl Strategy<Value = Effect> {
     prop_oneof![
         (weight(), any::<u64>()).prop_map(|(weight, generation)| Effect::SetWeight { weight, generation }),
         notice().prop_map(Effect::Notify),
         (hook_point(), any::<u32>()).prop_map(|(hook, attempt)| Effect::CallHook { hook, attempt }),
         (workload_action(), any::<u64>()).prop_map(|(action, number)| Effect::Workload { action, number }),
+        Just(Effect::HoldStill),
     ]
 }
 

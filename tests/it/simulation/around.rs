@@ -92,7 +92,7 @@ impl Around {
         match effect {
             Effect::CallHook { hook, attempt } => self.call(*hook, *attempt, now),
             Effect::Workload { action, number } => self.work(*action, *number, now),
-            Effect::SetWeight { .. } | Effect::Notify(_) => {}
+            Effect::SetWeight { .. } | Effect::Notify(_) | Effect::HoldStill => {}
         }
     }
 

@@ -363,7 +363,7 @@ impl Router {
             return Some(Err("connection refused".to_owned()));
         }
         let writer = if self.other { "somebody" } else { "canaryd" };
-        Some(Ok(TrafficReading { weight: self.weight, generation: Some(self.generation), writer: Some(writer.to_owned()) }))
+        Some(Ok(TrafficReading::new(self.weight, Some(self.generation), Some(writer.to_owned()))))
     }
 }
 

@@ -3,11 +3,12 @@
 //! While it is paused its controller makes no new ReplicaSet and moves nothing from the old one to the new one. It does three things
 //! (`scale` of Kubernetes' deployment controller): one ReplicaSet that has replicas alone gets all of them; a new one that has all its
 //! replicas available ends the old ones; and a sum below `replicas + maxSurge` is filled up, one above it is cut, nearly always at the
-//! larger ReplicaSet. So a share is counted of that sum, or filling up would take it back; and growing the smaller of two shrinks the
-//! larger.
+//! larger ReplicaSet (of two that are as large, at the newer when filling up and at the older when cutting). So a share is counted of that
+//! sum, or filling up would take it back; and growing the smaller of two shrinks the larger.
 
+use super::batch::Batch;
+use super::found::{Found, Pods, asked};
 use super::{MANAGER, Noted, Weight, identity, owner_of, pointer, version_of};
-use crate::router::share::second_share;
 use serde_json::{Value, json};
 
 /// Our note on the Deployment.
@@ -27,6 +28,25 @@ impl Trial {
         let before = noted.template_before.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         Self { template: noted.template.clone(), before: before.map(|before| (before.clone(), identity(&before))) }
     }
+
+    /// The ReplicaSets that run its templates.
+    fn sets(&self, found: &Found) -> [Option<String>; 2] {
+        let before = self.before.as_ref().map(|(_, before)| before);
+        [Some(&self.template), before].map(|template| found.set_of(template?))
+    }
+
+    /// By what its templates are called now: those of the ReplicaSets that were noted to run them. `noted`: at the last write.
+    pub(super) fn called(mut self, found: &Found, noted: Option<&Note>) -> Self {
+        let Some(note) = noted.filter(|note| note.template == self.template) else { return self };
+        let [set, set_before] = note.sets.each_ref().map(|set| found.template_of_set(set.as_deref()?));
+        if let Some(template) = set {
+            self.template = template;
+        }
+        if let (Some((_, before)), Some(template)) = (&mut self.before, set_before) {
+            *before = template;
+        }
+        self
+    }
 }
 
 /// What is noted on the Deployment: what the next reading is held against, by whichever process.
@@ -37,6 +57,9 @@ pub(super) struct Note {
     pub(super) weight: Weight,
     /// How whoever owns the Deployment has it: paused between two rollouts, or not.
     pub(super) rests_paused: bool,
+    /// Names of the ReplicaSets that run the template on trial and the one before it, as far as there are any: by them a template is the
+    /// same that a newer API server reads otherwise.
+    pub(super) sets: [Option<String>; 2],
 }
 
 impl Note {
@@ -48,23 +71,32 @@ impl Note {
             template: note.get("template")?.as_str()?.to_owned(),
             weight: Weight::from_permille(permille).ok()?,
             rests_paused: note.get("rests-paused")?.as_bool()?,
+            sets: ["set", "set-before"].map(|which| note.get(which).and_then(Value::as_str).map(str::to_owned)),
         })
     }
 
     /// Before the first weight of a template.
-    pub(super) fn first(deployment: &Value, template: String) -> Self {
-        Self { template, weight: Weight::ZERO, rests_paused: rests_paused(deployment) }
+    pub(super) fn first(found: &Found, trial: &Trial) -> Self {
+        let rests_paused = rests_paused(&found.deployment);
+        let sets = trial.clone().called(found, Self::of(&found.deployment).as_ref()).sets(found);
+        Self { template: trial.template.clone(), weight: Weight::ZERO, rests_paused, sets }
     }
 
-    /// With this weight.
-    pub(super) fn next(deployment: &Value, trial: &Trial, weight: Weight) -> Self {
-        let ours = Self::of(deployment).filter(|note| note.template == trial.template);
-        let rests_paused = ours.map_or_else(|| rests_paused(deployment), |note| note.rests_paused);
-        Self { template: trial.template.clone(), weight, rests_paused }
+    /// With this weight. The template is called what it was called at the start.
+    pub(super) fn next(found: &Found, trial: &Trial, weight: Weight) -> Self {
+        let ours = Self::of(&found.deployment).filter(|note| note.template == trial.template);
+        let sets = trial.clone().called(found, ours.as_ref()).sets(found);
+        let rests_paused = ours.map_or_else(|| rests_paused(&found.deployment), |note| note.rests_paused);
+        Self { template: trial.template.clone(), weight, rests_paused, sets }
     }
 
     pub(super) fn operation(&self) -> Value {
-        let note = json!({"template": self.template, "permille": self.weight.permille(), "rests-paused": self.rests_paused});
+        let mut note = json!({"template": self.template, "permille": self.weight.permille(), "rests-paused": self.rests_paused});
+        for (which, set) in ["set", "set-before"].into_iter().zip(&self.sets) {
+            if let Some(set) = set {
+                note[which] = set.as_str().into();
+            }
+        }
         json!({"op": "add", "path": pointer(&["metadata", "annotations", NOTE]), "value": note.to_string()})
     }
 
@@ -76,6 +108,13 @@ impl Note {
             Weight::FULL => on_trial,
             _ => on_trial && is_paused(deployment),
         }
+    }
+}
+
+impl Note {
+    /// Has another hand let it go on, that was to stand still?
+    pub(super) fn is_let_go(&self, deployment: &Value) -> bool {
+        !self.weight.is_full() && template_of(deployment) == self.template && !is_paused(deployment)
     }
 }
 
@@ -92,14 +131,23 @@ pub(super) fn is_paused(deployment: &Value) -> bool {
     deployment.pointer("/spec/paused") == Some(&Value::Bool(true))
 }
 
-fn template_of(deployment: &Value) -> String {
+pub(super) fn template_of(deployment: &Value) -> String {
     deployment.pointer("/spec/template").map(identity).unwrap_or_default()
+}
+
+/// Is it paused by us for a template it has no more, and owned as not paused? Most of its pods run the one it has.
+pub(super) fn is_left_held(found: &Found) -> bool {
+    let (deployment, template) = (&found.deployment, found.template());
+    let ours = owner_of(deployment, &["spec", "paused"]).as_deref() == Some(MANAGER);
+    let gone = found.note().is_some_and(|note| note.weight.is_zero() && !note.rests_paused && note.template != template);
+    let most = found.sets.iter().map(asked).max().unwrap_or(0);
+    found.is_paused() && ours && gone && found.of(&template).any(|set| asked(set) == most)
 }
 
 /// Whose hand it was that made it differ from the note. Who resumes a Deployment takes a field away, which leaves no name.
 pub(super) fn hand(deployment: &Value, note: Option<&Note>) -> Option<String> {
     match note {
-        Some(note) if template_of(deployment) == note.template && !note.weight.is_zero() => {
+        Some(note) if note.is_let_go(deployment) => {
             let owner = owner_of(deployment, &["spec", "paused"]).filter(|owner| owner != MANAGER);
             Some(owner.unwrap_or_else(|| "whoever resumed the rolling update".to_owned()))
         }
@@ -118,104 +166,6 @@ pub(super) fn stopped(deployment: &Value, note: &Note) -> Vec<Value> {
     }
     operations.push(note.operation());
     operations
-}
-
-/// A Deployment and its ReplicaSets as they were read.
-pub(super) struct Found {
-    pub(super) deployment: Value,
-    pub(super) sets: Vec<Value>,
-}
-
-/// Pods of some ReplicaSets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Pods {
-    asked: u64,
-    ready: u64,
-    /// Ready for long enough: those the controller goes on with.
-    available: u64,
-}
-
-/// Replicas a ReplicaSet is asked for.
-fn asked(set: &Value) -> u64 {
-    set.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(0)
-}
-
-impl Found {
-    fn number(&self, path: &str) -> u64 {
-        self.deployment.pointer(path).and_then(Value::as_u64).unwrap_or(0)
-    }
-
-    fn replicas(&self) -> u64 {
-        self.deployment.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1)
-    }
-
-    /// Pods above its replicas that it may start at once.
-    fn surge(&self) -> u64 {
-        match self.deployment.pointer("/spec/strategy/rollingUpdate/maxSurge") {
-            Some(Value::String(text)) => {
-                let percent = text.trim_end_matches('%').parse::<u64>().unwrap_or(0);
-                percent.saturating_mul(self.replicas()).div_ceil(100)
-            }
-            other => other.and_then(Value::as_u64).unwrap_or(0),
-        }
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        is_paused(&self.deployment)
-    }
-
-    /// Identity of its template.
-    pub(super) fn template(&self) -> String {
-        template_of(&self.deployment)
-    }
-
-    fn observed(&self) -> bool {
-        self.number("/status/observedGeneration") >= self.number("/metadata/generation")
-    }
-
-    fn of<'a>(&'a self, template: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.sets.iter().filter(move |set| set.pointer("/spec/template").is_some_and(|own| identity(own) == template))
-    }
-
-    fn pods<'a>(sets: impl Iterator<Item = &'a Value>) -> Pods {
-        let number = |set: &Value, path: &str| set.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-        sets.fold(Pods::default(), |sum, set| Pods {
-            asked: sum.asked + number(set, "/spec/replicas"),
-            ready: sum.ready + number(set, "/status/readyReplicas"),
-            available: sum.available + number(set, "/status/availableReplicas"),
-        })
-    }
-
-    fn others_than(&self, set: &Value) -> Pods {
-        Self::pods(self.sets.iter().filter(|other| *other != set))
-    }
-
-    /// The share of the ready pods that are of this template; 0 if none is ready.
-    pub(super) fn ready_share(&self, template: &str) -> Weight {
-        let (all, new) = (Self::pods(self.sets.iter()), Self::pods(self.of(template)));
-        second_share([all.ready.saturating_sub(new.ready), new.ready]).unwrap_or(Weight::ZERO)
-    }
-
-    /// What is missing until all its pods are of its template and available, by its controller's word.
-    fn incomplete(&self) -> Option<String> {
-        let [all, updated, available] =
-            ["replicas", "updatedReplicas", "availableReplicas"].map(|key| self.number(&format!("/status/{key}")));
-        let wanted = self.replicas();
-        let complete = updated == wanted && all == updated && available >= wanted;
-        (!complete).then(|| format!("{updated} of {wanted} updated, {} old, {available} available", all.saturating_sub(updated)))
-    }
-
-    /// Can a part of its pods be new?
-    fn divisible(&self) -> Result<(), String> {
-        let strategy = self.deployment.pointer("/spec/strategy/type").and_then(Value::as_str).unwrap_or("RollingUpdate");
-        if strategy != "RollingUpdate" {
-            return Err(format!("has strategy {strategy}, which replaces all pods at once: set RollingUpdate"));
-        }
-        match self.replicas() {
-            0 | 1 => Err("has less than 2 replicas, of which no part can be new: scale it up, or write one step of 100%".to_owned()),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// What shall be so now, and what follows when it is.
@@ -265,23 +215,30 @@ impl Plan {
     }
 }
 
-/// To a part: let go on until enough pods are asked for, and stopped while they start.
+/// To a part: pods change sides batch by batch while it stands still. It is let go on only where its controller alone can make them: the
+/// first ones of a template it has not begun with.
 fn up(found: &Found, trial: &Trial, weight: Weight) -> Result<Plan, String> {
     found.divisible()?;
-    let (all, new) = (Found::pods(found.sets.iter()), Found::pods(found.of(&trial.template)));
-    let full = all.asked.max(found.replicas() + found.surge());
-    let enough = new.asked >= found.replicas() || new.asked * 1000 >= u64::from(weight.permille()) * full;
-    let starting = new.available < new.asked;
-    let next = if !found.observed() {
-        Next::Wait("its controller has not seen it yet".to_owned())
-    } else if enough && found.ready_share(&trial.template) >= weight {
-        Next::Done
-    } else if starting {
-        Next::Wait(format!("{} of {} new pods are ready, beside {} old ones", new.ready, new.asked, all.ready.saturating_sub(new.ready)))
-    } else {
-        Next::Wait(format!("its controller has made {} new pods of {full} and is to make more", new.asked))
-    };
-    Ok(Plan::new(enough || starting, next))
+    let wanted = found.size().part(weight);
+    let batch = Batch::of(found, &trial.template, wanted);
+    let new = Found::pods(found.of(&trial.template));
+    if batch == Batch::LetGo && (found.is_paused() || !found.observed()) {
+        return Ok(Plan::new(false, Next::Wait(format!("its controller is to make the first of {wanted} new pods"))));
+    }
+    let still = |next| Ok(Plan::new(true, next));
+    if !found.observed() || !found.is_paused() {
+        return still(Next::Wait("its controller has not seen yet that it is paused".to_owned()));
+    }
+    let lacks = found.lacks(&trial.template, weight);
+    still(match (batch, lacks) {
+        (Batch::Scale { set, replicas }, lacks) => {
+            let why = lacks.unwrap_or_else(|| format!("{} pods of the new template are more than {wanted}", new.asked));
+            Next::Scale { set, replicas, why }
+        }
+        (Batch::Complete, None) => Next::Done,
+        (_, Some(why)) => Next::Wait(why),
+        (_, None) => Next::Wait("its controller is to count its pods".to_owned()),
+    })
 }
 
 /// All pods are new, and it is left as it was found.
@@ -335,7 +292,7 @@ fn superseded(found: &Found, trial: &Trial, new: Pods) -> Result<Plan, String> {
         return Err("has a newer template, and the ReplicaSet from before the one on trial is gone: roll it back by hand".to_owned());
     };
     let old = Found::pods(std::iter::once(before));
-    let batch = found.surge().max(1);
+    let batch = found.size().surge.max(1);
     let told = |to: &str| format!("a newer template is there: replicas go back to the release before, {to}");
     if old.available < old.asked {
         return paused(Next::Wait(told(&format!("{} of {} pods are available", old.available, old.asked))));
