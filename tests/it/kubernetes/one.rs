@@ -5,7 +5,7 @@ use super::scene::{ask, blocking, desired, edit, weight};
 use crate::rig::kubernetes::{self, ControlPlane, client_of};
 use canaryd::cluster::{Cluster, identity};
 use canaryd::model::rule::{KubernetesRoute, RouteKind, Target, Traffic, WorkloadForm, Workloads};
-use canaryd::model::{Noted, Retry, Side};
+use canaryd::model::{Noted, Retry, Side, Stands};
 use canaryd::router::{self, Means, Router, RouterError};
 use canaryd::telemetry::Metrics;
 use kube::Client;
@@ -337,4 +337,90 @@ async fn what_cannot_be_led_is_refused_with_the_way_out() {
     assert!(error.to_string().contains("has got another template meanwhile"), "{error}");
     led(&*router, 0, 2).await;
     assert_eq!(shop.image().await, "web:1", "back is always possible");
+}
+
+impl Shop {
+    /// All its pods behave so from now on.
+    async fn behave(&self, how: &str) {
+        let word = format!("sim/behaviour={how}");
+        let (plane, namespace) = (self.plane, self.namespace.clone());
+        blocking(move || plane.kubectl(&["annotate", "pods", "-l", "app=web", "-n", &namespace, "--overwrite", &word])).await;
+    }
+
+    /// A pod of this image.
+    async fn pod(&self, image: &str) -> String {
+        let all = ask(&self.admin, "GET", &format!("/api/v1/namespaces/{}/pods", self.namespace), None).await.1;
+        let of = |pod: &&Value| pod["spec"]["containers"][0]["image"] == image;
+        let name = all["items"].as_array().and_then(|all| all.iter().find(of)?["metadata"]["name"].as_str());
+        name.unwrap_or_else(|| panic!("no pod of {image}: {all}")).to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_weight_reads_back_when_its_pods_are_ready_and_waits_no_longer_than_the_deployment_does() {
+    let Some(shop) = Shop::open_with("one-honest", 4, json!({"maxSurge": 1, "maxUnavailable": 1})).await else { return };
+    shop.edit(
+        json!([{"op": "add", "path": "/spec/paused", "value": true}, {"op": "add", "path": "/spec/progressDeadlineSeconds", "value": 10}]),
+    )
+    .await;
+    shop.release("web:2", "unready").await;
+    let (noted, router) = (shop.noted().await, shop.router(&shop.admin));
+    router.hold_still(&noted).await.expect("it is paused");
+    router.begins(&noted);
+    let half = desired(50, 1);
+    let first = router.write(half).await.unwrap_err();
+    assert_eq!(first.retry(), Retry::Underway);
+    let said = first.to_string();
+    assert!(said.contains("0 of 3 pods of the new template are ready, beside "), "{said}");
+    let reading = router.read(Side::Second).await.unwrap();
+    assert_eq!((reading.weight, reading.generation), (weight(0), Some(1)), "written, and not in force");
+    assert!(matches!(&reading.stands, Stands::Underway(why) if why.contains("0 of 3 pods")), "{reading:?}");
+    // as long as the Deployment gives them
+    let until = Instant::now() + SOON;
+    let late = loop {
+        match router.write(half).await.unwrap_err() {
+            RouterError::Underway { .. } => assert!(Instant::now() < until, "within {SOON:?}"),
+            error => break error,
+        }
+    };
+    assert!(late.to_string().contains("0 of 3 pods") && late.to_string().contains("progressDeadlineSeconds (10)"), "{late}");
+    let until = Instant::now() + SOON;
+    loop {
+        // the next batch is as unready as the first
+        shop.behave("well").await;
+        match router.write(half).await {
+            Ok(()) => break,
+            Err(e) => assert!(Instant::now() < until, "within {SOON:?}: {e}"),
+        }
+    }
+    let reading = router.read(Side::Second).await.unwrap();
+    assert_eq!((reading.weight, reading.stands), (weight(50), Stands::Still));
+    // one of them fails: its share is not in force, and nobody else's hand
+    let (plane, namespace, pod) = (shop.plane, shop.namespace.clone(), shop.pod("web:2").await);
+    blocking(move || plane.kubectl(&["annotate", "pod", &pod, "-n", &namespace, "--overwrite", "sim/behaviour=unready"])).await;
+    shop.until("unready", |pods, _| pods["web:2"] == (3, 2)).await;
+    let reading = router.read(Side::Second).await.unwrap();
+    assert_eq!((reading.weight, reading.writer.as_deref()), (weight(50), Some("canaryd")), "2 of 4");
+    assert!(matches!(&reading.stands, Stands::Underway(why) if why.contains("2 of 3 pods")), "{reading:?}");
+    led(&*router, 0, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_has_the_fewest_pods_that_are_it_and_never_all() {
+    // its first batch is two pods, 40 % of five
+    let Some(shop) = Shop::open("one-few", 4).await else { return };
+    let router = shop.started("web:2", &shop.admin).await;
+    let foretold = router.foretell(&[5, 50, 100].map(weight)).await.unwrap();
+    assert_eq!(
+        foretold,
+        ["Deployment one-few/web: the step of 5% will be 1 of 5 pods, 20%: fewer are no such share (4 replicas, maxSurge 1)"]
+    );
+    for (generation, percent, new) in [(1, 5, 1), (2, 25, 2), (3, 50, 3), (4, 90, 3)] {
+        led(&*router, percent, generation).await;
+        let now = [("web:1".to_owned(), (5 - new, 5 - new)), ("web:2".to_owned(), (new, new))].into();
+        shop.until("its part", |pods, paused| paused && *pods == now).await;
+        assert_eq!(router.read(Side::Second).await.unwrap().weight, weight(percent));
+    }
+    led(&*router, 100, 5).await;
+    shop.until("all", |pods, paused| *pods == [("web:2".to_owned(), (4, 4))].into() && !paused).await;
 }

@@ -3,7 +3,7 @@
 use super::{SOON, Shop};
 use crate::in_process::Running;
 use crate::kubernetes::scene::weight;
-use canaryd::model::{State, Verb, Waiting};
+use canaryd::model::{HoldWhy, State, Verb, Waiting};
 use canaryd::router::Means;
 use canaryd::runtime::RolloutView;
 use canaryd::store::Store;
@@ -21,6 +21,8 @@ start: { when: new-template }
 const STAYS: &str = "steps: [ { weight: 50%, for: 1h }, { weight: 100%, bake: 1h } ]\n";
 
 fn rule(shop: &Shop, more: &str) -> String {
+    let yields = more.contains("foreign: yield");
+    let (foreign, more) = (if yields { ", foreign: yield" } else { "" }, more.replace("foreign: yield\n", ""));
     format!(
         "rule: shop
 workloads: {{ namespace: {}, one: {{ deployment: web }} }}
@@ -28,7 +30,7 @@ telemetry: [ envoy ]
 traffic: rolling-update
 drain: 100ms
 # requests here do not follow the pods
-policies: {{ vanished: hold }}
+policies: {{ vanished: hold{foreign} }}
 metrics:
   error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }}
   pod-health: {{ rollback-on: [ crash-loop ] }}
@@ -153,6 +155,46 @@ async fn arms_stay_arms_through_a_restart_another_hand_and_a_newer_template() {
     running.down().await;
 }
 
+/// Waits until somebody is told in these words.
+async fn until_told(running: &mut Running, words: &str) {
+    let told = async { while !running.told.recv().await.expect("it runs").notice.text.contains(words) {} };
+    timeout(SOON, told).await.unwrap_or_else(|_| panic!("nobody is told {words:?} within {SOON:?}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lets_it_go_on_while_an_approval_is_awaited_is_named_and_stopped_or_yielded_to() {
+    let Some(shop) = Shop::open("one-let-go", 4).await else { return };
+    let approvals = format!("{STAYS}start: {{ when: new-template, approvals: [ manager ] }}\n");
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = up(&shop, &folder, &approvals).await;
+    shop.edit(json!([{"op": "add", "path": "/spec/template/metadata/annotations/sim~1start-delay", "value": "5s"}])).await;
+    let waits = |v: &RolloutView| matches!(v.state, State::Waiting(Waiting::Approval { .. }));
+    until(&running, "shop-1", "waits", waits).await;
+    // what is not paused has no such field, and so nobody who owns it
+    for _ in 0..2 {
+        shop.edit(json!([{"op": "remove", "path": "/spec/paused"}])).await;
+        until_told(&mut running, "whoever resumed the rolling update let the rolling update go on").await;
+        shop.until("stopped again", |_, paused| paused).await;
+        until(&running, "shop-1", "waits", |v| waits(v) && v.decision.holds.iter().all(|h| h.why != HoldWhy::Foreign)).await;
+    }
+    assert_eq!(shop.pods().await.keys().count(), 2, "not all of it by then");
+    running.roll_back().await;
+    until(&running, "shop-1", "rolled back", |v| v.state == State::RolledBack).await;
+    shop.until("undone", |pods, paused| *pods == only("web:1") && !paused).await;
+    running.down().await;
+    // by the other policy it goes on, and a person is asked
+    let yields = approvals.replace("start:", "foreign: yield\nstart:");
+    let running = up(&shop, &folder, &yields).await;
+    shop.release("web:2", "").await;
+    until(&running, "shop-2", "waits", waits).await;
+    shop.until("stopped", |_, paused| paused).await;
+    shop.kubectl(&["rollout", "resume", "deployment/web"]).await;
+    let why = |v: &RolloutView| if let State::Paused(paused) = &v.state { paused.why.clone() } else { String::new() };
+    until(&running, "shop-2", "paused", |v| why(v).contains("whoever resumed the rolling update")).await;
+    shop.until("it goes on", |pods, paused| *pods == only("web:2") && !paused).await;
+    running.down().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_approval_is_awaited_at_the_first_pods() {
     let Some(shop) = Shop::open("one-waits", 4).await else { return };
@@ -168,5 +210,28 @@ async fn an_approval_is_awaited_at_the_first_pods() {
     running.roll_back().await;
     until(&running, "shop-1", "rolled back", |v| v.state == State::RolledBack).await;
     shop.until("undone", |pods, paused| *pods == only("web:1") && !paused).await;
+    running.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_that_was_rolled_back_is_stopped_when_it_comes_again_and_goes_when_the_one_before_is_back() {
+    let Some(shop) = Shop::open("one-again", 4).await else { return };
+    let before = shop.get().await["spec"]["template"].clone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = up(&shop, &folder, QUICK).await;
+    shop.release("web:2", "crashloop").await;
+    until(&running, "shop-1", "rolled back", |v| v.state == State::RolledBack).await;
+    shop.until("undone", |pods, paused| *pods == only("web:1") && !paused).await;
+    shop.release("web:2", "crashloop").await;
+    until_told(&mut running, "rolled back before: it is paused, and no rollout is started").await;
+    shop.until("stopped", |pods, paused| paused && pods.get("web:1").is_some_and(|old| old.1 >= 2)).await;
+    // a daemon that begins anew leaves it so
+    running.down().await;
+    let mut running = up(&shop, &folder, QUICK).await;
+    until_told(&mut running, "rolled back before: it is paused").await;
+    assert_eq!(shop.get().await["spec"]["paused"], true);
+    shop.edit(json!([{"op": "replace", "path": "/spec/template", "value": before}])).await;
+    shop.until("as it was", |pods, paused| *pods == only("web:1") && !paused).await;
+    assert!(running.handle.views().rollouts.is_empty(), "none since it began: {:?}", running.handle.views().rollouts);
     running.down().await;
 }
