@@ -93,7 +93,8 @@ fn the_five_minutes_of_the_readme_end_with_an_observed_rollout() {
     let rule = rule_in_the_cluster(plane, &rule);
     let folder = tempfile::tempdir().expect("a folder");
     // the pod of the rig's cluster runs nothing: the daemon runs here, as its service account
-    let cluster = json!({"cluster": {"kubeconfig": plane.kubeconfig_of("canaryd", "canaryd")}});
+    // rules that are objects would be those of other tests too
+    let cluster = json!({"cluster": {"kubeconfig": plane.kubeconfig_of("canaryd", "canaryd"), "resources": false}});
     let told = daemon::Settings { source: prometheus.url(), time_scale: 30, rule };
     let mut daemon = Daemon::start_with(folder.path(), ports::free(), &told, &cluster);
     let noted = poll(PATIENT, || (daemon.process().log().matches("pod template noted").count() >= 2).then_some(()));

@@ -54,7 +54,8 @@ impl Stage {
         let page = Endpoint::start(move |_| Reply::new(200, counters(begun.elapsed())));
         let folder = tempfile::tempdir().expect("a folder");
         let settings = daemon::Settings { source: page.url.clone(), time_scale: TIME_SCALE, rule: rule(&namespace, &page.url, &scene) };
-        let more = json!({"cluster": {"kubeconfig": plane.kubeconfig("admin")}});
+        // rules that are objects would be those of other tests too
+        let more = json!({"cluster": {"kubeconfig": plane.kubeconfig("admin"), "resources": false}});
         let daemon = Daemon::start_with(&folder.path().join("canaryd"), ports::free(), &settings, &more);
         let mut stage = Self { daemon, _page: page, plane, namespace, _folder: folder, begun };
         for (position, replicas) in scene.replicas.into_iter().enumerate() {

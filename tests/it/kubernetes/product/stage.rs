@@ -366,7 +366,8 @@ fn daemon_of(plane: &ControlPlane, folder: &TempDir, namespace: &str, prometheus
     for own in ["listen", "data", "rules", "tokens", "sources"] {
         assert!(settings.as_object_mut().expect("a map").remove(own).is_some(), "{own} is not in the shipped settings");
     }
-    settings["cluster"] = json!({"kubeconfig": plane.kubeconfig_of("canaryd", "canaryd")});
+    // rules that are objects would be those of other tests too: this daemon would complain of their slips and tell them its own mind
+    settings["cluster"] = json!({"kubeconfig": plane.kubeconfig_of("canaryd", "canaryd"), "resources": false});
     let told = daemon::Settings { source: prometheus.url(), time_scale: TIME_SCALE, rule };
     Daemon::start_with(&folder.path().join("canaryd"), ports::free(), &told, &settings)
 }
