@@ -1,10 +1,11 @@
 //! Watches that break, expire or are denied: no false sign, no lost pod, no false release, and no word about what was not looked at.
 
 use super::super::proxy::Proxy;
-use super::{Shop, blocking, now, until};
+use super::{DONE_MAX, Shop, blocking, now, until};
 use crate::rig::kubernetes;
 use canaryd::model::{PodSigns, Side};
 use serde_json::json;
+use std::time::Instant;
 
 /// What an API server says in a watch of a version it has forgotten.
 const EXPIRED: &str = concat!(
@@ -48,12 +49,16 @@ async fn watches_that_expire_or_break_lose_nothing_and_make_up_nothing() {
     proxy.set_down(true);
     proxy.cut();
     shop.kubectl(&["delete", "pod", "-l", "app=web-b"]).await;
-    shop.kubectl(&["wait", "--for=condition=Ready", "pod", "-l", "app=web-b", "--timeout=60s"]).await;
+    let begun = Instant::now();
+    while shop.kubectl(&["get", "pods", "-l", "app=web-b", "-o", "jsonpath={.items[*].status.containerStatuses[*].ready}"]).await != "true"
+    {
+        assert!(begun.elapsed() < DONE_MAX, "no other pod");
+    }
     proxy.next_watches([EXPIRED; 4]);
     proxy.set_down(false);
     until("they were met", || (proxy.watches_left() == 0).then_some(())).await;
-    let all = until("the other pod", || Some(shop.pods(&shop.target("web-b"), begin)).filter(|p| p.len() == 2)).await;
-    assert!(all.iter().filter(|p| p.ready).count() == 1 && all.iter().any(|p| p.name == before[0].name && !p.ready), "{all:?}");
+    let all = shop.pods_once(&shop.target("web-b"), begin, |pods| pods.len() == 2 && pods.iter().filter(|p| p.ready).count() == 1).await;
+    assert!(all.iter().any(|p| p.name == before[0].name && !p.ready), "{all:?}");
     let seen = shop.seen("all is well", begin, |s| s.canary.ready == 1).await;
     assert_eq!(seen.canary.signs, PodSigns::default());
     assert_eq!(shop.ready("web-b").await, first, "no release");
@@ -117,7 +122,8 @@ async fn a_permission_that_is_missing_is_named() {
     until("ready", || reader.release(&shop.target("web-b")).ok().flatten().filter(|r| r.ready)).await;
     let mut warnings = Vec::new();
     until("events are denied", || reader.seen(&shop.pair(), Side::Second, now()).ok()).await;
-    for _ in 0..100 {
+    let begun = Instant::now();
+    while begun.elapsed() < DONE_MAX {
         warnings = reader.note(&shop.pair(), Side::Second).await.unwrap().warnings;
         if warnings.len() == 3 {
             break;

@@ -90,12 +90,21 @@ impl Shop {
         self.cluster.follow(&self.pair());
         self.ready("web-a").await;
         self.ready("web-b").await;
+        // which another watch tells
+        self.seen("all pods", now(), |s| (s.baseline.ready, s.canary.ready) == (2, 1)).await;
     }
 
     /// Waits until a Deployment runs what it says.
     async fn ready(&self, name: &str) -> Release {
         let target = self.target(name);
         until(&format!("{name} is ready"), || self.cluster.release(&target).ok().flatten().filter(|r| r.ready)).await
+    }
+
+    /// Waits until a Deployment runs this version, and is ready.
+    async fn runs(&self, name: &str, version: &str) -> Release {
+        let target = self.target(name);
+        let runs = || self.cluster.release(&target).ok().flatten().filter(|r| r.ready && r.version == version);
+        until(&format!("{name} runs {version}"), runs).await
     }
 
     /// Waits until both arms look so.
@@ -118,6 +127,20 @@ impl Shop {
         let mut pods = self.cluster.pods(target, from, now()).expect("they are known");
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         pods
+    }
+
+    /// Waits until they are so: Deployments and pods are two watches, and either may be the later one.
+    async fn pods_once(&self, target: &Target, from: Timestamp, are_so: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
+        let mut last = Vec::new();
+        let begin = Instant::now();
+        while begin.elapsed() < DONE_MAX {
+            last = self.pods(target, from);
+            if are_so(&last) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the pods are not so within {DONE_MAX:?}: {last:?}")
     }
 
     /// One call as the administrator; `path` below the namespace.

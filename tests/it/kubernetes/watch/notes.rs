@@ -18,9 +18,9 @@ async fn a_start_notes_what_its_actions_go_back_to() {
     // two pushes, and nothing is known of either: the one before is v2, by its revision and not by its name
     let first = shop.cluster.release(&shop.target("web-b")).unwrap().expect("it is there");
     shop.deploy("web-b", 1, "web:v2", "").await;
-    shop.ready("web-b").await;
+    shop.runs("web-b", "web:v2").await;
     shop.deploy("web-b", 1, "web:v3", "").await;
-    let release = shop.ready("web-b").await;
+    let release = shop.runs("web-b", "web:v3").await;
     let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "web-a", "namespace": "watch-notes"},
         "spec": {"minReplicas": 2, "maxReplicas": 9, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web-a"}}});

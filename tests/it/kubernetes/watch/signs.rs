@@ -80,7 +80,8 @@ async fn a_release_that_never_becomes_ready_says_why() {
         said.starts_with("pod web-b-") && said.ends_with("container app: ImagePullBackOff: Back-off pulling image web:missing"),
         "{said}"
     );
-    let release = shop.cluster.release(&shop.target("web-b")).unwrap().unwrap();
+    let missing = || shop.cluster.release(&shop.target("web-b")).unwrap().filter(|r| r.version == "web:missing");
+    let release = until("the release", missing).await;
     assert_eq!((release.ready, release.ready_replicas), (false, 0), "the pod of the release before is ready, which does not count");
     shop.deploy("web-b", 1, "web:v3", "unready").await;
     let unready = |s: &canaryd::model::PerArm<canaryd::model::WorkloadSeen>| {
@@ -128,6 +129,7 @@ async fn a_pod_on_its_way_out_counts_nothing() {
     // it stays, on its way out
     shop.patch(&format!("pods/{pod}"), &json!([{"op": "add", "path": "/metadata/finalizers", "value": ["example.com/stay"]}])).await;
     shop.kubectl(&["delete", "pod", &pod, "--wait=false"]).await;
+    shop.pods_once(&shop.target("web-b"), begin, |pods| pods.len() == 2).await;
     shop.seen("another in its place", begin, |s| s.canary.pods == 1 && s.canary.ready == 1).await;
     let crashes = status(&json!({"ready": false, "restartCount": 5, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
         "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": jiff_now()}}}));
@@ -138,7 +140,7 @@ async fn a_pod_on_its_way_out_counts_nothing() {
     shop.unhealthy(&other, "Readiness probe failed: x", 1).await;
     let seen = shop.seen("the other's", begin, |s| s.baseline.signs.failed_probes == 1).await;
     assert_eq!((seen.canary.signs, seen.canary.trouble.as_str()), (PodSigns::default(), ""), "{seen:?}");
-    let pods = shop.pods(&shop.target("web-b"), begin);
-    assert!(pods.len() == 2 && pods.iter().any(|p| p.name == pod && !p.ready), "its last counters are its workload's: {pods:?}");
+    // its last counters are its workload's
+    shop.pods_once(&shop.target("web-b"), begin, |pods| pods.len() == 2 && pods.iter().any(|p| p.name == pod && !p.ready)).await;
     shop.patch(&format!("pods/{pod}"), &json!([{"op": "remove", "path": "/metadata/finalizers"}])).await;
 }
