@@ -1,5 +1,6 @@
 //! The HTTP API over a real socket.
 
+use crate::rig::late::Timed;
 use crate::served::{APPROVER, BOTH, How, OPERATOR, Served, VIEWER, WEBHOOK, decided, view};
 use canaryd::api::{CONNECTIONS_MAX, FEEDS_MAX, HEADER_TIMEOUT, wire};
 use canaryd::model::{Action, Breach, Mode, RolloutId, State, Timestamp};
@@ -409,7 +410,7 @@ async fn the_feed_tells_what_is_then_what_happens_and_ends_at_shutdown() {
     served.decide(decided(view("chat-1", State::RollingBack), Action::RollBack, State::RollingBack));
     until(&mut feed, &mut text, "event: decision").await;
     until(&mut feed, &mut text, "\"action\":\"roll-back\"").await;
-    let begun = Instant::now();
+    let timed = Timed::begin();
     served.begin_shutdown();
     until(&mut feed, &mut text, "event: bye\ndata: {}\n\n").await;
     assert_eq!(feed.chunk().await.unwrap(), None, "the feed is closed, not cut");
@@ -417,7 +418,8 @@ async fn the_feed_tells_what_is_then_what_happens_and_ends_at_shutdown() {
     until(&mut other, &mut text, "event: bye").await;
     assert!(!text.contains("chat-1"), "a feed of another rollout: {text}");
     served.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(4), "feeds must not use up the drain time: {:?}", begun.elapsed());
+    let (took, late) = timed.end();
+    assert!(took < Duration::from_secs(4), "feeds must not use up the drain time: {took:?}, {late:?} late");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -557,10 +559,11 @@ async fn shutdown_ends_idle_connections_at_once() {
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut buffer = [0; 1024];
     assert!(idle.read(&mut buffer).await.unwrap() > 0);
-    let begun = Instant::now();
+    let timed = Timed::begin();
     let address = served.address;
     served.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let (took, late) = timed.end();
+    assert!(took < Duration::from_secs(3), "{took:?}, {late:?} late");
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
 

@@ -163,24 +163,24 @@ impl Running {
 
     /// Waits until the rule's newest rollout is as wanted.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&RolloutView) -> bool) -> Arc<RolloutView> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(90);
         loop {
             let views = self.handle.views();
             let newest = views.rollouts.values().max_by_key(|v| v.opened).cloned();
             match newest {
                 Some(view) if wanted(&view) => return view,
-                seen if Instant::now() > deadline => panic!("not within 30 s: {what}; {seen:#?}"),
+                seen if Instant::now() > deadline => panic!("not within 90 s: {what}; {seen:#?}"),
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
     }
 
     pub(crate) async fn until_kept(&self) -> Kept {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(90);
         loop {
             match self.store.kept("shop").await.expect("read") {
                 Some(kept) => return kept,
-                None if Instant::now() > deadline => panic!("nothing was kept within 10 s"),
+                None if Instant::now() > deadline => panic!("nothing was kept within 90 s"),
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }

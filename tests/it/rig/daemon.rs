@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// It answers within milliseconds; a busy machine may not let it.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// May approve as product manager, and is called pam.
 pub(crate) const APPROVER: &str = "approver-token-of-the-tests-0001";
 const OPERATOR: &str = "operator-token-of-the-tests-0001";
@@ -154,18 +155,18 @@ pam:approver(product-manager):{APPROVER}
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
 
-    /// Ends it as an operator would, and decides every rollout of its journal again. It reads the rules of the whole control plane,
-    /// which other tests share: what it says of rules outside its own namespace is theirs.
+    /// Ends it as an operator would, and decides every rollout of its journal again.
     ///
     /// # Panics
     /// If it does not end well, complained of itself, or a decision is not made again.
-    pub(crate) fn ends_well(&mut self, namespace: &str) {
+    pub(crate) fn ends_well(&mut self) {
         let rollouts = self.get("/api/v1/rollouts");
-        assert!(self.stop().success());
+        let status = self.stop();
+        assert!(status.success(), "it ended with {status}");
         let log = self.process().log();
-        let theirs = |line: &str| line.contains(r#""problem":"canaryrule "#) && !line.contains(&format!("canaryrule {namespace}/"));
-        let bad = |line: &&str| line.contains("panicked") || line.contains(r#""level":"ERROR""#) && !theirs(line);
-        assert_eq!(log.lines().find(bad), None, "{log}");
+        let bad = |line: &&str| line.contains("panicked") || line.contains(r#""level":"ERROR""#);
+        let complaints: Vec<&str> = log.lines().filter(bad).collect();
+        assert!(complaints.is_empty(), "it complained:\n{}\nIts whole log:\n{log}", complaints.join("\n"));
         for rollout in rollouts["rollouts"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let id = rollout["id"].as_str().expect("a name");
             let replayed = self.client(&["replay", id, "--data", &self.data().display().to_string()]);

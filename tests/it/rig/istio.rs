@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 const PROGRAM: &str = "pilot-discovery";
 /// What vanilla Envoy lacks is turned off: filters of Istio's build, certificates (the clusters would wait for them for ever).
 const MESH: &str = "defaultProviders: {}\nenablePrometheusMerge: false\nenableAutoMtls: false\n";

@@ -33,7 +33,7 @@ const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-c
 const NODES: [&str; 2] = ["n1", "n2"];
 const API_SERVER: &str = "kube-apiserver";
 /// Longest an answer of etcd may take.
-const ETCD_MAX: Duration = Duration::from_secs(20);
+const ETCD_MAX: Duration = Duration::from_secs(60);
 /// What a control plane of one's own writes down: who changed workloads and routes, when it was asked and when it was done.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -419,7 +419,7 @@ impl Own {
     /// write nobody knows.
     ///
     /// # Panics
-    /// If there is none within 20 s.
+    /// If there is none within [`READY_MAX`].
     pub(crate) fn kill_at_write(&self, resource: &str, number: usize) {
         let log = self.0.file("audit.log");
         let is_write = |line: &&str| line.contains("RequestReceived") && line.contains(resource) && line.contains("fieldManager=canaryd");

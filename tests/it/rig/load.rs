@@ -1,9 +1,10 @@
 //! Open-loop load: requests start by the clock, whether or not earlier ones have come back, as users do.
 
-use super::http::{Client, Request};
+use super::http::{Client, Request, Response};
+use super::{READY_MAX, poll};
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,9 +49,25 @@ impl Counts {
     }
 }
 
+/// Requests under way, by their number.
+#[derive(Default)]
+struct UnderWay {
+    next: u64,
+    open: BTreeSet<u64>,
+}
+
+impl UnderWay {
+    fn begin(&mut self) -> u64 {
+        self.next += 1;
+        self.open.insert(self.next - 1);
+        self.next - 1
+    }
+}
+
 /// A running load; stops when dropped.
 pub(crate) struct Load {
     counts: Arc<Mutex<Counts>>,
+    sent: Arc<Mutex<UnderWay>>,
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -61,11 +78,13 @@ impl Load {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let over = Arc::new(AtomicBool::new(false));
         let under_way = Arc::new(AtomicUsize::new(0));
+        let sent = Arc::new(Mutex::new(UnderWay::default()));
         let (due, requests) = bounded::<()>(IN_FLIGHT_MAX);
         let mut threads: Vec<_> = (0..IN_FLIGHT_MAX)
             .map(|_| {
                 let (requests, counts, under_way) = (requests.clone(), Arc::clone(&counts), Arc::clone(&under_way));
-                small_thread("user", move || user(settings, &requests, &counts, &under_way))
+                let sent = Arc::clone(&sent);
+                small_thread("user", move || user(settings, &requests, &counts, &under_way, &sent))
             })
             .collect();
         let (beat_counts, beat_over) = (Arc::clone(&counts), Arc::clone(&over));
@@ -79,12 +98,23 @@ impl Load {
                 beat_counts.lock().skipped += 1;
             });
         }));
-        Self { counts, over, threads }
+        Self { counts, sent, over, threads }
     }
 
     /// What came back so far.
     pub(crate) fn counts(&self) -> Counts {
         self.counts.lock().clone()
+    }
+
+    /// Waits until every request that is under way now has its answer, or nobody who waits for it: what is counted from then on was
+    /// sent from now on.
+    ///
+    /// # Panics
+    /// If one outlives every patience.
+    pub(crate) fn wait_for_those_under_way(&self) {
+        let next = self.sent.lock().next;
+        let ended = poll(READY_MAX, || self.sent.lock().open.first().is_none_or(|oldest| *oldest >= next).then_some(()));
+        assert!(ended.is_some(), "requests are under way for {READY_MAX:?}");
     }
 
     /// Ends it and waits for the requests under way.
@@ -133,21 +163,29 @@ fn beat(settings: Settings, over: &AtomicBool, due: impl Fn()) {
     }
 }
 
-fn user(settings: Settings, requests: &Receiver<()>, counts: &Mutex<Counts>, under_way: &AtomicUsize) {
+fn user(settings: Settings, requests: &Receiver<()>, counts: &Mutex<Counts>, under_way: &AtomicUsize, sent: &Mutex<UnderWay>) {
     let mut client = Client::new(settings.port);
     while requests.recv().is_ok() {
+        let number = sent.lock().begin();
         let answer = client.send(&Request { path: "/", ..Request::default() }, settings.timeout);
         under_way.fetch_sub(1, Ordering::AcqRel);
-        let mut counts = counts.lock();
+        counts.lock().add(answer);
+        // after it is counted
+        sent.lock().open.remove(&number);
+    }
+}
+
+impl Counts {
+    fn add(&mut self, answer: std::io::Result<Response>) {
         match answer {
             Ok(response) => {
-                *counts.by_status.entry(response.status).or_default() += 1;
+                *self.by_status.entry(response.status).or_default() += 1;
                 if let Some(version) = response.header("x-version") {
-                    *counts.by_version.entry(version.to_owned()).or_default() += 1;
+                    *self.by_version.entry(version.to_owned()).or_default() += 1;
                 }
             }
-            Err(e) if e.kind() == ErrorKind::TimedOut => counts.timeouts += 1,
-            Err(_) => counts.broken += 1,
+            Err(e) if e.kind() == ErrorKind::TimedOut => self.timeouts += 1,
+            Err(_) => self.broken += 1,
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod haproxy;
 pub(crate) mod http;
 pub(crate) mod istio;
 pub(crate) mod kubernetes;
+pub(crate) mod late;
 pub(crate) mod load;
 pub(crate) mod ports;
 pub(crate) mod process;
@@ -32,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Longest a component may take until it answers.
-pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
+pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
 /// Pause between two looks at something awaited.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Longest a component may take to end after SIGTERM.
-const STOP_MAX: Duration = Duration::from_secs(10);
+const STOP_MAX: Duration = Duration::from_secs(30);
 /// Lines of its log shown when a test fails.
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -81,7 +81,7 @@ impl Process {
             if let Some(status) = self.ended() {
                 panic!("{} ended before it was ready ({status}):\n{}", self.name, self.log_tail());
             }
-            let answer = http::get(port, path, Duration::from_millis(500)).ok()?;
+            let answer = http::get(port, path, Duration::from_secs(2)).ok()?;
             (answer.status == 200).then_some(())
         });
         assert!(ready.is_some(), "{} was not ready on {port}{path} within {READY_MAX:?}:\n{}", self.name, self.log_tail());
@@ -98,7 +98,7 @@ impl Process {
     /// SIGTERM, and how it ended.
     ///
     /// # Panics
-    /// If it does not end within 10 s (it is killed first).
+    /// If it does not end within [`STOP_MAX`] (it is killed first).
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         let ended = poll(STOP_MAX, || self.ended());

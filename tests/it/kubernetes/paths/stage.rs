@@ -234,7 +234,7 @@ impl Stage {
 
     /// Ends the daemon as an operator would, and decides every rollout of its journal again.
     pub(super) fn close(mut self) {
-        self.daemon.ends_well(&self.namespace);
+        self.daemon.ends_well();
         self.tell("closed, and every decision made again from the journal");
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Longest one scenario may take; the load ends by itself then.
-const SCENARIO_MAX: Duration = Duration::from_secs(400);
+const SCENARIO_MAX: Duration = Duration::from_secs(1200);
 /// Long enough for any next step of a scenario.
 pub(super) const PATIENT: Duration = Duration::from_secs(120);
 /// Name of the rule, the Service, the VirtualService, and of what is before the label in a Deployment's name.
@@ -265,6 +265,8 @@ impl Stage {
 
     /// Share of the second Deployment's in the next answers, and of how many: fewer if the gateway's weight moves meanwhile.
     fn share_while(&self, second_permille: u64) -> (f64, u64) {
+        // those under way may have been routed before it was so
+        self.load.wait_for_those_under_way();
         let before = self.answers();
         let mut seen = [0, 0];
         poll(PATIENT, || {
@@ -326,7 +328,7 @@ impl Stage {
     /// # Panics
     /// If it does not end well, complained of itself, or a decision is not made again.
     pub(super) fn close(mut self) {
-        self.daemon.ends_well(&self.namespace);
+        self.daemon.ends_well();
         self.tell("closed, and every decision made again from the journal");
     }
 }
