@@ -114,7 +114,8 @@ fn a_canary_whose_process_is_killed_is_rolled_back() {
 #[test]
 fn a_canary_that_hangs_is_rolled_back_and_never_promoted() {
     let steps = "[ { weight: 30%, for: 20s }, { weight: 100%, bake: 5s } ]";
-    let Some(stage) = Stage::up(Scene { steps, ..Scene::default() }) else { return };
+    let scene = Scene { steps, patience: Duration::from_millis(500), ..Scene::default() };
+    let Some(stage) = Stage::up(scene) else { return };
     let id = stage.start("2.0.0");
     stage.wait_for_weight(&id, 300);
     stage.wait_counted(&id, 6.0);

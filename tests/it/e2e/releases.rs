@@ -68,8 +68,12 @@ fn a_tick_is_never_shorter_than_a_scrape() {
     stage.wait_for_end(&id, "succeeded");
     let polls: Vec<i64> = stage.journal(&id).iter().filter(|e| e["kind"] == "poll").map(|e| super::stage::millis(&e["at"])).collect();
     let gaps: Vec<i64> = polls.windows(2).map(|w| w[1] - w[0]).collect();
-    // written when judged, not when due: give or take the time of an answer
-    assert!(gaps.len() > 10 && gaps.iter().all(|gap| (1500..=2500).contains(gap)), "{gaps:?}");
+    // written when judged, not when due: one that is late has a longer gap before it and a shorter one behind it, and more than one for
+    // each scrape there never are
+    let (span, mut sorted) = (polls[polls.len() - 1] - polls[0], gaps.clone());
+    sorted.sort_unstable();
+    let usual = sorted[sorted.len() / 2];
+    assert!(gaps.len() > 10 && gaps.len() as i64 <= span / 2000 + 1 && (1500..=2500).contains(&usual), "{gaps:?}");
 
     stage.first.behave(errors(0.25));
     let next = stage.start("3.0.0");
