@@ -134,7 +134,7 @@ async fn notices_reach_the_receivers_and_those_that_fire_are_told_again_after_a_
     let folder = tempfile::tempdir().unwrap();
     let mut running = up(&folder, "120s").await;
     let id = running.start("1").await;
-    let first = tokio::time::timeout(Duration::from_secs(30), running.told.recv()).await.expect("in time").expect("told");
+    let first = tokio::time::timeout(Duration::from_secs(90), running.told.recv()).await.expect("in time").expect("told");
     assert_eq!((first.rule.name.as_str(), &first.rollout, first.version.as_str(), first.again), ("shop", &id, "1", false));
     assert_eq!((first.notice.topic, first.notice.phase), (Topic::Progress, Phase::Event));
     let view = running.until("progressing", |v| matches!(v.state, State::Progressing { .. })).await;
@@ -295,7 +295,7 @@ async fn each_shard_has_its_own_queue_in_the_metrics() {
 #[tokio::test(flavor = "multi_thread")]
 async fn history_tells_of_past_rollouts_page_by_page() {
     let folder = tempfile::tempdir().unwrap();
-    let rule = format!("{}start: {{ approvals: [ boss ] }}\n", RULE.replace("FOR", "300ms"));
+    let rule = format!("{}start: {{ approvals: [ boss ] }}\n", RULE.replace("FOR", "120s"));
     let running = Running::up(&folder, &rule).await;
     let approve = || Verb::Approve { role: "boss".to_owned() };
     for (version, ends) in [("1", State::Succeeded), ("2", State::RolledBack), ("3", State::Succeeded)] {
@@ -305,8 +305,17 @@ async fn history_tells_of_past_rollouts_page_by_page() {
         let view = running.say(approve(), "ann").await.unwrap();
         let given = view.approvals[0].1.clone().expect("given");
         assert_eq!((given.by.as_str(), given.until.since(given.at)), ("ann", Duration::from_secs(86_400)));
-        if ends == State::RolledBack {
-            running.roll_back().await;
+        match ends {
+            State::RolledBack => running.roll_back().await,
+            // not before something was seen
+            _ => {
+                let promoted = async {
+                    while running.say(Verb::Promote, "ann").await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(90), promoted).await.expect("promoted in time");
+            }
         }
         running.until("over", |v| v.version == version && v.state == ends).await;
     }

@@ -1,7 +1,7 @@
 //! What stands before a rollout and on its way, through the real thing: an approval, a window, hooks; and a kill while a hook is
 //! awaited.
 
-use super::stage::{PATIENT, RULE, Scene, Stage};
+use super::stage::{PATIENT, RULE, Scene, Stage, hold};
 use crate::rig::daemon::APPROVER;
 use crate::rig::poll;
 use axum::body::Bytes;
@@ -106,7 +106,8 @@ fn an_approval_a_window_and_hooks_are_passed_on_the_way_up() {
     assert_eq!(stage.view(&id)["approvals"][0]["by"], "pam");
 
     hooks.wait_for_calls(2);
-    assert!(stage.wait_for_hold(&id, "hook").contains("503"), "{:#}", stage.view(&id));
+    // while it is called, it is only awaited
+    stage.wait_for(&id, PATIENT, "held by what the hook said", |view| hold(view, "hook").is_some_and(|text| text.contains("503")));
     assert_eq!(stage.routed(), 0);
     hooks.now(Does::Pass);
     stage.wait_for_end(&id, "succeeded");

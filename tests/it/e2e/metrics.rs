@@ -30,8 +30,9 @@ fn metric<'a>(view: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_version_twice_as_slow_is_rolled_back_for_its_latency() {
-    let Some(stage) = Stage::up(Scene { usual: slow(40), steps: LONG, ..Scene::default() }) else { return };
-    stage.second.behave(slow(80));
+    // far more than a busy machine adds
+    let Some(stage) = Stage::up(Scene { usual: slow(150), steps: LONG, ..Scene::default() }) else { return };
+    stage.second.behave(slow(300));
     let id = stage.start("2.0.0");
     let view = stage.wait_for_end(&id, "rolled-back");
     assert_eq!(reasons(&view), ["comparison"]);
