@@ -3,7 +3,7 @@
 //! times a second; what the API server cannot take now is written later, and what it refuses us is said once.
 
 use super::ROLLOUT;
-use super::event::{self, Memory, Saying, Write};
+use super::event::{EVENT, Memory, Saying, Write};
 use super::status::{self, News, Print};
 use crate::apiserver::{ABSENT, CallError, Collection, Object, Resource};
 use crate::telemetry::{Metrics, events};
@@ -166,7 +166,7 @@ impl Desk {
     pub fn say(&self, saying: Saying) {
         let mut waiting = self.inner.lock();
         if waiting.events.len() >= EVENTS_MAX {
-            return self.lost("Event");
+            return self.lost(EVENT.kind);
         }
         waiting.events.push_back((Instant::now(), saying));
         self.bell.notify_one();
@@ -196,8 +196,8 @@ struct Writer {
     desk: Desk,
     uids: BTreeMap<Place, String>,
     said: Memory,
-    /// Kinds that cannot be written, and until when they are left alone.
-    left_alone: BTreeMap<&'static str, Instant>,
+    /// Kinds that cannot be written in a namespace, and until when they are left alone there: rights may be given by namespace.
+    left_alone: BTreeMap<(&'static str, String), Instant>,
 }
 
 /// What comes next.
@@ -227,12 +227,12 @@ impl Writer {
     fn next(&mut self) -> Next {
         let desk = self.desk.clone();
         let mut waiting = desk.inner.lock();
-        let ready = |of: &Place| !self.is_left_alone(of.resource.kind);
+        let ready = |of: &Place| !self.is_left_alone(of.resource.kind, &of.namespace);
         let facts = waiting.objects.iter().filter(|(of, wish)| wish.news == News::Facts && ready(of));
         let facts = facts.min_by_key(|(_, wish)| wish.number).map(|(of, _)| of.clone());
+        let event = waiting.events.iter().position(|(_, saying)| !self.is_left_alone(EVENT.kind, &saying.of.namespace));
         if facts.is_none()
-            && !self.is_left_alone("Event")
-            && let Some((since, saying)) = waiting.events.pop_front()
+            && let Some((since, saying)) = event.and_then(|at| waiting.events.remove(at))
         {
             return Next::Event(since, saying);
         }
@@ -245,13 +245,14 @@ impl Writer {
         next.and_then(|of| waiting.objects.remove_entry(&of)).map_or(Next::Nothing, |(of, wish)| Next::Object(of, wish.shown))
     }
 
-    fn is_left_alone(&self, kind: &str) -> bool {
-        self.left_alone.get(kind).is_some_and(|until| *until > Instant::now())
+    fn is_left_alone(&self, kind: &'static str, namespace: &str) -> bool {
+        // no key without an allocation: nearly always there is none to look for
+        !self.left_alone.is_empty() && self.left_alone.get(&(kind, namespace.to_owned())).is_some_and(|until| *until > Instant::now())
     }
 
     async fn write_object(&mut self, of: Place, shown: Shown) -> Duration {
         match self.try_object(&of, &shown).await {
-            Ok(()) => self.went_well(of.resource.kind),
+            Ok(()) => self.went_well(of.resource.kind, &of.namespace),
             // it is gone, or what is wrong with it is not mended by trying again
             Err(CallError::Missing(why)) if why == ABSENT => {
                 self.uids.remove(&of);
@@ -263,7 +264,7 @@ impl Writer {
                 PAUSE
             }
             Err(error) => {
-                let pause = self.failed(of.resource.kind, &error);
+                let pause = self.failed(of.resource.kind, &of.namespace, &error);
                 if matches!(error, CallError::Unreachable(_)) {
                     self.desk.inner.lock().put_back(of, shown);
                 }
@@ -339,15 +340,16 @@ impl Writer {
     }
 
     async fn write_event(&mut self, since: Instant, saying: Saying) -> Duration {
+        let namespace = saying.of.namespace.clone();
         match self.try_event(&saying).await {
-            Ok(()) => self.went_well("Event"),
+            Ok(()) => self.went_well(EVENT.kind, &namespace),
             Err(error) => {
                 if since.elapsed() < EVENT_AGE_MAX && matches!(error, CallError::Unreachable(_)) {
                     self.desk.inner.lock().events.push_front((since, saying));
                 } else {
-                    self.desk.lost("Event");
+                    self.desk.lost(EVENT.kind);
                 }
-                self.failed("Event", &error)
+                self.failed(EVENT.kind, &namespace, &error)
             }
         }
     }
@@ -355,7 +357,7 @@ impl Writer {
     async fn try_event(&mut self, saying: &Saying) -> Result<(), CallError> {
         let uid = self.uid(&saying.of).await?;
         let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let at = |name: &str| Object::new(self.client.clone(), event::EVENT, &saying.of.namespace, name);
+        let at = |name: &str| Object::new(self.client.clone(), EVENT, &saying.of.namespace, name);
         let name = match self.said.write(saying, uid.as_deref(), unique, &micros()) {
             Write::New { name, object } => at(&name).create(&object).await.map(|_| name)?,
             Write::Again { name, change } => match at(&name).merge(None, &change).await {
@@ -389,14 +391,16 @@ impl Writer {
         }
     }
 
-    fn went_well(&mut self, kind: &'static str) -> Duration {
-        self.left_alone.remove(kind);
+    fn went_well(&mut self, kind: &'static str, namespace: &str) -> Duration {
+        if !self.left_alone.is_empty() {
+            self.left_alone.remove(&(kind, namespace.to_owned()));
+        }
         events::ShownInCluster { kind, outcome: "ok" }.emit(&self.desk.metrics);
         PAUSE
     }
 
-    /// What to wait for. A kind we may not write is left alone, and that is said when it begins.
-    fn failed(&mut self, kind: &'static str, error: &CallError) -> Duration {
+    /// What to wait for. A kind we may not write somewhere is left alone there, and that is said when it begins.
+    fn failed(&mut self, kind: &'static str, namespace: &str, error: &CallError) -> Duration {
         events::ShownInCluster { kind, outcome: "failed" }.emit(&self.desk.metrics);
         match error {
             CallError::Unreachable(why) => {
@@ -409,7 +413,7 @@ impl Writer {
                 PAUSE
             }
             CallError::Denied(why) | CallError::Missing(why) => {
-                let first = self.left_alone.insert(kind, Instant::now() + DENIED_FOR).is_none();
+                let first = self.left_alone.insert((kind, namespace.to_owned()), Instant::now() + DENIED_FOR).is_none();
                 events::NotShown { kind, why, first }.emit();
                 PAUSE
             }
@@ -472,6 +476,28 @@ pub(super) mod tests {
         desk.found(&rollout("a"), &status);
         desk.show(rollout("a"), shown("baking"));
         assert!(desk.inner.lock().objects.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_may_not_be_written_to_keeps_no_other_waiting() {
+        let desk = desk();
+        let there = |namespace: &str| Place::new(ROLLOUT, namespace, "a");
+        let saying = |namespace: &str| Saying { of: there(namespace), warning: false, reason: "Advance".to_owned(), note: String::new() };
+        // a writer of our own beside the one of the desk, which has not run yet
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let mut writer = Writer { client, desk: desk.clone(), uids: BTreeMap::new(), said: Memory::default(), left_alone: BTreeMap::new() };
+        for namespace in ["closed", "open"] {
+            desk.show(there(namespace), shown("waiting"));
+            desk.say(saying(namespace));
+        }
+        for kind in [ROLLOUT.kind, EVENT.kind] {
+            writer.failed(kind, "closed", &CallError::Denied("no".to_owned()));
+        }
+        assert!(matches!(writer.next(), Next::Object(of, _) if of == there("open")));
+        assert!(matches!(writer.next(), Next::Event(_, said) if said.of == there("open")));
+        assert!(matches!(writer.next(), Next::Nothing), "what is of the other waits");
+        writer.went_well(EVENT.kind, "closed");
+        assert!(matches!(writer.next(), Next::Event(_, said) if said.of == there("closed")));
     }
 
     #[tokio::test]
