@@ -74,14 +74,20 @@ fn envoy_splits_the_traffic_by_the_route_file() {
     let (v1, mut v2) = (Service::start("v1"), Service::start("v2"));
     let settings = envoy::Settings { deaf_listener: true, ..envoy::Settings::new(v1.port, v2.port) };
     let Some(mut envoy) = Envoy::start(folder.path(), settings) else { return };
-    let split = |port| Load::start(steady(port, 400)).finish().by_version;
-    assert_eq!(split(envoy.listener), [("v1".to_owned(), 400)].into());
+    // what a machine that stood still makes up for at once may be more than there are users
+    let split = |port| {
+        let counts = Load::start(steady(port, 400)).finish();
+        assert!(counts.answered() >= 100 && counts.answered() + counts.skipped == 400, "{counts:?}");
+        counts.by_version
+    };
+    assert_eq!(split(envoy.listener).into_keys().collect::<Vec<_>>(), ["v1"]);
 
     envoy.shift(250, "rig-1");
     let seen = split(envoy.listener);
-    // 100 expected of 400, five standard deviations of 8.7 either way
-    assert!((57..=143).contains(&seen["v2"]) && seen["v1"] + seen["v2"] == 400, "{seen:?}");
-    assert_eq!(split(envoy.deaf.expect("asked for")), [("v1".to_owned(), 400)].into());
+    // a quarter expected, five standard deviations either way
+    let all = (seen["v1"] + seen["v2"]) as f64;
+    assert!((seen["v2"] as f64 - all / 4.0).abs() <= 5.0 * (all * 3.0 / 16.0).sqrt(), "{seen:?}");
+    assert_eq!(split(envoy.deaf.expect("asked for")).into_keys().collect::<Vec<_>>(), ["v1"]);
     let stats = http::get(envoy.admin, "/stats/prometheus", READY_MAX).expect("an answer").text();
     let counted = format!(r#"envoy_cluster_upstream_rq{{envoy_response_code="200",envoy_cluster_name="v2"}} {}"#, seen["v2"]);
     assert!(stats.contains(&counted), "no {counted}");
