@@ -6,5 +6,6 @@ mod copy;
 mod external;
 mod never_ready;
 mod replicas;
+mod scalers;
 mod stage;
 mod swap;

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 pub(super) const PATIENT: Duration = Duration::from_secs(150);
 /// Longer than anything takes to be noticed that is looked at from time to time.
 pub(super) const NOTICED: Duration = Duration::from_secs(8);
+/// A person who insists says it so often.
+const SAID_AGAIN: Duration = Duration::from_millis(500);
 /// How much faster the method's clock runs.
 const TIME_SCALE: u32 = 60;
 /// Requests of each version per second.
@@ -100,6 +102,37 @@ impl Stage {
         self.patch(DEPLOYMENTS[position], &json!([{"op": "replace", "path": "/spec/replicas", "value": replicas}]));
     }
 
+    /// Somebody makes an autoscaler of a Deployment, which keeps one replica or more. It knows no load, as nobody measures any here: what
+    /// it does is keep its minimum.
+    pub(super) fn autoscale(&self, position: usize) {
+        let name = DEPLOYMENTS[position];
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}});
+        self.plane.apply(&json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "minReplicas": 1, "maxReplicas": 10, "metrics": [cpu]}}));
+        self.tell(&format!("{name} has an autoscaler"));
+    }
+
+    /// Another hand sets its minimum.
+    pub(super) fn set_minimum(&self, position: usize, replicas: u32) {
+        let operations = json!([{"op": "replace", "path": "/spec/minReplicas", "value": replicas}]).to_string();
+        self.plane.kubectl(&["patch", "hpa", DEPLOYMENTS[position], "-n", &self.namespace, "--type=json", "-p", &operations]);
+        self.tell(&format!("another hand sets the minimum of {} to {replicas}", DEPLOYMENTS[position]));
+    }
+
+    /// Waits until the autoscaler of a Deployment has this minimum; with a note of what it was, or without.
+    pub(super) fn wait_minimum(&self, position: usize, replicas: u32, was: Option<&str>) {
+        let name = DEPLOYMENTS[position];
+        let so = |found: &Value| {
+            let note = &found["metadata"]["annotations"]["canaryd.io/min-replicas"];
+            found["spec"]["minReplicas"] == replicas && note.as_str() == was
+        };
+        let seen = poll(PATIENT, || Some(self.object("hpa", name)).filter(so));
+        assert!(seen.is_some(), "{name} has not the minimum {replicas} ({was:?}) within {PATIENT:?}: {:#}", self.object("hpa", name));
+        self.tell(&format!("{name} has the minimum {replicas}"));
+    }
+
     /// How the pods of a Deployment behave from now on, whatever their template says.
     pub(super) fn behave(&self, position: usize, behaviour: &str) {
         let (label, word) = (format!("track={}", DEPLOYMENTS[position]), format!("sim/behaviour={behaviour}"));
@@ -176,6 +209,18 @@ impl Stage {
     pub(super) fn say(&self, id: &str, verb: &str) {
         self.daemon.post(&format!("/api/v1/rollouts/{id}/{verb}"), &json!({ "why": "the test" }));
         self.tell(&format!("a person says {verb}"));
+    }
+
+    /// The same again and again, as it may be refused for now, until the rollout is as wanted.
+    pub(super) fn insist(&self, id: &str, verb: &str, wanted: impl Fn(&Value) -> bool) {
+        let so = poll(PATIENT, || {
+            let answer = self.daemon.ask("POST", &format!("/api/v1/rollouts/{id}/{verb}"), &json!({ "why": "the test" }));
+            assert!(answer.status < 500, "{verb}: {} {}", answer.status, answer.text());
+            std::thread::sleep(SAID_AGAIN);
+            Some(()).filter(|()| wanted(&self.view(id)))
+        });
+        assert!(so.is_some(), "not within {PATIENT:?} of saying {verb}: {:#}", self.view(id));
+        self.tell(&format!("{id}: a person says {verb} until it is so"));
     }
 
     /// The rollout as the API shows it.
