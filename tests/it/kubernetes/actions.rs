@@ -349,6 +349,14 @@ async fn an_autoscalers_minimum_is_raised_and_given_back() {
     edit(&shop.admin, &shop.scaler_path("web-v1-hpa"), &json!([{"op": "replace", "path": "/spec/minReplicas", "value": 6}])).await;
     shop.done(&noted, WorkloadAction::ReleaseScalers).await;
     assert_eq!(minimum(&shop.scaler("web-v1-hpa").await), (json!(6), Value::Null));
+    // and is what is given back where it was raised again
+    shop.done(&crowd, WorkloadAction::HoldBaseline).await;
+    assert_eq!(minimum(&shop.scaler("web-v1-hpa").await), (json!(10), json!("6")));
+    edit(&shop.admin, &shop.scaler_path("web-v1-hpa"), &json!([{"op": "replace", "path": "/spec/minReplicas", "value": 4}])).await;
+    shop.done(&crowd, WorkloadAction::HoldBaseline).await;
+    assert_eq!(minimum(&shop.scaler("web-v1-hpa").await), (json!(10), json!("4")));
+    shop.done(&noted, WorkloadAction::ReleaseScalers).await;
+    assert_eq!(minimum(&shop.scaler("web-v1-hpa").await), (json!(4), Value::Null));
     // an autoscaler leaves alone what was scaled to 0
     shop.done(&noted, WorkloadAction::ScaleCanaryDown).await;
     shop.until("web-v2", |d| d["status"]["replicas"].as_u64().unwrap_or(0) == 0).await;
@@ -399,6 +407,27 @@ async fn what_shall_idle_is_written_down_and_swept_when_it_is_due() {
     assert_eq!(swept[0].outcome, Err("its note cannot be read: its note is dropped".to_owned()));
     let left = shop.get("web-v1").await;
     assert_eq!((&left["spec"]["replicas"], annotations(&left).len()), (&json!(1), 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_replicas_that_an_autoscaler_would_take_back_are_not_carried_out_and_none_are() {
+    let Some(shop) = Shop::open("act-idle-scaled").await else { return };
+    let noted = shop.on_trial("web-2").await;
+    shop.scaled("web-v1", 2, 9).await;
+    let targets = shop.workloads.sides.clone();
+    let sweep = async || idle_due(&shop.admin, &targets, after_seconds(10), |_| async { Some(false) }).await;
+    let idle = |replicas| WorkloadAction::IdleBaseline { replicas, after: Duration::ZERO };
+    shop.done(&noted, idle(1)).await;
+    let said = sweep().await.into_iter().next().expect("it is due").outcome.expect_err("it would be scaled up again");
+    let scaler = "HorizontalPodAutoscaler act-idle-scaled/web-v1-hpa keeps at least 2 replicas: write idle-replicas: 0";
+    assert!(said.starts_with(scaler) && said.ends_with("its note is dropped"), "{said}");
+    assert_eq!(shop.get("web-v1").await["spec"]["replicas"], 3);
+    assert_eq!(sweep().await, [], "it is said once");
+    for replicas in [2, 0] {
+        shop.done(&noted, idle(replicas)).await;
+        assert_eq!(sweep().await.into_iter().map(|i| i.outcome).collect::<Vec<_>>(), [Ok(replicas)]);
+        assert_eq!(shop.get("web-v1").await["spec"]["replicas"], replicas);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

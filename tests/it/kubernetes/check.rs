@@ -38,6 +38,9 @@ async fn the_workloads_and_what_may_not_be_done_with_them_are_shown() {
         for name in ["a", "b"] {
             plane.kubectl(&["rollout", "status", &format!("deployment/{name}"), "-n", "check-live", "--timeout=90s"]);
         }
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"});
+        plane.apply(&json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "a", "namespace": "check-live"}, "spec": {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 9}}));
         let rules = |roles: &[&str]| roles.iter().flat_map(|role| shipped(role).as_array().cloned().unwrap()).collect::<Value>();
         let account = |name: &str, roles: &[&str]| plane.service_account("check-live", name, &rules(roles));
         [account("all", &["read", "route-write", "workload-write", "resources"]), account("read", &["read"])]
@@ -84,6 +87,7 @@ async fn the_workloads_and_what_may_not_be_done_with_them_are_shown() {
     for line in [
         "  baseline: Deployment check-live/a: 2 of 2 replicas ready, runs web:v1 (template ",
         "  canary: Deployment check-live/b: 2 of 2 replicas ready, runs web:v1 (template ",
+        "  baseline: idle-replicas: 1 is not carried out while an autoscaler keeps 2: write 0, which an autoscaler leaves alone",
         "  cpu: rollback-above 70% is 0.35",
         "  cluster: lacks the permission to patch deployments.apps in namespace check-live: after a rollback",
         "  in the cluster: starts at a new template; replicas follow; after a rollback undo; 1 idle replica of the old version after 24h",

@@ -37,6 +37,13 @@ async fn a_start_notes_what_its_actions_go_back_to() {
     assert_eq!(before.pointer("/spec/containers/0/image"), Some(&json!("web:v2")));
     assert_eq!(before.pointer("/metadata/labels"), Some(&json!({"app": "web-b"})), "nothing of the ReplicaSet's own");
     assert_ne!(identity(&before), release.template);
+    // what a rollout raised that was ended before it gave it back: the next one finds what it was
+    let left = r#"{"metadata": {"annotations": {"canaryd.io/min-replicas": "1"}}, "spec": {"minReplicas": 3}}"#;
+    shop.kubectl(&["patch", "hpa", "web-a", "--type=merge", "--field-manager=canaryd", "-p", left]).await;
+    let left = shop.cluster.note(&shop.pair(), Side::Second).await.unwrap();
+    assert_eq!(left.baseline_floor, Some(1));
+    let said = "autoscaler of Deployment watch-notes/web-a: a rollout has raised its minimum from 1 to 3; if that is over, the next one";
+    assert!(matches!(left.warnings.as_slice(), [one] if one.starts_with(said)), "{:?}", left.warnings);
     // what is known of them counts more
     let image = async |earlier: Earlier| {
         let noted = shop.cluster.note_after(&shop.pair(), Side::Second, &earlier).await.unwrap();
