@@ -24,4 +24,4 @@ pub use crate::apiserver::{ABSENT, identity};
 pub use connect::{ClusterError, ClusterSettings, connect, connect_fenced};
 pub use note::{Earlier, PAUSED};
 pub use standing::standing;
-pub use view::{Cluster, REPLICASET, Release};
+pub use view::{Cluster, Release};

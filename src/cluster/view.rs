@@ -16,11 +16,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A field of a target that tells two releases of one Deployment apart: [`Cluster::pods`] and [`Cluster::signs`] look at the pods of
-/// its newest ReplicaSet where it is `new`, at those of the one before where it is `old`, at those of one template where it is the
-/// [`identity`](super::identity) of that, and at all of them without it.
-pub const REPLICASET: &str = "replicaset";
-
 /// What a workload runs now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -310,7 +305,7 @@ fn nowhere(target: &rule::Target) -> String {
 
 /// The release a target names, or this one.
 fn said_or<'a>(target: &'a rule::Target, unsaid: Which<'a>) -> Which<'a> {
-    if target.fields.contains_key(REPLICASET) { which(target) } else { unsaid }
+    if target.fields.contains_key(rule::Target::REPLICASET) { which(target) } else { unsaid }
 }
 
 fn twice<T: Copy>(one: T) -> (T, T) {
@@ -318,7 +313,7 @@ fn twice<T: Copy>(one: T) -> (T, T) {
 }
 
 fn which(target: &rule::Target) -> Which<'_> {
-    match target.fields.get(REPLICASET).map(String::as_str) {
+    match target.fields.get(rule::Target::REPLICASET).map(String::as_str) {
         Some("new") => Which::New,
         Some("old") => Which::Old,
         Some(template) => Which::Of(template),

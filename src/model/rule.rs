@@ -225,6 +225,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// The field that tells two releases of one Deployment apart: the pods of its newest ReplicaSet where it is `new`, those of the one
+    /// before where it is `old`, those of one template where it is the identity of that, and all of them without it.
+    pub const REPLICASET: &str = "replicaset";
+
+    /// Is this another release of the Deployment that the other is one of? Their pods are called alike.
+    pub fn is_other_release(&self, other: &Self) -> bool {
+        let [mine, others] = [self, other].map(|of| of.fields.get(Self::REPLICASET));
+        mine.is_some() && others.is_some() && mine != others
+    }
+
     /// What an operator calls it: the most telling field.
     pub fn name(&self) -> &str {
         TELLING.iter().find_map(|f| self.fields.get(*f)).or_else(|| self.fields.values().next()).map_or("?", String::as_str)

@@ -4,9 +4,9 @@ mod shares;
 
 pub use shares::{in_units, unsaid};
 
-use crate::cluster::{REPLICASET, identity};
+use crate::cluster::identity;
 use crate::model::journal::Opened;
-use crate::model::rule::{Rule, WorkloadForm};
+use crate::model::rule::{Rule, Target, WorkloadForm};
 use crate::model::{JudgeSpec, Method, MetricKind, Noted, PerArm, Side, StepTime};
 use crate::source::{Subscription, Wants};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub fn of_rollout(rule: &Rule, noted: Option<&Noted>) -> Rule {
     if let (WorkloadForm::One, Some(noted)) = (rule.workloads.form, noted) {
         let before = noted.template_before.as_deref().and_then(|text| Some(identity(&serde_json::from_str(text).ok()?)));
         for (side, template) in rule.workloads.sides.iter_mut().zip([before, Some(noted.template.clone())]) {
-            side.fields.extend(template.map(|template| (REPLICASET.to_owned(), template)));
+            side.fields.extend(template.map(|template| (Target::REPLICASET.to_owned(), template)));
         }
     }
     rule
@@ -146,11 +146,11 @@ pub(super) mod tests {
 
     #[test]
     fn the_arms_of_a_rolling_update_are_the_templates_noted_at_its_start() {
-        let side = |which: &str| Target { fields: [(REPLICASET.to_owned(), which.to_owned())].into() };
+        let side = |which: &str| Target { fields: [(Target::REPLICASET.to_owned(), which.to_owned())].into() };
         let one = Rule { workloads: Workloads { form: WorkloadForm::One, sides: [side("old"), side("new")] }, ..rule() };
         let before = serde_json::json!({"spec": {"containers": []}});
         let noted = Noted { template: "b".to_owned(), template_before: Some(before.to_string()), ..Noted::default() };
-        let arms = |rule: &Rule| rule.workloads.sides.each_ref().map(|side| side.fields[REPLICASET].clone());
+        let arms = |rule: &Rule| rule.workloads.sides.each_ref().map(|side| side.fields[Target::REPLICASET].clone());
         assert_eq!(arms(&of_rollout(&one, Some(&noted))), [identity(&before), "b".to_owned()]);
         assert_eq!(arms(&of_rollout(&one, None)), ["old", "new"]);
         let unknown = Noted { template_before: None, ..noted.clone() };

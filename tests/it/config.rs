@@ -447,7 +447,7 @@ fn the_arms_of_one_deployment_are_told_apart_as_the_cluster_s_watch_does() {
     let text = "rule: shop\nworkloads: { namespace: prod, one: { deployment: a } }\ntelemetry: [ envoy ]\ntraffic: none\n\
                 steps: [ { weight: 100%, bake: 1m } ]\nmetrics: { error-rate: {} }\n";
     let sides = parse_rule(text, Path::new("shop.yaml"), &known()).unwrap().workloads.sides;
-    assert_eq!(sides.map(|side| side.fields[canaryd::cluster::REPLICASET].clone()), ["old", "new"]);
+    assert_eq!(sides.map(|side| side.fields[canaryd::model::rule::Target::REPLICASET].clone()), ["old", "new"]);
 }
 
 /// What was noted of the pod at the start holds for the whole rollout, wherever it is led again.

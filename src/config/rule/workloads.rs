@@ -5,8 +5,6 @@ use crate::config::walk::At;
 use crate::model::rule::{Target, Telemetry, WorkloadForm, Workloads};
 use std::collections::BTreeMap;
 
-/// The field that tells the two releases of one Deployment apart, as the cluster's watch reads it.
-const REPLICASET: &str = "replicaset";
 const FORMS: &str = "write pair: [ {...}, {...} ], or stable: and canary:, or one:";
 
 pub(super) fn workloads(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Workloads> {
@@ -67,7 +65,7 @@ fn one(at: &At<'_>, out: &mut Out<'_>) -> Option<Workloads> {
     out.in_cluster(at, "a rolling update", "name two workloads with pair");
     let of = |which: &str| {
         let mut side = target.clone();
-        side.fields.insert(REPLICASET.to_owned(), which.to_owned());
+        side.fields.insert(Target::REPLICASET.to_owned(), which.to_owned());
         side
     };
     Some(Workloads { form: WorkloadForm::One, sides: [of("old"), of("new")] })

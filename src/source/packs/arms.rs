@@ -34,6 +34,8 @@ pub struct Whose {
     pub values: Vec<String>,
     /// Its pods, where a watch knows them.
     pub pods: Option<Arc<[Pod]>>,
+    /// The other arm's pods are called alike: only a watch knows whose one is.
+    pub alike: bool,
 }
 
 impl Whose {
@@ -45,7 +47,8 @@ impl Whose {
 
     /// Is this value of the label at a position the arm's?
     pub fn is(&self, at: usize, tells: Tells, value: &str) -> bool {
-        let by_value = || self.values.get(at).is_some_and(|own| own == tells.of(value));
+        let of_either = self.alike && tells != Tells::Value;
+        let by_value = || !of_either && self.values.get(at).is_some_and(|own| own == tells.of(value));
         self.has(tells, tells.raw(value)).unwrap_or_else(by_value)
     }
 }
@@ -99,6 +102,13 @@ impl Tells {
         let regex = |pattern: String| Matcher::new(label, Op::Matches, pattern).unwrap_or_else(|_| exact.clone());
         match self {
             Tells::Value => exact,
+            // of one arm, whose text stands in queries that nobody looks through again; no pod is called "-"
+            Tells::Pods if arms.iter().all(|arm| arm.alike) && arms.len() == 1 => {
+                let mut all: Vec<&str> = pods().collect();
+                all.sort_unstable();
+                all.dedup();
+                Matcher::any_of(label, if all.is_empty() { &["-"] } else { &all })
+            }
             Tells::Pods => {
                 let by_name = regex(by_name(&values));
                 let mut others: Vec<String> = pods().filter(|name| !by_name.matches(name)).map(escape_regex).collect();
@@ -179,7 +189,7 @@ mod tests {
     }
 
     fn arms<const N: usize>(values: [&str; N]) -> [Whose; N] {
-        values.map(|value| Whose { values: vec![value.to_owned()], pods: None })
+        values.map(|value| Whose { values: vec![value.to_owned()], ..Whose::default() })
     }
 
     fn watched(value: &str, pods: &[(&str, &str)]) -> Whose {
@@ -189,7 +199,7 @@ mod tests {
             created: crate::model::Timestamp::from_millis(0),
             ready: true,
         };
-        Whose { values: vec![value.to_owned()], pods: Some(pods.iter().map(pod).collect()) }
+        Whose { values: vec![value.to_owned()], pods: Some(pods.iter().map(pod).collect()), alike: false }
     }
 
     #[test]
@@ -202,6 +212,20 @@ mod tests {
         assert!(arms(["shop"])[0].is(0, Tells::Pods, "shop-5d4f8-zz2xw"), "without a watch the name tells");
         let matcher = Tells::Pods.matcher("pod", 0, &[&known]);
         assert!(matcher.matches("shop-rollouts-7") && matcher.matches("shop-5d4f8-x7k2p") && !matcher.matches("shop-rollouts-8"));
+    }
+
+    #[test]
+    fn pods_that_are_called_alike_are_told_by_a_watch_alone() {
+        let of = |pods: &[(&str, &str)]| Whose { alike: true, ..watched("shop", pods) };
+        let (old, unknown) = (of(&[("shop-5d4f8-x7k2p", "")]), Whose { pods: None, ..of(&[]) });
+        for (pod, is) in [("shop-5d4f8-x7k2p", true), ("shop-66d9-zz2xw", false)] {
+            assert_eq!(old.is(0, Tells::Pods, pod), is, "{pod}");
+            assert_eq!(Tells::Pods.matcher("pod", 0, &[&old]).matches(pod), is, "{pod}");
+            assert!(Tells::Pods.matcher("pod", 0, &[&old, &unknown]).matches(pod), "of both arms all of the Deployment's are asked for");
+            assert!(!unknown.is(0, Tells::Pods, pod) && !Tells::Pods.matcher("pod", 0, &[&unknown]).matches(pod), "{pod}");
+        }
+        assert!(!Tells::Pods.matcher("pod", 0, &[&unknown]).matches(""), "nor what has no pod");
+        assert!(unknown.is(0, Tells::Value, "shop"), "a namespace is both arms'");
     }
 
     #[test]

@@ -189,6 +189,10 @@ impl Asked {
     pub fn check(&self) -> Result<(), String> {
         let unwatched = [&self.arms.baseline, &self.arms.canary].into_iter().filter(|arm| arm.pods.is_none());
         for arm in unwatched {
+            if arm.alike {
+                let workload = arm.values.join(", ");
+                return Err(format!("pack {}: of two releases of {workload} only a watch of the cluster knows whose a pod is", self.pack));
+            }
             for (tells, value) in self.tells.iter().zip(&arm.values) {
                 tells.check(value).map_err(|why| format!("pack {}: {why}", self.pack))?;
             }

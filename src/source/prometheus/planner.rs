@@ -175,8 +175,11 @@ impl Batch {
         let (mut owners, mut watched): (Owners, Owners) = Default::default();
         for (at, values) in arms.iter().enumerate() {
             for arm in Arm::BOTH {
-                let Whose { values, pods } = &values[arm];
+                let Whose { values, pods, alike } = &values[arm];
                 let Some(pods) = pods.as_ref().filter(|_| asked.tells_pods()) else {
+                    if *alike {
+                        continue; // nobody's, until it is known
+                    }
                     owners.entry(values.join(PARTS)).or_default().push((at, arm));
                     continue;
                 };

@@ -91,7 +91,7 @@ impl Entry {
             Ok(normalised(&self.fill(arm_template(template).0, Some(&targets[arm]))?))
         };
         let values = of.values().map(value).collect::<Result<_, String>>()?;
-        Ok(Whose { values, pods: self.pods[arm].clone() })
+        Ok(Whose { values, pods: self.pods[arm].clone(), alike: false })
     }
 
     fn both(&self, of: &ArmLabels, targets: &PerArm<rule::Target>) -> Result<PerArm<Whose>, String> {
@@ -99,10 +99,14 @@ impl Entry {
     }
 
     pub(super) fn arms(&self, targets: &PerArm<rule::Target>) -> Result<PerArm<Whose>, String> {
-        let arms = self.both(&self.pack.arm, targets)?;
+        let mut arms = self.both(&self.pack.arm, targets)?;
         if arms.baseline.values == arms.canary.values {
-            let labels = self.arm_labels()?.join(", ");
-            return Err(format!("pack {}: both workloads have the same {labels}: the arms cannot be told apart", self.pack.pack));
+            let by_pods = self.pack.arm.values().any(|value| tells(value) != Tells::Value);
+            if !(by_pods && targets.baseline.is_other_release(&targets.canary)) {
+                let labels = self.arm_labels()?.join(", ");
+                return Err(format!("pack {}: both workloads have the same {labels}: the arms cannot be told apart", self.pack.pack));
+            }
+            Arm::BOTH.into_iter().for_each(|arm| arms[arm].alike = true);
         }
         Ok(arms)
     }

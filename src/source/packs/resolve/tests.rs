@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Arm;
+use crate::model::{Arm, Pod, Timestamp};
 use crate::source::packs::Packs;
 use crate::source::packs::arms::Tells;
 use crate::source::packs::classes::grpc_set;
@@ -302,6 +302,31 @@ fn a_rule_that_does_not_fit_its_pack_is_told_why() {
     assert!(Resolver::new(&packs, &sub(bad_param, "a", "b")).unwrap_err().contains("cluster-label"));
     let bad_extra = rule::Telemetry { extra: Some("cluster=eu1".into()), ..envoy() };
     assert!(Resolver::new(&packs, &sub(bad_extra, "a", "b")).unwrap_err().contains("extra"));
+}
+
+#[test]
+fn two_releases_of_one_deployment_are_told_by_a_watch_of_their_pods() {
+    let release = |of: &str| target(&[("namespace", "prod"), ("deployment", "shop"), ("replicaset", of)]);
+    let of = |name: &str, other: &str| Subscription {
+        arms: PerArm { baseline: release("old"), canary: release(other) },
+        ..all_of(vec![pack(name)])
+    };
+    let names = PerArm { baseline: "shop-5d4f8-x7k2p", canary: "shop-66d9-zz2xw" };
+    let pod = |arm: Arm| Pod { name: names[arm].to_owned(), ip: None, created: Timestamp::from_millis(0), ready: true };
+    for name in ["http", "kubernetes"] {
+        let resolver = made(&of(name, "new"), &["http_requests_total", "http_request_duration_seconds_bucket"]);
+        let why = resolver.finish().unwrap_err();
+        assert!(why.contains("of two releases of prod, shop only a watch"), "{why}");
+        let asked = resolver.with_pods(&PerArm::from_fn(|arm| Some(vec![pod(arm)].into()))).finish().unwrap().remove(0);
+        for arm in Arm::BOTH {
+            let own = Arm::BOTH.map(|of| asked.is_arm(arm, |label| if label == "pod" { names[of] } else { "prod" }));
+            assert_eq!(own, Arm::BOTH.map(|of| of == arm), "{name}");
+        }
+    }
+    // the same release twice, and labels that are no pod's, stay what cannot be told apart
+    for wanted in [of("http", "old"), of("istio", "new")] {
+        assert!(Resolver::new(&Packs::builtin(), &wanted).unwrap_err().contains("cannot be told apart"));
+    }
 }
 
 #[test]

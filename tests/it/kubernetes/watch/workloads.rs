@@ -2,7 +2,7 @@
 
 use super::{Shop, now, until};
 use crate::rig::kubernetes;
-use canaryd::cluster::{Cluster, REPLICASET};
+use canaryd::cluster::Cluster;
 use canaryd::model::rule::{Target, WorkloadForm, Workloads};
 use canaryd::model::{Pod, Side};
 
@@ -59,7 +59,7 @@ async fn a_rolling_update_has_two_arms() {
     let one = Workloads { form: WorkloadForm::One, sides: [web.clone(), web.clone()] };
     let arm = |which: &str| {
         let mut target = web.clone();
-        target.fields.insert(REPLICASET.to_owned(), which.to_owned());
+        target.fields.insert(Target::REPLICASET.to_owned(), which.to_owned());
         target
     };
     shop.deploy("web", 4, "web:v1", "").await;
