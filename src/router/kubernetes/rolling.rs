@@ -231,10 +231,15 @@ impl Place for Rolling {
             if trial.before.is_none() {
                 return Err(self.refused("keeps no template from before this one: set revisionHistoryLimit to 1 or more".to_owned()));
             }
-            let (note, found) = (Note::first(&all, &trial), all.deployment);
-            if Note::of(&found).as_ref() == Some(&note) && state::is_paused(&found) {
+            let note = Note::first(&all, &trial);
+            let ours = Note::of(&all.deployment).as_ref() == Some(&note);
+            if ours && state::is_paused(&all.deployment) {
                 return Ok(());
             }
+            if !ours && all.is_through(&all.template()) {
+                return Err(self.refused("has no pod of the template before any more: there is nothing to compare with".to_owned()));
+            }
+            let found = all.deployment;
             match self.deployment.patch(&state::stopped(&found, &note)).await {
                 Ok(_) => return Ok(()),
                 Err(CallError::Conflict(answer)) if version_of(&self.get().await?) == version_of(&found) => {

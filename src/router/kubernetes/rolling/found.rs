@@ -183,6 +183,12 @@ impl Found {
         }
     }
 
+    /// Are all its pods asked for of this template, and none is left to compare them with?
+    pub(super) fn is_through(&self, template: &str) -> bool {
+        let (all, new) = (Self::pods(self.sets.iter()), Self::pods(self.of(template)));
+        new.asked > 0 && new.asked == all.asked
+    }
+
     /// What is missing until all its pods are of its template and available, by its controller's word.
     pub(super) fn incomplete(&self) -> Option<String> {
         let [all, updated, available] =
