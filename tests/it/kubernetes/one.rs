@@ -18,6 +18,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 mod daemon;
+mod errors;
+mod killed;
+mod processes;
 
 /// For everything that must happen soon; a machine that builds meanwhile is slow.
 const SOON: Duration = Duration::from_secs(120);
@@ -43,7 +46,7 @@ impl Shop {
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": namespace}, "spec": {
             "replicas": replicas, "selector": {"matchLabels": labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": update},
-            "template": {"metadata": {"labels": labels, "annotations": {"sim/start-delay": "1s"}},
+            "template": {"metadata": {"labels": labels, "annotations": {"sim/start-delay": "3s"}},
                 "spec": {"terminationGracePeriodSeconds": 0, "hostnameOverride": "newer", "containers": [{"name": "web", "image": "web:1"}]}}}});
         let made = namespace.to_owned();
         blocking(move || {

@@ -11,6 +11,7 @@ use hyper::http;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub(super) enum Fault {
     Hang,
 }
 
+/// Is it this write, by its path and its operations?
+pub(super) type Like = fn(&str, &[Value]) -> bool;
+
 /// A running proxy. It asks as one client, mostly the administrator, whoever asks it.
 pub(super) struct Proxy {
     pub(super) client: Client,
@@ -50,6 +54,8 @@ struct Shared {
     /// Requests whose path has this in it get no answer.
     silent: Mutex<Option<&'static str>>,
     faults: Mutex<VecDeque<Fault>>,
+    /// How the first write that is like this fares.
+    one: Mutex<Option<(Like, Fault)>>,
     /// What watches are answered with, in place of what they asked for.
     watches: Mutex<VecDeque<&'static str>>,
     /// Ends what is being passed on.
@@ -72,6 +78,7 @@ impl Proxy {
             down: AtomicBool::new(false),
             silent: Mutex::default(),
             faults: Mutex::default(),
+            one: Mutex::default(),
             watches: Mutex::default(),
             cut: watch::Sender::new(()),
             passed: Mutex::default(),
@@ -88,6 +95,16 @@ impl Proxy {
     /// The next writes fare so, in this order; reads are passed on.
     pub(super) fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.faults.lock().extend(faults);
+    }
+
+    /// The first write that is like this fares so.
+    pub(super) fn one_write(&self, like: Like, fault: Fault) {
+        *self.state.one.lock() = Some((like, fault));
+    }
+
+    /// It has not come yet.
+    pub(super) fn awaits_one(&self) -> bool {
+        self.state.one.lock().is_some()
     }
 
     /// The next watches bring this text and end.
@@ -148,7 +165,8 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
     if let Some(text) = is_watch(request.uri()).then(|| state.watches.lock().pop_front()).flatten() {
         return text.into_response();
     }
-    let fault = if is_write { state.faults.lock().pop_front() } else { None };
+    let (request, one) = if is_write { met(&state, request).await } else { (request, None) };
+    let fault = one.or_else(|| if is_write { state.faults.lock().pop_front() } else { None });
     match fault {
         None => forward(&state, request).await,
         Some(Fault::Answer(code)) => answer(code, &[]),
@@ -171,6 +189,15 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
             answer(504, &[])
         }
     }
+}
+
+/// The fault of this write, if it is the one that is waited for.
+async fn met(state: &Shared, request: Request) -> (Request, Option<Fault>) {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.expect("a whole request").to_bytes();
+    let operations: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
+    let fault = state.one.lock().take_if(|(like, _)| like(parts.uri.path(), &operations)).map(|(_, fault)| fault);
+    (Request::from_parts(parts, body.into()), fault)
 }
 
 fn is_watch(uri: &http::Uri) -> bool {
