@@ -6,6 +6,7 @@ use super::scene::{self, Scene, ask, blocking};
 use crate::rig::kubernetes::{self, ControlPlane};
 use crate::rig::{self, READY_MAX};
 use canaryd::app;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -202,6 +203,9 @@ fn deployed(text: &str) -> Value {
     spec
 }
 
+/// A daemon reads the rules of the whole control plane, and says on each what it makes of it: one at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// A service account with the shipped ClusterRoles and no other right; its kubeconfig. Other tests install the chart, whose roles have
 /// the same names.
 pub(super) fn least_rights(plane: &ControlPlane, namespace: &str) -> PathBuf {
@@ -234,6 +238,7 @@ async fn a_rule_and_its_rollouts_are_objects_of_the_cluster() {
         // the file has a name of its own, and leaves the route to the object
         let good = shared.rule().replacen("rule: shop", "rule: filed", 1) + "mode: observe\n";
         fs::write(shared.folder.path().join("rule.yaml"), &good).unwrap();
+        let _one = ONE.lock();
         let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": least_rights(plane, namespace) }));
         daemon.until_ready();
         plane.apply(&object("cart", namespace, &spec));
@@ -340,6 +345,7 @@ async fn of_two_rules_for_one_route_the_first_is_in_force_and_the_second_says_wh
     blocking(move || {
         install(plane);
         let namespace = scene.namespace.as_str();
+        let _one = ONE.lock();
         let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": plane.kubeconfig("admin") }));
         daemon.until_ready();
         let filed = spec(&shared.rule());
@@ -408,6 +414,7 @@ async fn what_a_rule_lacks_and_what_its_release_waits_for_is_told_until_it_is_ov
         let text = shared.rule().replace("pair: [ { cluster: v1, subset: v1 }, { cluster: v2, subset: v2 } ] }", workloads);
         assert!(text.contains("deployment: shop-v2"), "{text}");
         fs::write(shared.folder.path().join("rule.yaml"), text + "start: { when: new-template }\n").unwrap();
+        let _one = ONE.lock();
         let daemon = One::start_with(&shared, "daemon", &json!({ "kubeconfig": least_rights(plane, namespace) }));
         daemon.until_ready();
         let rule = |name: &str| {
