@@ -10,11 +10,12 @@ use super::problem::Problem;
 use super::wire;
 use crate::hop;
 use crate::telemetry::Metrics;
+use crate::telemetry::words::root_cause;
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::uri::{Authority, Parts, Scheme};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -23,7 +24,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,15 +68,8 @@ pub async fn stand_by(listener: TcpListener, turn: Turn, metrics: Metrics, shutd
         .route("/readyz", get(readyz))
         .route("/metrics", get(|| async move { ([(header::CONTENT_TYPE, Metrics::TEXT)], page.text()) }))
         .fallback(elsewhere)
-        .with_state(Waiting { turn, client: client(), shutdown: shutdown.clone() });
+        .with_state(Waiting { turn, client: hop::client(CONNECT_MAX, IDLE_MAX), shutdown: shutdown.clone() });
     serve_app(listener, app, metrics, shutdown).await;
-}
-
-fn client() -> Client<HttpConnector, Body> {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_MAX));
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_max_idle_per_host(IDLE_MAX).build(connector)
 }
 
 async fn readyz(State(waiting): State<Waiting>) -> Response {
@@ -103,8 +96,9 @@ impl Waiting {
     async fn pass_on(&self, leader: SocketAddr, mut request: Request) -> Result<Response, String> {
         hop::strip(request.headers_mut());
         request.headers_mut().append(header::VIA, VIA);
-        *request.uri_mut() = at(leader, request.uri()).map_err(|e| e.to_string())?;
-        let mut answer = self.client.request(request).await.map_err(|e| deepest(&e))?;
+        let authority = Authority::try_from(leader.to_string()).map_err(|e| e.to_string())?;
+        *request.uri_mut() = hop::at(authority, request.uri()).map_err(|e| e.to_string())?;
+        let mut answer = self.client.request(request).await.map_err(|e| root_cause(&e))?;
         hop::strip(answer.headers_mut());
         Ok(answer.map(|body| until(body, self.shutdown.clone())))
     }
@@ -124,22 +118,4 @@ fn until(body: Incoming, shutdown: CancellationToken) -> Body {
         }
     });
     Body::from_stream(pieces)
-}
-
-/// The same path and query there.
-fn at(leader: SocketAddr, asked: &Uri) -> Result<Uri, axum::http::Error> {
-    let mut parts = Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(Authority::try_from(leader.to_string())?);
-    parts.path_and_query = asked.path_and_query().cloned();
-    Ok(Uri::from_parts(parts)?)
-}
-
-/// Of a chain of errors the one that says what happened.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -5,16 +5,15 @@ pub(crate) mod histogram;
 pub(crate) mod serve;
 
 use super::{Answer, Desired, Router, RouterError, canary_share, no_newer};
-use crate::hop::strip;
+use crate::hop::{self, strip};
 use crate::model::{Side, TrafficReading, Weight};
 use histogram::Histogram;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::http::uri::{Authority, Scheme, Uri};
+use hyper::http::uri::Authority;
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use serve::{Reply, Served, reply, serve};
 use std::fmt::Write;
@@ -100,7 +99,8 @@ impl Proxy {
     pub async fn start_named(clusters: [(String, SocketAddr); 2]) -> io::Result<Self> {
         let [first, second] = clusters;
         let clusters = [Cluster::new(first)?, Cluster::new(second)?];
-        let shared = Arc::new(Shared { split: Mutex::default(), clusters, client: client(), started: Instant::now() });
+        let shared =
+            Arc::new(Shared { split: Mutex::default(), clusters, client: hop::client(CONNECT_MAX, IDLE_MAX), started: Instant::now() });
         let (forwarding, counting) = (Arc::clone(&shared), Arc::clone(&shared));
         let users = serve(GRACE, move |request| Arc::clone(&forwarding).forward(request)).await?;
         let admin = serve(GRACE, move |request| std::future::ready(counting.answer(&request))).await?;
@@ -151,20 +151,12 @@ impl Router for Proxy {
     }
 }
 
-fn client() -> Client<HttpConnector, Incoming> {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_MAX));
-    connector.set_nodelay(true);
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_max_idle_per_host(IDLE_MAX).build(connector)
-}
-
 impl Shared {
     async fn forward(self: Arc<Self>, mut request: Request<Incoming>) -> Reply {
         let position = self.split.lock().next();
         let cluster = &self.clusters[position];
         strip(request.headers_mut());
-        let Ok(uri) = cluster.uri(request.uri()) else { return reply(StatusCode::BAD_REQUEST, "no path\n") };
+        let Ok(uri) = hop::at(cluster.authority.clone(), request.uri()) else { return reply(StatusCode::BAD_REQUEST, "no path\n") };
         *request.uri_mut() = uri;
         let begun = Instant::now();
         let under_way = UnderWay::of(cluster);
@@ -223,14 +215,6 @@ impl Cluster {
         let authority = addr.to_string().parse().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let codes = (0..CODES).map(|_| AtomicU64::new(0)).collect();
         Ok(Arc::new(Self { name, authority, codes, time_ms: Histogram::new(BOUNDS_MS), abandoned: AtomicU64::new(0) }))
-    }
-
-    fn uri(&self, asked: &Uri) -> Result<Uri, hyper::http::uri::InvalidUriParts> {
-        let mut parts = hyper::http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = asked.path_and_query().cloned();
-        Uri::from_parts(parts)
     }
 
     fn count(&self, status: StatusCode) {
