@@ -1,5 +1,6 @@
 //! A start with a rule that is wrong: what is good goes on, and nothing that runs is left alone.
 
+use crate::rig::endpoint::standing_page;
 use crate::rig::http::{self, Request};
 use crate::rig::process::Process;
 use crate::rig::{poll, ports};
@@ -10,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 const TOKEN: &str = "operator-token-of-the-tests-0001";
 /// Longest for anything a daemon does here, on a machine with much to do.
@@ -41,17 +41,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let page = listener.local_addr().expect("an address").port();
-        let counter = |cluster: &str| {
-            format!(
-                "envoy_cluster_upstream_rq_xx{{envoy_response_code_class=\"2\",envoy_cluster_name=\"{cluster}\"}} 1000\n\
-                envoy_cluster_upstream_rq_completed{{envoy_cluster_name=\"{cluster}\"}} 1000\n"
-            )
-        };
-        let text = format!("# TYPE envoy_cluster_upstream_rq_xx counter\n{}{}", counter("v1"), counter("v2"));
-        let app = axum::Router::new().fallback(move || async move { text });
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let page = standing_page().await;
         let place = Self { folder: tempfile::tempdir().expect("a folder"), port: ports::free() };
         let folder = place.folder.path();
         fs::create_dir(folder.join("rules")).expect("a folder");

@@ -3,6 +3,7 @@
 use super::proxy::Proxy;
 use super::rights::{shipped as shipped_role, shipped_for_the_lease};
 use super::scene::{self, Scene, ask, blocking};
+use crate::rig::endpoint::standing_page;
 use crate::rig::http::{self, Request};
 use crate::rig::kubernetes::{self, ControlPlane, client_of};
 use crate::rig::process::Process;
@@ -16,7 +17,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 mod standby;
 
@@ -36,17 +36,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) async fn new(scene: &Scene) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let page = listener.local_addr().unwrap().port();
-        let counter = |cluster: &str| {
-            format!(
-                "envoy_cluster_upstream_rq_xx{{envoy_response_code_class=\"2\",envoy_cluster_name=\"{cluster}\"}} 1000\n\
-                envoy_cluster_upstream_rq_completed{{envoy_cluster_name=\"{cluster}\"}} 1000\n"
-            )
-        };
-        let text = format!("# TYPE envoy_cluster_upstream_rq_xx counter\n{}{}", counter("v1"), counter("v2"));
-        let app = axum::Router::new().fallback(move || async move { text });
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let page = standing_page().await;
         let shared = Self { folder: tempfile::tempdir().unwrap(), namespace: scene.namespace.clone(), page };
         let tokens = shared.folder.path().join("tokens");
         fs::write(&tokens, format!("tests:operator:{TOKEN}\n")).unwrap();
@@ -93,6 +83,11 @@ impl One {
 
     /// The same with a journal in this folder.
     fn start_on(shared: &Shared, name: &str, cluster: &Value, data: &str) -> Self {
+        Self::start_told(shared, name, cluster, data, &[])
+    }
+
+    /// The same with these variables of its environment.
+    fn start_told(shared: &Shared, name: &str, cluster: &Value, data: &str, environment: &[(&str, &str)]) -> Self {
         let (folder, port) = (shared.folder.path(), ports::free());
         let settings = json!({
             "listen": format!("127.0.0.1:{port}"),
@@ -105,12 +100,12 @@ impl One {
         let (file, log) = (folder.join(format!("{name}.yaml")), folder.join(format!("{name}.log")));
         fs::write(&file, settings.to_string()).unwrap();
         let election = cluster.get("leader_election").is_some();
-        Self { process: launch(&file, &log, election), settings: file, log, port }
+        Self { process: launch(&file, &log, election, environment), settings: file, log, port }
     }
 
     /// As a kubelet would.
     fn start_again(&mut self) {
-        self.process = launch(&self.settings, &self.log, true);
+        self.process = launch(&self.settings, &self.log, true, &[]);
     }
 
     fn status(&self, path: &str) -> Option<u16> {
@@ -186,10 +181,10 @@ async fn proxy(plane: &'static ControlPlane, account: &Path) -> Proxy {
 }
 
 /// The flag turns on what the settings describe.
-fn launch(settings: &Path, log: &Path, election: bool) -> Process {
+fn launch(settings: &Path, log: &Path, election: bool, environment: &[(&str, &str)]) -> Process {
     let mut arguments: Vec<OsString> = vec!["run".into(), "--config".into(), settings.into()];
     arguments.extend(election.then(|| "--leader-election".into()));
-    Process::spawn("canaryd", Path::new(env!("CARGO_BIN_EXE_canaryd")), &arguments, log)
+    Process::spawn_with("canaryd", Path::new(env!("CARGO_BIN_EXE_canaryd")), &arguments, environment, log)
 }
 
 /// For whoever reads the log of a run.
@@ -206,8 +201,12 @@ async fn until_numbers(scene: &Scene, wanted: [u64; 2]) {
 }
 
 async fn lease(scene: &Scene) -> Value {
+    lease_object(scene).await["spec"].clone()
+}
+
+async fn lease_object(scene: &Scene) -> Value {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/canaryd", scene.namespace);
-    ask(&scene.admin, "GET", &path, None).await.1["spec"].clone()
+    ask(&scene.admin, "GET", &path, None).await.1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

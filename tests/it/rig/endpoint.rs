@@ -54,6 +54,23 @@ impl Reply {
     }
 }
 
+/// A page of metrics of the clusters `v1` and `v2` as an Envoy shows them, whose counters stand still; its port. It is there as long as the
+/// runtime of whoever asked for it.
+pub(crate) async fn standing_page() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let counter = |cluster: &str| {
+        format!(
+            "envoy_cluster_upstream_rq_xx{{envoy_response_code_class=\"2\",envoy_cluster_name=\"{cluster}\"}} 1000\n\
+            envoy_cluster_upstream_rq_completed{{envoy_cluster_name=\"{cluster}\"}} 1000\n"
+        )
+    };
+    let text = format!("# TYPE envoy_cluster_upstream_rq_xx counter\n{}{}", counter("v1"), counter("v2"));
+    let app = Router::new().fallback(move || async move { text });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    port
+}
+
 type Answerer = Box<dyn FnMut(&Asked) -> Reply + Send>;
 
 /// What it knows, shared with its tasks.

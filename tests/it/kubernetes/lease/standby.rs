@@ -1,13 +1,9 @@
 //! What is asked of the one that stands by is answered by the one that acts.
 
-use super::{One, Shared, TOKEN, elects};
-use crate::kubernetes::scene::{self, Scene, ask, blocking};
+use super::{One, Shared, TOKEN, elects, lease_object};
+use crate::kubernetes::scene::{self, Scene, blocking};
 use crate::rig::http::{self, Request};
-use crate::rig::process::Process;
-use crate::rig::{kubernetes, poll, ports};
-use serde_json::{Value, json};
-use std::ffi::OsString;
-use std::fs;
+use crate::rig::{kubernetes, poll};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -17,21 +13,7 @@ const PATIENT: Duration = Duration::from_secs(90);
 
 /// One that is told its address, as a pod is.
 fn start(shared: &Shared, name: &str, kubeconfig: &Path) -> One {
-    let (folder, port) = (shared.folder.path(), ports::free());
-    let settings = json!({
-        "listen": format!("127.0.0.1:{port}"),
-        "data": folder.join("data"),
-        "rules": [folder.join("rule.yaml")],
-        "tokens": folder.join("tokens"),
-        "sources": { "main": { "scrape": { "urls": [format!("http://127.0.0.1:{}/metrics", shared.page)] } } },
-        "cluster": elects(shared, kubeconfig),
-    });
-    let (file, log) = (folder.join(format!("{name}.yaml")), folder.join(format!("{name}.log")));
-    fs::write(&file, settings.to_string()).unwrap();
-    let arguments: [OsString; 4] = ["run".into(), "--config".into(), file.clone().into(), "--leader-election".into()];
-    let program = Path::new(env!("CARGO_BIN_EXE_canaryd"));
-    let process = Process::spawn_with("canaryd", program, &arguments, &[("POD_IP", "127.0.0.1")], &log);
-    One { process, settings: file, log, port }
+    One::start_told(shared, name, &elects(shared, kubeconfig), "data", &[("POD_IP", "127.0.0.1")])
 }
 
 /// The first lines of the live feed, until one says this; it is asked of the standby.
@@ -55,11 +37,6 @@ fn answered(one: &One, path: &str) -> Option<http::Response> {
     http::send(one.port, &request, PATIENT).ok()
 }
 
-async fn lease(scene: &Scene) -> Value {
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/canaryd", scene.namespace);
-    ask(&scene.admin, "GET", &path, None).await.1
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_stands_by_passes_on_what_it_is_asked_until_it_acts_itself() {
     let Some(plane) = kubernetes::shared().await else { return };
@@ -74,7 +51,7 @@ async fn one_that_stands_by_passes_on_what_it_is_asked_until_it_acts_itself() {
         (first, second, shared)
     })
     .await;
-    let object = lease(&scene).await;
+    let object = lease_object(&scene).await;
     assert_eq!(object["metadata"]["annotations"]["canaryd.io/address"], format!("127.0.0.1:{}", first.port));
     blocking(move || {
         let (mut first, _shared) = (first, shared);
@@ -100,6 +77,6 @@ async fn one_that_stands_by_passes_on_what_it_is_asked_until_it_acts_itself() {
         assert!(acts.is_some(), "{}", second.process.log());
     })
     .await;
-    let object = lease(&scene).await;
+    let object = lease_object(&scene).await;
     assert_eq!(object["spec"]["leaseTransitions"], 1);
 }
