@@ -1,6 +1,8 @@
 //! Owns what exists once: the rules in force, the list of running rollouts, slots and conductors. Follows requests one after
 //! the other and never waits for a source, a router or a driver.
 
+mod over;
+mod rules;
 mod seats;
 mod starts;
 
@@ -10,7 +12,7 @@ pub(super) use starts::Followed;
 
 use super::alerts::{Arrived, Heard};
 use super::conductor::{ConductorHandle, Live};
-use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutView, RuleView, StartArgs};
+use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutView, StartArgs};
 use super::hooks::Hooks;
 use super::kept::Born;
 use super::mail::{Mail, Post};
@@ -18,18 +20,18 @@ use super::needs::{self, InForce, Needs};
 use super::registry::Registry;
 use super::releases::{self, Releases, Templates};
 use super::start::Prepared;
-use super::{annotations, changes, clock, history, kept, parts, replay, retell};
+use super::{annotations, clock, history, replay, retell};
 use crate::analysis::Judge;
 use crate::cluster::Cluster;
 use crate::config::{Known, Report, RuleSet};
 use crate::engine::{Engine, Slot};
 use crate::model::journal::Entry;
-use crate::model::rule::{Promotion, Rule, Traffic};
-use crate::model::{Begin, Command, RolloutId, State};
+use crate::model::rule::{Rule, Traffic};
+use crate::model::{Begin, Command, RolloutId};
 use crate::notify::Notices;
 use crate::router::Router;
 use crate::source::Source;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::{Metrics, events};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,11 +42,6 @@ use tokio_util::task::TaskTracker;
 
 /// Requests that may wait for the supervisor.
 const REQUESTS_MAX: usize = 256;
-/// Rollouts of a rule kept for readers after they are over (their journals stay).
-const OVER_KEPT: usize = 5;
-
-/// Longest the supervisor waits for the store to keep what a rollout learned.
-const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes the source a rule reads, for ticks of this length (`None`: only to look).
 pub type MakeSource = Box<dyn Fn(&Rule, Option<Duration>) -> Result<Box<dyn Source>, String> + Send + Sync>;
@@ -322,83 +319,6 @@ impl Supervisor {
         }
     }
 
-    // ---- rules
-
-    fn reload(&mut self) -> Result<(), Refusal> {
-        match (self.setting.rules)(&self.rules) {
-            Ok(rules) => {
-                self.put_in_force(rules);
-                self.registry.set_reload_problems(Vec::new());
-                Ok(())
-            }
-            Err(RulesRefused { report, stays }) => {
-                // a file that is wrong keeps no object out
-                if stays != self.rules {
-                    self.put_in_force(stays);
-                }
-                self.tell_refused(&report);
-                Err(Refusal::new("rules", format!("the rules that files gave stay as they are:\n{report}")))
-            }
-        }
-    }
-
-    fn put_in_force(&mut self, rules: RuleSet) {
-        let views = self.registry.views();
-        // rules that are objects come after the rollouts that a restart took up
-        let running = |name: &str| self.running.get(name).map(|run| run.id.clone());
-        let last = |name: &str| views.rules.get(name).and_then(|v| v.rollout.clone()).or_else(|| running(name));
-        let view = |rule: &Arc<Rule>| RuleView {
-            name: rule.name.clone(),
-            file: rule.file.display().to_string(),
-            digest: rule.digest.clone(),
-            rollout: last(&rule.name),
-            refused: rule.not_run.iter().map(|n| format!("{}: {}", n.path, n.why)).collect(),
-            missing: views.rules.get(&rule.name).and_then(|v| v.missing.clone()),
-            waiting: views.rules.get(&rule.name).and_then(|v| v.waiting.clone()),
-        };
-        self.registry.set_rules(rules.rules.values().map(|r| (r.name.clone(), Arc::new(view(r)))).collect());
-        events::Reloaded { rules: rules.rules.len() }.emit(&self.metrics);
-        for gone in self.rules.rules.keys().filter(|name| !rules.rules.contains_key(*name) && !self.running.contains_key(*name)) {
-            events::RuleGone { rule: gone }.emit(&self.metrics);
-        }
-        self.move_limits(&rules);
-        rules.rules.values().for_each(|rule| self.follow_workloads(rule));
-        self.rules = rules;
-        self.let_go();
-        self.poke.notify_one();
-        self.needs.notify_one();
-    }
-
-    /// What belonged to a rule that is gone, and whose rollout is over, is neither watched nor kept.
-    fn let_go(&mut self) {
-        let (rules, running) = (&self.rules.rules, &self.running);
-        self.routers.retain(|name, _| rules.contains_key(name) || running.contains_key(name));
-        if let Some(cluster) = &self.cluster {
-            let begun = running.values().map(|run| &run.rule);
-            cluster.follow_only(rules.values().chain(begun).map(|rule| &rule.workloads));
-        }
-    }
-
-    fn follow_workloads(&self, rule: &Rule) {
-        if let Some(cluster) = self.cluster.as_ref().filter(|_| Cluster::covers(&rule.workloads)) {
-            cluster.follow(&rule.workloads);
-        }
-    }
-
-    /// Running rollouts take moved limits from their rule's new text, and nothing else.
-    fn move_limits(&mut self, rules: &RuleSet) {
-        for run in self.running.values_mut() {
-            let Some(new) = rules.rules.get(&run.rule.name) else { continue };
-            let moved = changes::of(&run.rule, &parts::in_units(new, run.begin.noted.as_ref()));
-            if !moved.is_empty() {
-                run.rule = Arc::new(changes::with(&run.rule, &moved));
-                run.live.change(moved);
-            }
-        }
-    }
-
-    // ---- running and over
-
     async fn command(&mut self, name: &str, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>>) {
         let running = self.running.get(name).or_else(|| self.running.values().find(|r| r.id.0 == name));
         match running {
@@ -462,80 +382,5 @@ impl Supervisor {
             let again = || Refusal::new("unavailable", "a rollout could not take or store these alerts: send them again");
             drop(answer.send(if all { Ok(taken) } else { Err(again()) }));
         });
-    }
-
-    async fn bury(&mut self, id: &RolloutId) {
-        let Some(rule) = self.running.iter().find(|(_, r)| r.id == *id).map(|(rule, _)| rule.clone()) else { return };
-        if let Some(run) = self.running.remove(&rule) {
-            run.conductor.leave(run.key).await;
-            self.note_success(&run).await;
-            self.keep_sums(&rule, &run).await;
-            if let Some(taken) = self.slots.iter_mut().enumerate().find(|(i, _)| Engine::<Judge>::slot(*i as u32) == run.slot) {
-                *taken.1 = false;
-            }
-        }
-        self.forget_old(&rule);
-        if !self.rules.rules.contains_key(&rule) {
-            events::RuleGone { rule: &rule }.emit(&self.metrics);
-            self.let_go();
-        }
-        self.poke.notify_one();
-        if let Some((args, answer)) = self.next.remove(&rule) {
-            self.prepare(rule, args, answer).await;
-        }
-    }
-
-    /// What succeeded is what its workload has from now on.
-    async fn note_success(&self, run: &Running) {
-        let succeeded = self.registry.rollout(&run.id).is_some_and(|view| view.state == State::Succeeded);
-        let Some(noted) = run.begin.noted.as_ref().filter(|_| succeeded) else { return };
-        let noting = self.templates.note(&run.rule, run.begin.canary, Some(noted.template.clone()));
-        let noting = async {
-            noting.await?;
-            self.note_made_equal(run).await
-        };
-        let why = match tokio::time::timeout(KEEP_TIMEOUT, noting).await {
-            Ok(Ok(())) => return,
-            Ok(Err(e)) => e.to_string(),
-            Err(_) => "the template that succeeded could not be noted in time".to_owned(),
-        };
-        events::StoreFailed { what: &run.id.0, error: &why }.emit(&self.metrics);
-    }
-
-    /// Where somebody else made stable equal, what it has now is what was waited for.
-    async fn note_made_equal(&self, run: &Running) -> Result<(), StoreError> {
-        let stable = run.begin.canary.other();
-        let external = matches!(run.rule.promotion, Promotion::External { .. });
-        let release = self.cluster.as_ref().filter(|_| external).and_then(|c| c.release(run.rule.workloads.side(stable)).ok().flatten());
-        match release {
-            Some(release) => self.templates.note(&run.rule, stable, Some(release.template)).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Empties the slot; what the judge learned is kept for the next rollout, unless this one was rolled back.
-    async fn keep_sums(&self, rule: &str, run: &Running) {
-        let (told, answer) = oneshot::channel();
-        // the engine stops only with the daemon
-        let _ = self.engine.take(run.slot, Box::new(move |judge| drop(told.send(judge))));
-        let Ok(Some(judge)) = answer.await else { return };
-        let rolled_back = self.registry.rollout(&run.id).is_none_or(|view| view.state == State::RolledBack);
-        let Some(kept) = kept::of(&judge, &run.rule, &run.born, clock::now()).filter(|_| !rolled_back) else { return };
-        let stored = tokio::time::timeout(KEEP_TIMEOUT, self.store.keep(rule, kept)).await;
-        // a rollout without them learns again: said, and no more than that
-        match stored {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => events::StoreFailed { what: rule, error: &e.to_string() }.emit(&self.metrics),
-            Err(_) => events::StoreFailed { what: rule, error: "what was learned could not be kept in time" }.emit(&self.metrics),
-        }
-    }
-
-    fn forget_old(&self, rule: &str) {
-        let views = self.registry.views();
-        let mut over: Vec<_> = views.rollouts.values().filter(|v| v.rule == rule && v.state.is_over()).collect();
-        over.sort_by_key(|v| std::cmp::Reverse(v.opened));
-        for view in over.into_iter().skip(OVER_KEPT) {
-            self.registry.forget(&view.id);
-        }
     }
 }
