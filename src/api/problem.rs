@@ -38,7 +38,7 @@ impl From<Refusal> for Problem {
             "unknown-rule" | "unknown-rollout" => StatusCode::NOT_FOUND,
             "range-too-wide" => StatusCode::BAD_REQUEST,
             "invalid-rules" => StatusCode::UNPROCESSABLE_ENTITY,
-            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable" | "busy" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,
         };
         Self::new(status, refusal.code, refusal.text)

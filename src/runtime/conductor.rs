@@ -23,6 +23,10 @@ const ORDERS_MAX: usize = 256;
 /// Missed ticks that are asked for at most after an interruption; more are left out and counted. An hour of 15-s ticks.
 const CATCH_UP_MAX: u32 = 240;
 
+/// Longest a tick waits for the drivers to deal with it: twice what one of them waits for its journal. One that takes longer gets no
+/// poll until it is done, so that the polls of all others go on, and none of its own is booked to a step that is over.
+const DEAL_MAX: Duration = Duration::from_secs(10);
+
 /// What is said about the next poll; read when the poll is made. Step and clock are one word, so that they belong together.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -70,13 +74,26 @@ pub(super) struct Port {
     pub(super) post: Post,
     /// After a restart: the last tick it already has; this one is asked for once more, for the raw values.
     pub(super) from: Option<Timestamp>,
+    /// A tick its driver has not dealt with yet.
+    pub(super) behind: Option<oneshot::Receiver<()>>,
+}
+
+impl Port {
+    /// Room for the next poll's judgement; `None` if the driver is not done with the last one, is full of other mail, or is gone.
+    fn room(&mut self) -> Option<mpsc::OwnedPermit<Mail>> {
+        if self.behind.as_mut().is_some_and(|dealt| matches!(dealt.try_recv(), Err(oneshot::error::TryRecvError::Empty))) {
+            return None;
+        }
+        self.behind = None;
+        self.post.clone().try_reserve_owned().ok()
+    }
 }
 
 /// What a conductor is told.
 #[derive(Debug)]
 enum Order {
     Join { port: Port, wanted: Box<Subscription>, bounds_ms: Vec<f64> },
-    Leave { key: u64 },
+    Leave { key: u64, left: oneshot::Sender<()> },
     Release,
 }
 
@@ -96,9 +113,11 @@ impl ConductorHandle {
         let _ = self.0.send(Order::Release).await;
     }
 
-    /// A rollout is over.
+    /// A rollout is over: after this, nothing is put into its slot any more.
     pub(super) async fn leave(&self, key: u64) {
-        let _ = self.0.send(Order::Leave { key }).await;
+        let (left, wait) = oneshot::channel();
+        let _ = self.0.send(Order::Leave { key, left }).await;
+        let _ = wait.await;
     }
 }
 
@@ -152,18 +171,22 @@ impl Conductor {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Join { port, wanted, bounds_ms } => {
-                // it also measures how late samples come (settle); a source that is down now is blind at the tick
-                let _ = self.source.set_up(&wanted, clock::now()).await;
-                self.source.subscribe(*wanted, bounds_ms);
-                self.ports.insert(port.key, port);
-            }
-            Order::Leave { key } => {
+            Order::Join { port, wanted, bounds_ms } => self.take_in(port, *wanted, bounds_ms).await,
+            Order::Leave { key, left } => {
                 self.source.unsubscribe(key);
                 self.ports.remove(&key);
+                // a driver that was aborted does not wait
+                let _ = left.send(());
             }
             Order::Release => self.held = false,
         }
+    }
+
+    /// The set-up also measures how late samples come (settle); a source that is down now is blind at the tick.
+    async fn take_in(&mut self, port: Port, wanted: Subscription, bounds_ms: Vec<f64>) {
+        let _ = self.source.set_up(&wanted, clock::now()).await;
+        self.source.subscribe(wanted, bounds_ms);
+        self.ports.insert(port.key, port);
     }
 
     async fn tick(&mut self, at: Timestamp) {
@@ -199,32 +222,45 @@ impl Conductor {
     }
 
     /// Polls to the engine, judgements to the drivers; returns when every driver has dealt with its own, so that the next
-    /// poll is booked to the step its decision left in force.
+    /// poll is booked to the step its decision left in force; one that takes too long is left behind.
     async fn judge(&mut self, at: Timestamp, samples: Vec<SourceSample>) {
         let mut by_shard: Vec<Vec<(Slot, Poll)>> = vec![Vec::new(); self.engine.shards()];
         let mut waiting = BTreeMap::new();
         for sample in samples {
-            let Some(port) = self.ports.get(&sample.key).filter(|p| p.from.is_none_or(|from| at > from)) else { continue };
+            let Some(port) = self.ports.get_mut(&sample.key).filter(|p| p.from.is_none_or(|from| at > from)) else { continue };
+            let Some(room) = port.room() else {
+                events::PollLeftOut { rollout: &port.id }.emit(&self.metrics);
+                continue;
+            };
             if let Some(why) = sample.missing.canary.or(sample.missing.baseline) {
                 events::TickBlind { source: self.source.name(), rollout: &port.id, why, detail: &sample.detail }.emit(&self.metrics);
             }
             let (step, counts_time) = port.live.get();
             let poll = Poll { at, step, counts_time, arms: sample.arms, changes: port.live.take_changes() };
             by_shard[self.engine.shard_of(port.slot)].push((port.slot, poll.clone()));
-            waiting.insert(port.slot, (port.post.clone(), poll, sample.missing, sample.detail, sample.orphans));
+            waiting.insert(port.slot, (room, sample.key, poll, sample.missing, sample.detail, sample.orphans));
         }
         let judged = ask(&self.engine, at, by_shard, &self.metrics).await;
         let mut done = Vec::new();
         for (slot, judgement) in judged {
-            let Some((post, poll, missing, detail, orphans)) = waiting.remove(&slot) else { continue };
+            let Some((room, key, poll, missing, detail, orphans)) = waiting.remove(&slot) else { continue };
             let (dealt, wait) = oneshot::channel();
             let judged = Judged { poll, missing, detail, orphans, judgement, dealt };
-            if post.send(Mail::Judged(Box::new(judged))).await.is_ok() {
-                done.push(wait);
-            }
+            room.send(Mail::Judged(Box::new(judged)));
+            done.push((key, wait));
         }
-        for wait in done {
-            let _ = wait.await;
+        self.wait_for(done).await;
+    }
+
+    async fn wait_for(&mut self, done: Vec<(u64, oneshot::Receiver<()>)>) {
+        let until = tokio::time::Instant::now() + DEAL_MAX;
+        for (key, mut dealt) in done {
+            // an error means that the driver has ended
+            if tokio::time::timeout_at(until, &mut dealt).await.is_err()
+                && let Some(port) = self.ports.get_mut(&key)
+            {
+                port.behind = Some(dealt);
+            }
         }
     }
 }

@@ -51,8 +51,6 @@ pub(super) struct Parts {
     pub(super) worker: Option<Worker>,
     pub(super) back: Back,
     pub(super) mailbox: mpsc::Receiver<Mail>,
-    /// Told when the rollout is over.
-    pub(super) over: mpsc::Sender<RolloutId>,
 }
 
 pub(super) struct Driver {
@@ -134,7 +132,8 @@ impl Driver {
         self.last = Some(Arc::new(last));
     }
 
-    pub(super) async fn run(mut self) {
+    /// Until the rollout is over (true), or nobody is left who could tell it anything.
+    pub(super) async fn run(mut self) -> bool {
         while !self.last.as_ref().is_some_and(|d| d.state.is_over() && self.parts.memory.is_saved()) {
             let wake = self.last.as_ref().and_then(|d| d.wake_at);
             let expiry = self.parts.desk.expires_at();
@@ -142,7 +141,10 @@ impl Driver {
                 biased;
                 mail = self.parts.mailbox.recv() => match mail {
                     Some(mail) => self.open(mail).await,
-                    None => return self.save().await,
+                    None => {
+                        self.save().await;
+                        return false;
+                    }
                 },
                 () = clock::sleep_until(wake.unwrap_or_default()), if wake.is_some() => self.handle(Input::Wake).await,
                 () = clock::sleep_until(expiry.unwrap_or_default()), if expiry.is_some() => self.on_expiry().await,
@@ -151,8 +153,7 @@ impl Driver {
                 news = news_of(&mut self.parts.lookout) => self.on_news(news).await,
             }
         }
-        // an error means that the supervisor is gone too
-        let _ = self.parts.over.send(self.parts.id.clone()).await;
+        true
     }
 
     async fn open(&mut self, mail: Mail) {

@@ -3,7 +3,8 @@
 use super::alerts::Arrived;
 use super::handle::{Refusal, RolloutView};
 use super::writer::ReadGuard;
-use crate::model::{Blind, Command, HookAnswer, HookPoint, Judgement, Outcome, PerArm, Poll, TrafficReading};
+use crate::model::{Blind, Command, HookAnswer, HookPoint, Judgement, Outcome, PerArm, Poll, RolloutId, TrafficReading};
+use crate::telemetry::{Metrics, events};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +13,35 @@ pub(super) const MAIL_MAX: usize = 64;
 
 /// The way to a driver. The driver ends when the last one is gone.
 pub(super) type Post = mpsc::Sender<Mail>;
+
+/// Room for one mail to a driver, without waiting for it: one that is slow (its journal does not answer) delays nobody else. `None` if
+/// it is gone.
+///
+/// # Errors
+/// `busy` if [`MAIL_MAX`] others wait already; counted.
+pub(super) fn room<'a>(post: &'a Post, rollout: &RolloutId, metrics: &Metrics) -> Result<Option<mpsc::Permit<'a, Mail>>, Refusal> {
+    match post.try_reserve() {
+        Ok(room) => Ok(Some(room)),
+        Err(mpsc::error::TrySendError::Closed(())) => Ok(None),
+        Err(mpsc::error::TrySendError::Full(())) => {
+            events::MailRefused { rollout }.emit(metrics);
+            let text = format!("{rollout} is busy: {MAIL_MAX} messages wait for it already (is its journal slow?); try again");
+            Err(Refusal::new("busy", text))
+        }
+    }
+}
+
+/// The same with the mail; a driver that is gone drops it, and whoever waits for an answer sees that.
+///
+/// # Errors
+/// As [`room`].
+pub(super) fn tell(post: &Post, rollout: &RolloutId, mail: Mail, metrics: &Metrics) -> Result<(), Refusal> {
+    if let Some(room) = room(post, rollout, metrics)? {
+        room.send(mail);
+    }
+    Ok(())
+}
+
 /// The way back to a driver from what it started itself, which must not keep it alive.
 pub(super) type Back = mpsc::WeakSender<Mail>;
 

@@ -19,6 +19,6 @@ pub use notify::{AlertsExpired, AlertsReceived, ReceiverFailure, ReceiverMissed,
 pub use resources::{NotShown, ObjectRefused, RuleMisses, RulesNotWatched, ShownInCluster};
 pub use rollout::{Decided, HookCalled, Notice, NoticeLost, RolloutOpened, RuleGone, WeightSeen};
 pub use traffic::{
-    ConnectionClosed, ConnectionOpened, EffectEnded, HeldStill, MutationAsked, PushRefused, QueryEnded, QueueLength, RequestServed,
-    RouteUnwatched, TickBlind, Ticked,
+    ConnectionClosed, ConnectionOpened, EffectEnded, HeldStill, MailRefused, MutationAsked, PollLeftOut, PushRefused, QueryEnded,
+    QueueLength, RequestServed, RouteUnwatched, TickBlind, Ticked,
 };

@@ -76,6 +76,8 @@ pub(super) struct Families {
     pub(super) tick_at: Family<Source, Real>,
     pub(super) queue: Family<Shard, Whole>,
     pub(super) refused: Family<Shard, Counter>,
+    pub(super) mail_refused: Counter,
+    pub(super) polls_left_out: Counter,
     pub(super) append_seconds: Histogram,
     pub(super) store_errors: Counter,
     pub(super) effects: Family<EffectEnd, Counter>,
@@ -116,6 +118,8 @@ impl Families {
             tick_at: Family::default(),
             queue: Family::default(),
             refused: Family::default(),
+            mail_refused: Counter::default(),
+            polls_left_out: Counter::default(),
             append_seconds: seconds(),
             store_errors: Counter::default(),
             effects: Family::default(),
@@ -164,6 +168,8 @@ impl Families {
         r.register("ticks_blind", "Rollouts' ticks in which an arm could not be looked at, by reason", self.ticks_blind.clone());
         r.register("last_tick_timestamp_seconds", "End of the newest tick read from a source", self.tick_at.clone());
         r.register("engine_queue_length", "Polls waiting for the engine", self.queue.clone());
+        r.register("mail_refused", "Messages a rollout's full mailbox did not take", self.mail_refused.clone());
+        r.register("polls_left_out", "Polls a rollout was not given because it was busy with the last", self.polls_left_out.clone());
         r.register("engine_pushes_refused", "Polls the engine's full queue did not take at once", self.refused.clone());
     }
 

@@ -105,6 +105,11 @@ impl Running {
 
     /// The same with what its routers reach the outside by.
     pub(crate) async fn up_with(folder: &TempDir, rule: &str, means: Means) -> Self {
+        Self::up_on(folder, rule, means, |store| store).await
+    }
+
+    /// The same with the journal as the runtime is to see it.
+    pub(crate) async fn up_on(folder: &TempDir, rule: &str, means: Means, seen: impl FnOnce(Arc<Sqlite>) -> Arc<dyn Store>) -> Self {
         let store = Arc::new(Sqlite::open(folder.path()).expect("a journal"));
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
@@ -123,7 +128,7 @@ impl Running {
         let alerts_expire = Duration::from_secs(3600);
         let setting = Setting {
             makers,
-            store: store.clone(),
+            store: seen(Arc::clone(&store)),
             metrics: metrics.clone(),
             scale: 1000.0,
             shards: 2,

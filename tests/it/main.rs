@@ -30,6 +30,7 @@ mod scripted;
 mod served;
 mod shipped;
 mod simulation;
+mod slow_driver;
 mod store;
 mod traces;
 mod vectors;

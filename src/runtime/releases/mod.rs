@@ -557,9 +557,18 @@ impl Releases {
     async fn supersede(&mut self, followed: &Followed, release: &Shown) {
         let Some(run) = &followed.on_trial else { return };
         let what = format!("{} in place of {}", release.template, run.id);
-        if self.said.insert((followed.rule.name.clone(), what, "supersedes")) {
-            let (rollout, version) = (run.id.clone(), release.version.clone());
-            let _ = self.parts.news.send(News::Supersede { rollout, version }).await;
+        let said = (followed.rule.name.clone(), what, "supersedes");
+        if self.said.contains(&said) {
+            return;
+        }
+        let (answer, got) = oneshot::channel();
+        let (rollout, version) = (run.id.clone(), release.version.clone());
+        let _ = self.parts.news.send(News::Supersede { rollout, version, answer }).await;
+        if got.await.unwrap_or(false) {
+            self.said.insert(said);
+        } else {
+            // a rollout that has no room to hear it is told at the next look
+            self.looked.remove(&followed.rule.name);
         }
     }
 

@@ -15,7 +15,7 @@ use super::conductor::{ConductorHandle, Live};
 use super::handle::{Handle, PastArgs, PastRollouts, Refusal, Request, RolloutView, StartArgs};
 use super::hooks::Hooks;
 use super::kept::Born;
-use super::mail::{Mail, Post};
+use super::mail::{self, Mail, Post};
 use super::needs::{self, InForce, Needs};
 use super::registry::Registry;
 use super::releases::{self, Releases, Templates};
@@ -99,11 +99,9 @@ struct Running {
     rule: Arc<Rule>,
     born: Born,
     begin: Begin,
-    key: u64,
     slot: Slot,
     live: Arc<Live>,
     post: Post,
-    conductor: ConductorHandle,
 }
 
 /// News from tasks the supervisor started.
@@ -118,8 +116,8 @@ pub(super) enum News {
     Router { rule: String, answer: oneshot::Sender<Result<Arc<dyn Router>, String>> },
     /// The cluster shows a new release.
     Start { rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>> },
-    /// What this rollout has on trial is not there any more.
-    Supersede { rollout: RolloutId, version: String },
+    /// What this rollout has on trial is not there any more; told whether its driver has room to hear it.
+    Supersede { rollout: RolloutId, version: String, answer: oneshot::Sender<bool> },
 }
 
 /// The owner of everything that exists once.
@@ -241,8 +239,13 @@ impl Supervisor {
                 Err(why) => events::NotRecovered { rollout: &listed.id, why: &why }.emit(),
             }
         }
+        let mut begun = Vec::new();
         for (rebuilt, first) in with_first_ticks(rebuilt) {
-            self.resume(rebuilt, first).await;
+            begun.extend(self.resume(rebuilt, first).await);
+        }
+        for one in begun {
+            // an error means that its driver has ended already
+            let _ = one.await;
         }
         for conductor in self.conductors.values() {
             conductor.release().await;
@@ -307,7 +310,7 @@ impl Supervisor {
     async fn follow(&mut self, request: Request) {
         match request {
             Request::Start { rule, args, answer } => self.start(rule, args, answer).await,
-            Request::Command { rollout, command, answer } => self.command(&rollout, command, answer).await,
+            Request::Command { rollout, command, answer } => self.command(&rollout, command, answer),
             Request::Alerts { heard, answer } => self.hear_alerts(&heard, answer),
             Request::Reload { answer } => drop(answer.send(self.reload())),
             Request::Past { args, answer } => self.past(args, answer),
@@ -319,14 +322,14 @@ impl Supervisor {
         }
     }
 
-    async fn command(&mut self, name: &str, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>>) {
+    fn command(&self, name: &str, command: Command, answer: oneshot::Sender<Result<Arc<RolloutView>, Refusal>>) {
         let running = self.running.get(name).or_else(|| self.running.values().find(|r| r.id.0 == name));
-        match running {
-            Some(run) => {
-                // a driver that is gone drops the answer, which the asker reads as "shutting down"
-                let _ = run.post.send(Mail::Command { command, answer }).await;
-            }
-            None => drop(answer.send(Err(self.not_running(name, &command)))),
+        let Some(run) = running else { return drop(answer.send(Err(self.not_running(name, &command)))) };
+        match mail::room(&run.post, &run.id, &self.metrics) {
+            Ok(Some(room)) => room.send(Mail::Command { command, answer }),
+            // it is over, and not buried yet
+            Ok(None) => drop(answer.send(Err(self.not_running(name, &command)))),
+            Err(busy) => drop(answer.send(Err(busy))),
         }
     }
 
@@ -369,7 +372,7 @@ impl Supervisor {
             let alerts: Vec<Arrived> = of_run.zip(&mut taken).filter_map(|(one, taken)| one.inspect(|_| *taken = true)).collect();
             if !alerts.is_empty() {
                 let (told, stored) = oneshot::channel();
-                full |= run.post.try_send(Mail::Alerts { alerts, answer: told }).is_err();
+                full |= mail::tell(&run.post, &run.id, Mail::Alerts { alerts, answer: told }, &self.metrics).is_err();
                 waiting.push(stored);
             }
         }

@@ -21,7 +21,6 @@ impl Supervisor {
     pub(super) async fn bury(&mut self, id: &RolloutId) {
         let Some(rule) = self.running.iter().find(|(_, r)| r.id == *id).map(|(rule, _)| rule.clone()) else { return };
         if let Some(run) = self.running.remove(&rule) {
-            run.conductor.leave(run.key).await;
             self.note_success(&run).await;
             self.keep_sums(&rule, &run).await;
             if let Some(taken) = self.slots.iter_mut().enumerate().find(|(i, _)| Engine::<Judge>::slot(*i as u32) == run.slot) {

@@ -20,14 +20,27 @@ use crate::runtime::parts;
 use crate::runtime::replay::{Left, Lost, Rebuilt};
 use crate::runtime::start::Prepared;
 use crate::runtime::worker::{Kit, Worker};
+use crate::source::Subscription;
 use crate::telemetry::events;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 impl Supervisor {
-    pub(super) async fn launch(&mut self, prepared: Prepared) -> Result<RolloutId, Refusal> {
+    /// Opens a new rollout; answered when it has begun, which is not waited for here.
+    pub(super) async fn launch(&mut self, prepared: Prepared, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
+        match self.open(prepared).await {
+            Ok((id, begun)) => drop(tokio::spawn(async move {
+                // an error means that its driver has ended already
+                let _ = begun.await;
+                drop(answer.send(Ok(id)));
+            })),
+            Err(refusal) => drop(answer.send(Err(refusal))),
+        }
+    }
+
+    async fn open(&mut self, prepared: Prepared) -> Result<(RolloutId, Begun), Refusal> {
         let Prepared { rule, mut opened, judge, router, warnings } = prepared;
         let at = crate::runtime::clock::now();
         opened.id = self.store.open(at, opened.clone()).await.map_err(|e| Refusal::new("journal", e.to_string()))?;
@@ -35,10 +48,11 @@ impl Supervisor {
         let view = first_view(&rule, &opened, at, warnings);
         let id = opened.id.clone();
         let seat = Seat { rule, opened, judge, machine, router, view, after: None, first: None };
-        self.seat(seat).await.map(|()| id)
+        self.seat(seat).await.map(|begun| (id, begun))
     }
 
-    pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) {
+    /// Takes up one that was not over; `None` and a line in the log if it cannot be.
+    pub(super) async fn resume(&mut self, rebuilt: Rebuilt, first: Option<Timestamp>) -> Option<Begun> {
         let Rebuilt { opened, rule, judge, machine, judgement, last_poll, warnings, changes, differing, left } = rebuilt;
         if !differing.is_empty() {
             events::DecisionsDiffer { rollout: &opened.id, decisions: differing.len() }.emit();
@@ -49,7 +63,10 @@ impl Supervisor {
         let rule = Arc::new(changes::with(&rule, &changes));
         let router = match self.router(&rule).await {
             Ok(router) => router,
-            Err(why) => return events::NotRecovered { rollout: &opened.id, why: &why }.emit(),
+            Err(why) => {
+                events::NotRecovered { rollout: &opened.id, why: &why }.emit();
+                return None;
+            }
         };
         let mut view = first_view(&rule, &opened, left.decision.at, warnings);
         view.state = left.decision.state.clone();
@@ -58,13 +75,12 @@ impl Supervisor {
         view.approvals = needed(&rule, &machine);
         let id = opened.id.clone();
         let seat = Seat { rule, opened, judge, machine, router, view, after: Some(After { left, last_poll }), first };
-        if let Err(refusal) = self.seat(seat).await {
-            events::NotRecovered { rollout: &id, why: &refusal.text }.emit();
-        }
+        let seated = self.seat(seat).await;
+        seated.inspect_err(|refusal| events::NotRecovered { rollout: &id, why: &refusal.text }.emit()).ok()
     }
 
     /// Gives a rollout its slot, its driver and its place in a conductor.
-    async fn seat(&mut self, seat: Seat) -> Result<(), Refusal> {
+    async fn seat(&mut self, seat: Seat) -> Result<Begun, Refusal> {
         let Seat { rule, opened, judge, machine, router, view, after, first } = seat;
         let conductor = self.conductor(&rule, opened.interval, first).map_err(|why| Refusal::new("source", why))?;
         self.follow_workloads(&rule);
@@ -79,7 +95,7 @@ impl Supervisor {
         let live = Arc::new(Live::new(0, true));
         let cell = self.registry.add(view);
         self.registry.set_rule_rollout(&rule.name, &opened.id);
-        let mut driver = Driver::new(Parts {
+        let driver = Driver::new(Parts {
             id: opened.id.clone(),
             rule: Arc::clone(&rule),
             machine,
@@ -97,7 +113,6 @@ impl Supervisor {
             worker,
             back: post.downgrade(),
             mailbox,
-            over: self.over.0.clone(),
         });
         events::RolloutOpened {
             rule: &rule.name,
@@ -110,18 +125,14 @@ impl Supervisor {
         .emit(&self.metrics);
         let born = Born::of(&opened);
         let from = after.as_ref().and_then(|after| after.last_poll);
-        match after {
-            Some(After { left, .. }) => driver.resume(left).await,
-            None => driver.begin().await,
-        }
-        self.drivers.spawn(driver.run());
         let wanted = parts::subscription(&rule, opened.begin.canary, key, opened.scale);
-        conductor
-            .join(Port { id: opened.id.clone(), key, slot, live: Arc::clone(&live), post: post.clone(), from }, wanted, opened.bounds_ms)
-            .await;
-        let running = Running { id: opened.id, rule: Arc::clone(&rule), born, begin: opened.begin, key, slot, live, post, conductor };
+        let port = Port { id: opened.id.clone(), key, slot, live: Arc::clone(&live), post: post.clone(), from, behind: None };
+        let place = Place { conductor, port, wanted, bounds_ms: opened.bounds_ms };
+        let (told, begun) = oneshot::channel();
+        self.drivers.spawn(drive(driver, after.map(|after| after.left), place, told, self.over.0.clone()));
+        let running = Running { id: opened.id, rule: Arc::clone(&rule), born, begin: opened.begin, slot, live, post };
         self.running.insert(rule.name.clone(), running);
-        Ok(())
+        Ok(begun)
     }
 
     /// Eyes in the cluster for a rollout that began with a look at it.
@@ -167,6 +178,36 @@ impl Supervisor {
             self.slots[free] = true;
         }
         Engine::<Judge>::slot(free as u32)
+    }
+}
+
+/// Ready when a rollout has begun, or was taken up again, and its conductor knows of it.
+pub(super) type Begun = oneshot::Receiver<()>;
+
+/// Where a rollout joins.
+struct Place {
+    conductor: ConductorHandle,
+    port: Port,
+    wanted: Subscription,
+    bounds_ms: Vec<f64>,
+}
+
+/// A rollout's task. Its beginning waits for the journal, its joining and leaving for a tick that is under way: none of it is the
+/// supervisor's to wait for. Only a rollout that its conductor knows no more is told to be over: its slot is another's then.
+async fn drive(mut driver: Driver, left: Option<Left>, place: Place, begun: oneshot::Sender<()>, over: mpsc::Sender<RolloutId>) {
+    match left {
+        Some(left) => driver.resume(left).await,
+        None => driver.begin().await,
+    }
+    let Place { conductor, port, wanted, bounds_ms } = place;
+    let (id, key) = (port.id.clone(), port.key);
+    conductor.join(port, wanted, bounds_ms).await;
+    // the starter may have gone
+    let _ = begun.send(());
+    if driver.run().await {
+        conductor.leave(key).await;
+        // an error means that the supervisor is gone too
+        let _ = over.send(id).await;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::model::rule::{Rule, Traffic};
 use crate::model::{Begin, RolloutId, Side, State, Weight};
 use crate::router::{Desired, Router};
 use crate::runtime::handle::{Refusal, StartArgs, Views};
-use crate::runtime::mail::Mail;
+use crate::runtime::mail::{self, Mail};
 use crate::runtime::releases::CLUSTER;
 use crate::runtime::start::{self, Plan};
 use std::sync::Arc;
@@ -37,13 +37,7 @@ impl Supervisor {
     pub(super) async fn start(&mut self, rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
         match self.may_start(&rule, &args) {
             Ok(true) => self.prepare(rule, args, answer).await,
-            Ok(false) => {
-                let version = args.version.clone();
-                if let Some((_, older)) = self.next.insert(rule.clone(), (args, answer)) {
-                    drop(older.send(Err(Refusal::new("superseded", format!("version {version} was started after this one")))));
-                }
-                self.supersede(&rule, version).await;
-            }
+            Ok(false) => self.start_after(rule, args, answer),
             Err(refusal) => drop(answer.send(Err(refusal))),
         }
     }
@@ -59,6 +53,8 @@ impl Supervisor {
         }
         match self.running.get(rule) {
             None => self.refuse_what_another_moves(rule).map(|()| true),
+            // its place is empty in a moment: the next one waits for that
+            Some(run) if self.is_over(run) && args.by != CLUSTER => Ok(false),
             // what the cluster releases takes the place of another by itself: see `Followed`
             Some(run) if args.version.is_empty() || args.version == run.begin.version || args.by == CLUSTER => Err(Refusal::new(
                 "already-running",
@@ -71,18 +67,33 @@ impl Supervisor {
     /// Rules in force move nothing in common; what a rollout began with may be in force no more.
     fn refuse_what_another_moves(&self, rule: &str) -> Result<(), Refusal> {
         let Some(rule) = self.rules.rules.get(rule) else { return Ok(()) };
-        let both = self.running.values().find_map(|run| Some((run, overlap(rule, &run.rule)?)));
+        let mut running = self.running.values().filter(|run| !self.is_over(run));
+        let both = running.find_map(|run| Some((run, overlap(rule, &run.rule)?)));
         both.map_or(Ok(()), |(run, what)| {
             let text = format!("{} still moves {what}: let it finish, or roll it back, and start again", run.id);
             Err(Refusal::new("route-taken", text))
         })
     }
 
-    async fn supersede(&mut self, rule: &str, version: String) {
-        if let Some(run) = self.running.get(rule) {
-            // a driver that is gone reports itself over
-            let _ = run.post.send(Mail::Supersede { version }).await;
+    /// Decided, and not buried yet: its conductor may be in a tick.
+    fn is_over(&self, run: &Running) -> bool {
+        self.registry.rollout(&run.id).is_some_and(|view| view.state.is_over())
+    }
+
+    /// Supersedes the running rollout; the start waits until that is over.
+    fn start_after(&mut self, rule: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
+        let version = args.version.clone();
+        if let Some(Err(busy)) = self.running.get(&rule).map(|run| self.supersede(run, version.clone())) {
+            return drop(answer.send(Err(busy)));
         }
+        if let Some((_, older)) = self.next.insert(rule, (args, answer)) {
+            drop(older.send(Err(Refusal::new("superseded", format!("version {version} was started after this one")))));
+        }
+    }
+
+    /// A driver that is gone reports itself over.
+    fn supersede(&self, run: &Running, version: String) -> Result<(), Refusal> {
+        mail::tell(&run.post, &run.id, Mail::Supersede { version }, &self.metrics)
     }
 
     pub(super) async fn prepare(&mut self, name: String, args: StartArgs, answer: oneshot::Sender<Result<RolloutId, Refusal>>) {
@@ -147,11 +158,10 @@ impl Supervisor {
         match news {
             News::Prepared { rule, result, answer } => {
                 self.preparing.remove(&rule);
-                let result = match result {
-                    Ok(prepared) => self.launch(*prepared).await,
-                    Err(refusal) => Err(refusal),
-                };
-                drop(answer.send(result));
+                match result {
+                    Ok(prepared) => self.launch(*prepared, answer).await,
+                    Err(refusal) => drop(answer.send(Err(refusal))),
+                }
             }
             News::Followed { answer } => drop(answer.send(self.followed())),
             News::InForce { answer } => {
@@ -166,11 +176,10 @@ impl Supervisor {
                 drop(answer.send(router));
             }
             News::Start { rule, args, answer } => self.start(rule, args, answer).await,
-            News::Supersede { rollout, version } => {
-                if let Some(run) = self.running.values().find(|run| run.id == rollout) {
-                    // a driver that is gone reports itself over
-                    let _ = run.post.send(Mail::Supersede { version }).await;
-                }
+            News::Supersede { rollout, version, answer } => {
+                let run = self.running.values().find(|run| run.id == rollout);
+                // the daemon stops: nobody needs the answer
+                let _ = answer.send(run.is_none_or(|run| self.supersede(run, version).is_ok()));
             }
         }
     }

@@ -118,6 +118,36 @@ impl PushRefused {
     }
 }
 
+/// A driver's full mailbox took no more; whoever sent it was told so.
+#[derive(Clone, Copy, Debug)]
+pub struct MailRefused<'a> {
+    /// Whose driver.
+    pub rollout: &'a RolloutId,
+}
+
+impl MailRefused<'_> {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        tracing::warn!(rollout = %self.rollout, "a rollout is busy: its mailbox is full");
+        metrics.families().mail_refused.inc();
+    }
+}
+
+/// A rollout got no poll of a tick, because its driver is not done with what it has.
+#[derive(Clone, Copy, Debug)]
+pub struct PollLeftOut<'a> {
+    /// Whose driver.
+    pub rollout: &'a RolloutId,
+}
+
+impl PollLeftOut<'_> {
+    /// Log line and metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        tracing::warn!(rollout = %self.rollout, "a rollout is busy: it gets no poll of this tick");
+        metrics.families().polls_left_out.inc();
+    }
+}
+
 /// An effect was carried out, or was not.
 #[derive(Clone, Copy, Debug)]
 pub struct EffectEnded<'a> {
