@@ -2,23 +2,27 @@
 //! it sees is decided in `decide.rs`; a start goes the way of a person's, so that whatever keeps a person from starting keeps it too.
 
 mod decide;
+mod held;
 mod idle;
 mod known;
+mod say;
+mod starts;
 
 pub(super) use known::Templates;
 
-use super::clock;
-use super::handle::{Refusal, StartArgs, Waiting};
+use super::handle::{Refusal, Waiting};
 use super::registry::Registry;
 use super::supervisor::{Followed, News};
 use crate::cluster::{Cluster, Release};
 use crate::model::rule::Replicas;
-use crate::model::{Level, Mode, Notice, Phase, RolloutId, Rule, Side, Topic, Weight};
-use crate::notify::{Notices, Told};
+use crate::model::{RolloutId, Rule, Side};
+use crate::notify::Notices;
 use crate::router::Router;
 use crate::telemetry::{Metrics, events};
 use decide::{Finding, OnTrial, Scene, Shown, Sight, What, Why, decide};
 use futures_util::future::join_all;
+use say::waits_for_pods;
+use starts::Refused;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +36,6 @@ pub(super) const CLUSTER: &str = "cluster";
 const TOGETHER: Duration = Duration::from_millis(200);
 /// How often it looks without being told: a window opens and a router's weight moves without a change in the cluster.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// A refused start is tried again after this, or when its workloads change: preparing one asks the source for hours of history.
-const START_AGAIN: Duration = Duration::from_secs(60);
 /// How often workloads that may be idle are looked at: `keep` is hours.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for the router.
@@ -117,13 +119,6 @@ enum Next {
     Nothing,
     /// Ask its router who carries the traffic, and look again.
     Ask,
-}
-
-struct Refused {
-    seen: [Sight; 2],
-    at: Instant,
-    /// Its words, once they are known.
-    why: Option<String>,
 }
 
 impl Releases {
@@ -413,38 +408,6 @@ impl Releases {
         }
     }
 
-    /// The release a finding is about, and why no rollout of it is started; `None` = there is none, or one is.
-    fn waits(&self, rule: &Rule, finding: &Finding, seen: &[Sight; 2]) -> Option<(String, String)> {
-        let Sight::There(release) = &seen[finding.side.index()] else { return None };
-        let why = match &finding.what {
-            What::Wait => waits_for_pods(release),
-            What::RolledBack => {
-                format!("it was rolled back before: no rollout is started; `canaryd retry {}` starts one", rule.name)
-            }
-            What::Unclear(why) => format!("no rollout is started: {why}"),
-            What::Start => format!("{NOT_STARTED}: {}", self.refused.get(&rule.name)?.why.as_ref()?),
-            What::AskTraffic | What::Note { .. } | What::Supersede | What::Live => return None,
-        };
-        Some((release.version.clone(), why))
-    }
-
-    /// Since when, is since it was seen to wait for the first time.
-    fn show_waiting(&mut self, rule: &str, waits: Option<(String, String)>) {
-        let before = self.waiting.get(rule);
-        let waiting = waits.map(|(version, why)| {
-            let since = before.filter(|before| before.version == version).map_or_else(clock::now, |before| before.since);
-            Waiting { version, since, why }
-        });
-        if waiting.as_ref() == before {
-            return;
-        }
-        self.parts.registry.set_waiting(rule, waiting.clone());
-        match waiting {
-            Some(waiting) => drop(self.waiting.insert(rule.to_owned(), waiting)),
-            None => drop(self.waiting.remove(rule)),
-        }
-    }
-
     fn note(&mut self, rule: &Arc<Rule>, side: Side, template: Option<String>, why: Why) {
         events::ReleaseNoted { rule: &rule.name, workload: rule.workloads.name(side), template: template.as_deref(), why: why.name() }
             .emit();
@@ -464,163 +427,6 @@ impl Releases {
             }
         }
     }
-
-    /// It is not led again by itself. What would go on all the same is stopped as it is before a rollout, once: a person may let it go.
-    async fn rolled_back_before(&mut self, followed: &Followed, release: &Shown, text: String) {
-        let rule = &followed.rule;
-        let retry = format!("`canaryd retry {}` starts one", rule.name);
-        if !holds_releases(rule) {
-            return self.say_and_tell(followed, release, "rolled-back", format!("{text}: no rollout is started; {retry}"));
-        }
-        if self.said.contains(&(rule.name.clone(), release.template.clone(), "rolled-back")) {
-            return;
-        }
-        self.free.remove(&rule.name);
-        match hold_still(rule, &self.parts).await {
-            Ok(()) => {
-                let text =
-                    format!("{text}: it is paused, and no rollout is started; {retry}, `kubectl rollout resume` lets it go on without");
-                self.say_and_tell(followed, release, "rolled-back", text);
-            }
-            Err(why) => {
-                self.looked.remove(&rule.name);
-                self.say_and_tell(
-                    followed,
-                    release,
-                    "goes on",
-                    format!("{text}, and goes on: it cannot be paused, which is tried again: {why}"),
-                );
-            }
-        }
-    }
-
-    /// Nothing is new, and no rollout runs: what was stopped for one goes on, such as a release that was taken back.
-    async fn let_go(&mut self, rule: &Rule) {
-        if !holds_releases(rule) || self.free.contains(&rule.name) {
-            return;
-        }
-        let let_go = async { router_of(rule, &self.parts.news).await?.let_go().await.map_err(|e| e.to_string()) };
-        match tokio::time::timeout(READ_MAX, let_go).await {
-            Ok(Ok(())) => drop(self.free.insert(rule.name.clone())),
-            // at the next look
-            Ok(Err(why)) => events::ReleaseSeen { rule: &rule.name, about: "held", text: &why }.emit(),
-            Err(_) => {}
-        }
-    }
-
-    fn start(&mut self, rule: &Rule, release: &Shown, seen: &[Sight; 2]) {
-        let again = self.refused.get(&rule.name).is_none_or(|last| last.seen != *seen || last.at.elapsed() >= START_AGAIN);
-        if !again {
-            return;
-        }
-        self.free.remove(&rule.name);
-        // should it be refused: what was seen then
-        let why = self.refused.get(&rule.name).and_then(|last| last.why.clone());
-        self.refused.insert(rule.name.clone(), Refused { seen: seen.clone(), at: Instant::now(), why });
-        self.starting.insert(rule.name.clone());
-        let (news, rule, template) = (self.parts.news.clone(), rule.name.clone(), release.template.clone());
-        let args = StartArgs { version: release.version.clone(), retry: false, by: CLUSTER.to_owned() };
-        self.starts.spawn(async move {
-            let (answer, got) = oneshot::channel();
-            let _ = news.send(News::Start { rule: rule.clone(), args, answer }).await;
-            (rule, template, got.await.unwrap_or_else(|_| Err(Refusal::new("unavailable", "the daemon is shutting down"))))
-        });
-    }
-
-    async fn started(&mut self, rule: &str, template: &str, result: Result<RolloutId, Refusal>) {
-        self.starting.remove(rule);
-        let refusal = match result {
-            Ok(_) => {
-                self.show_waiting(rule, None);
-                return drop(self.refused.remove(rule));
-            }
-            // a person was faster
-            Err(refusal) if matches!(refusal.code, "already-running" | "already-starting" | "unavailable") => return,
-            Err(refusal) => refusal,
-        };
-        if let Some(refused) = self.refused.get_mut(rule) {
-            refused.why = Some(refusal.text.clone());
-        }
-        let followed = self.followed().await.into_iter().find(|f| f.rule.name == rule);
-        let Some(followed) = followed else { return };
-        let text = format!("a new release {NOT_STARTED}: {}", refusal.text);
-        let release = [Side::First, Side::Second].into_iter().find_map(|side| match self.sight(&followed.rule, side) {
-            Sight::There(shown) if shown.template == template => Some(shown),
-            _ => None,
-        });
-        if let Some(release) = release {
-            self.show_waiting(rule, Some((release.version.clone(), format!("{NOT_STARTED}: {}", refusal.text))));
-            self.say_and_tell(&followed, &release, "refused", text);
-        }
-    }
-
-    async fn supersede(&mut self, followed: &Followed, release: &Shown) {
-        let Some(run) = &followed.on_trial else { return };
-        let what = format!("{} in place of {}", release.template, run.id);
-        let said = (followed.rule.name.clone(), what, "supersedes");
-        if self.said.contains(&said) {
-            return;
-        }
-        let (answer, got) = oneshot::channel();
-        let (rollout, version) = (run.id.clone(), release.version.clone());
-        let _ = self.parts.news.send(News::Supersede { rollout, version, answer }).await;
-        if got.await.unwrap_or(false) {
-            self.said.insert(said);
-        } else {
-            // a rollout that has no room to hear it is told at the next look
-            self.looked.remove(&followed.rule.name);
-        }
-    }
-
-    /// Once for each template.
-    fn say(&mut self, rule: &Rule, template: &str, about: &'static str, text: &str) -> bool {
-        let new = self.said.insert((rule.name.clone(), template.to_owned(), about));
-        if new {
-            events::ReleaseSeen { rule: &rule.name, about, text }.emit();
-        }
-        new
-    }
-
-    /// The same to the receivers.
-    fn say_and_tell(&mut self, followed: &Followed, release: &Shown, about: &'static str, text: String) {
-        let rule = &followed.rule;
-        if !self.say(rule, &release.template, about, &text) {
-            return;
-        }
-        self.parts.notices.tell(Told {
-            rule: Arc::clone(rule),
-            // it belongs to no rollout: to receivers it is the last one's
-            rollout: followed.last.clone().unwrap_or_else(|| RolloutId(format!("{}-0", rule.name))),
-            version: release.version.clone(),
-            canary: Side::Second,
-            at: clock::now(),
-            notice: Notice { level: Level::Warning, topic: Topic::Release, phase: Phase::Event, text },
-            weight: Weight::ZERO,
-            state: "idle",
-            again: false,
-        });
-    }
-
-    /// Nothing is new: what appears again is said again. What is on trial need not be told when it is rolled back: that is.
-    fn forget_said(&mut self, rule: &str, on_trial: Option<&OnTrial>) {
-        match on_trial.and_then(|trial| trial.template.clone()) {
-            Some(template) => drop(self.said.insert((rule.to_owned(), template, "rolled-back"))),
-            None => self.said.retain(|(of, _, _)| of != rule),
-        }
-    }
-}
-
-/// What a refused start is told with.
-const NOT_STARTED: &str = "could not be started, which is tried again";
-
-fn waits_for_pods(release: &Shown) -> String {
-    let trouble = release.trouble().map_or_else(String::new, |trouble| format!(": {trouble}"));
-    format!("it is started when its pods are ready ({} of {}{trouble})", release.ready, release.wanted)
-}
-
-/// Is a new template of this rule stopped as soon as it is seen?
-fn holds_releases(rule: &Rule) -> bool {
-    rule.traffic.leads_rolling_update() && rule.mode == Mode::Enforce && rule.start.on_new_template
 }
 
 async fn router_of(rule: &Rule, news: &mpsc::Sender<News>) -> Result<Arc<dyn Router>, String> {
@@ -628,17 +434,6 @@ async fn router_of(rule: &Rule, news: &mpsc::Sender<News>) -> Result<Arc<dyn Rou
     // an error means that the daemon stops
     let _ = news.send(News::Router { rule: rule.name.clone(), answer }).await;
     got.await.map_err(|_| "the daemon is shutting down".to_owned())?
-}
-
-/// What moves the traffic by itself is stopped.
-async fn hold_still(rule: &Rule, parts: &Parts) -> Result<(), String> {
-    let router = router_of(rule, &parts.news).await?;
-    let held = async {
-        let noted = parts.cluster.note(&rule.workloads, Side::Second).await?;
-        router.hold_still(&noted).await.map_err(|e| e.to_string())
-    };
-    let held = tokio::time::timeout(READ_MAX, held).await;
-    held.map_err(|_| format!("{}: no answer within {} s", router.name(), READ_MAX.as_secs()))?
 }
 
 /// The side without traffic, by the router's word.

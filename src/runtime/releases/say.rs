@@ -1,0 +1,90 @@
+//! What waits is said: in the log and to the receivers once for each template, and where people look for as long as it is so.
+
+use super::Releases;
+use super::decide::{Finding, OnTrial, Shown, Sight, What};
+use crate::model::{Level, Notice, Phase, RolloutId, Rule, Side, Topic, Weight};
+use crate::notify::Told;
+use crate::runtime::clock;
+use crate::runtime::handle::Waiting;
+use crate::runtime::supervisor::Followed;
+use crate::telemetry::events;
+use std::sync::Arc;
+
+/// What a refused start is told with.
+pub(super) const NOT_STARTED: &str = "could not be started, which is tried again";
+
+impl Releases {
+    /// Once for each template.
+    pub(super) fn say(&mut self, rule: &Rule, template: &str, about: &'static str, text: &str) -> bool {
+        let new = self.said.insert((rule.name.clone(), template.to_owned(), about));
+        if new {
+            events::ReleaseSeen { rule: &rule.name, about, text }.emit();
+        }
+        new
+    }
+
+    /// The same to the receivers.
+    pub(super) fn say_and_tell(&mut self, followed: &Followed, release: &Shown, about: &'static str, text: String) {
+        let rule = &followed.rule;
+        if !self.say(rule, &release.template, about, &text) {
+            return;
+        }
+        self.parts.notices.tell(Told {
+            rule: Arc::clone(rule),
+            // it belongs to no rollout: to receivers it is the last one's
+            rollout: followed.last.clone().unwrap_or_else(|| RolloutId(format!("{}-0", rule.name))),
+            version: release.version.clone(),
+            canary: Side::Second,
+            at: clock::now(),
+            notice: Notice { level: Level::Warning, topic: Topic::Release, phase: Phase::Event, text },
+            weight: Weight::ZERO,
+            state: "idle",
+            again: false,
+        });
+    }
+
+    /// Nothing is new: what appears again is said again. What is on trial need not be told when it is rolled back: that is.
+    pub(super) fn forget_said(&mut self, rule: &str, on_trial: Option<&OnTrial>) {
+        match on_trial.and_then(|trial| trial.template.clone()) {
+            Some(template) => drop(self.said.insert((rule.to_owned(), template, "rolled-back"))),
+            None => self.said.retain(|(of, _, _)| of != rule),
+        }
+    }
+
+    /// The release a finding is about, and why no rollout of it is started; `None` = there is none, or one is.
+    pub(super) fn waits(&self, rule: &Rule, finding: &Finding, seen: &[Sight; 2]) -> Option<(String, String)> {
+        let Sight::There(release) = &seen[finding.side.index()] else { return None };
+        let why = match &finding.what {
+            What::Wait => waits_for_pods(release),
+            What::RolledBack => {
+                format!("it was rolled back before: no rollout is started; `canaryd retry {}` starts one", rule.name)
+            }
+            What::Unclear(why) => format!("no rollout is started: {why}"),
+            What::Start => format!("{NOT_STARTED}: {}", self.refused.get(&rule.name)?.why.as_ref()?),
+            What::AskTraffic | What::Note { .. } | What::Supersede | What::Live => return None,
+        };
+        Some((release.version.clone(), why))
+    }
+
+    /// Since when, is since it was seen to wait for the first time.
+    pub(super) fn show_waiting(&mut self, rule: &str, waits: Option<(String, String)>) {
+        let before = self.waiting.get(rule);
+        let waiting = waits.map(|(version, why)| {
+            let since = before.filter(|before| before.version == version).map_or_else(clock::now, |before| before.since);
+            Waiting { version, since, why }
+        });
+        if waiting.as_ref() == before {
+            return;
+        }
+        self.parts.registry.set_waiting(rule, waiting.clone());
+        match waiting {
+            Some(waiting) => drop(self.waiting.insert(rule.to_owned(), waiting)),
+            None => drop(self.waiting.remove(rule)),
+        }
+    }
+}
+
+pub(super) fn waits_for_pods(release: &Shown) -> String {
+    let trouble = release.trouble().map_or_else(String::new, |trouble| format!(": {trouble}"));
+    format!("it is started when its pods are ready ({} of {}{trouble})", release.ready, release.wanted)
+}
