@@ -1,8 +1,9 @@
 //! The nouns: what every other module speaks about. No I/O, no clock, no serde (wire types live where the wire is).
-//! Read [`rollout`] first, then [`judgement`] and [`sample`]; what a rule may say is in [`rule`].
+//! Read [`rollout`] and [`decision`] first, then [`judgement`] and [`sample`]; what a rule may say is in [`rule`].
 
 mod arm;
 pub mod calendar;
+pub mod decision;
 mod fnv;
 pub mod journal;
 mod judge;
@@ -18,6 +19,7 @@ mod time;
 mod weight;
 
 pub use arm::{Arm, PerArm, Side};
+pub use decision::{Action, Decision, Effect, Hold, HoldWhy, Reason, Unproven, Vanished};
 pub use fnv::{Fnv, fnv};
 pub use judge::{Advance, Budget, JudgeSpec, Limits, Margin, Method, MetricKind, MetricSpec, StepTime};
 pub use judgement::{
@@ -27,8 +29,8 @@ pub use notice::{Alert, Level, Notice, Phase, Severity, Topic};
 pub use pod::{Noted, Pod, PodSign, PodSigns, Resources, WorkloadSeen};
 pub use role::Role;
 pub use rollout::{
-    Action, Begin, Command, Decision, Effect, Hold, HoldWhy, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Reason, Retry,
-    RolloutId, Stands, State, Stuck, Tick, TrafficReading, Unproven, Vanished, Verb, Waiting, WorkloadAction,
+    Begin, Command, HookAnswer, HookPoint, Input, Outcome, Paused, Promoting, Retry, RolloutId, Stands, State, Stuck, Tick, TrafficReading,
+    Verb, Waiting, WorkloadAction,
 };
 pub use rule::{Mode, Rule};
 pub use sample::{
