@@ -34,8 +34,8 @@ use tokio::time::{Instant, sleep};
 const WRITE_MAX: Duration = Duration::from_secs(7);
 /// How often it is looked at meanwhile. A controller makes pods within moments of being let go on.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Times a Deployment is read and paused again because another hand changed it in between.
-const ATTEMPTS_MAX: usize = 8;
+/// How long a Deployment is read and paused again because another hand changed it in between: it rolls on meanwhile.
+const HOLD_MAX: Duration = Duration::from_secs(7);
 
 pub(super) struct Rolling {
     client: Client,
@@ -223,8 +223,11 @@ impl Place for Rolling {
     /// Paused, as whoever made it wanted it or by us; which of them it was is noted, for that is how it is left in the end.
     async fn hold_still(&self, noted: &Noted) -> Result<(), RouterError> {
         let trial = Trial::of(noted);
-        for _ in 0..ATTEMPTS_MAX {
-            let all = self.found().await?;
+        let until = Instant::now() + HOLD_MAX;
+        loop {
+            // read again last: the fewer moments between that and the write, the fewer other hands
+            let sets = self.found().await?.sets;
+            let all = Found { deployment: self.get().await?, sets };
             if all.template() != trial.clone().called(&all, Note::of(&all.deployment).as_ref()).template {
                 return Err(self.refused("has got another template meanwhile".to_owned()));
             }
@@ -245,10 +248,12 @@ impl Place for Rolling {
                 Err(CallError::Conflict(answer)) if version_of(&self.get().await?) == version_of(&found) => {
                     return Err(self.refused(answer));
                 }
-                Err(CallError::Conflict(_)) => {}
+                Err(CallError::Conflict(_)) if Instant::now() < until => {}
+                Err(CallError::Conflict(_)) => {
+                    return Err(self.refused(format!("another hand changed it at the same moment, for {} s on end", HOLD_MAX.as_secs())));
+                }
                 Err(error) => return Err(self.error(error)),
             }
         }
-        Err(self.refused(format!("another hand changed it at the same moment, {ATTEMPTS_MAX} times in a row")))
     }
 }
