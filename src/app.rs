@@ -118,7 +118,7 @@ impl Daemon {
         let supervisor = tokio::spawn(supervisor.run());
         tokio::spawn(retention::keep(journal, settings.retention_days, kept_by, shutdown.clone()));
         tokio::spawn(watch_rules(settings.rules.clone(), handle.clone(), shutdown.clone()));
-        if let Some(client) = client.filter(|_| settings.cluster.resources) {
+        if let Some(client) = client.filter(|_| settings.cluster.resources.is_some()) {
             resources::start(client, book, handle.clone(), &metrics, &shutdown);
         }
         Ok(Self { address, handle, shutdown, supervisor, receivers, api })

@@ -116,8 +116,8 @@ fn page(checked: &Checked) -> String {
     let what = object.as_ref().map_or_else(|| format!("rule {}", rule.name), |object| format!("CanaryRule {object}"));
     let mut out = format!("{}: {what} is valid\n", rule.file.display());
     // writing into a String cannot fail
-    if *any_namespace {
-        let _ = writeln!(out, "  it names no namespace, and is read as one of namespace default");
+    if let Some((namespace, _)) = object.as_ref().filter(|_| *any_namespace).and_then(|object| object.split_once('/')) {
+        let _ = writeln!(out, "  it names no namespace, and is read as one of namespace {namespace}");
     }
     let _ = writeln!(out, "  steps: {} ({} in all)", steps.join(", "), minutes(total));
     let names: Vec<&str> = rule.metrics.iter().map(|m| m.name.as_str()).collect();

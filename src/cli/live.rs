@@ -50,7 +50,7 @@ pub(super) async fn look(settings: &Settings, packs: &Packs, rule: &Rule) -> Liv
     let cluster = cluster(settings, &mut live).await;
     let canary = traffic(cluster.clone(), rule, &mut live).await;
     if let Some(client) = cluster {
-        super::workloads::look(&client, (rule, canary), settings.cluster.resources, &mut live.notes).await;
+        super::workloads::look(&client, (rule, canary), settings.cluster.resources.is_some(), &mut live.notes).await;
     }
     match app::source(settings, packs, rule, None) {
         Ok(source) => numbers(source, settings.time_scale, (rule, canary), &mut live).await,

@@ -37,7 +37,7 @@ pub(super) async fn of_daemon(settings: &Settings) -> Vec<String> {
     // a cluster that cannot be used is told of each rule
     let Ok(Some(client)) = app::cluster(settings).await else { return Vec::new() };
     let lease = settings.cluster.leader_election.as_ref().map(|lease| (lease.namespace.as_deref(), lease.lease.as_str()));
-    let shown = settings.cluster.resources;
+    let shown = settings.cluster.resources.is_some();
     let mut notes = lines(rights::missing_of_daemon(&client, lease, shown).await);
     if shown && resources::are_served(&client).await == Ok(false) {
         let way_out = "`canaryd crds | kubectl apply --server-side --force-conflicts -f -`, or cluster: { resources: false }";

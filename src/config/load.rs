@@ -126,7 +126,7 @@ impl Good {
 
     /// Is it good beside the others? If not, that is told.
     fn take(&mut self, rule: &Arc<Rule>, written: &Written, report: &mut Report) -> bool {
-        let named = self.by_name.get(&rule.name).map(|other| twice(rule, other));
+        let named = self.by_name.get(&rule.name).map(|other| twice(rule, &other.file.display().to_string()));
         match named.map_or_else(|| self.claims.take(rule, written), Err) {
             Ok(()) => {
                 self.by_name.insert(rule.name.clone(), Arc::clone(rule));

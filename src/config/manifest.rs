@@ -3,7 +3,7 @@
 
 use super::object::API;
 use super::overlap::Written;
-use super::rule::{Known, parse_tree};
+use super::rule::{Known, Origin, parse_object_tree};
 use super::walk::{At, Entry, Fields, Kind, Node};
 use super::{Report, yaml};
 use crate::model::Rule;
@@ -107,11 +107,13 @@ impl Reading<'_> {
         let spec = fields.need("spec", "write the rule below spec", &mut self.report)?;
         let metadata = fields.get("metadata").and_then(|at| at.node.below(NAMESPACE)).map(|entry| At::root(&entry.node).scalar());
         let namespace = metadata.filter(|namespace| !namespace.is_empty());
-        let tree = self.as_file(&spec, name.as_ref()?, namespace.unwrap_or(DEFAULT_NAMESPACE))?;
-        let none = |_: &str| Err("an object has no files beside it: write the dates themselves".to_owned());
-        let read = parse_tree(&At { node: &tree, path: spec.path.clone() }, self.text, self.file, &self.known, &none);
+        // where its spec names one, only there it can be good
+        let home = namespace.or_else(|| meant(&spec)).unwrap_or(DEFAULT_NAMESPACE);
+        let tree = self.as_file(&spec, name.as_ref()?, home)?;
+        let origin = Origin { text: self.text, file: self.file, namespace: Some(home) };
+        let read = parse_object_tree(&At { node: &tree, path: spec.path.clone() }, &origin, &self.known);
         let rule = read.map_err(|report| self.take(report, &spec.path)).ok()?;
-        let object = format!("{}/{}", namespace.unwrap_or(DEFAULT_NAMESPACE), rule.name);
+        let object = format!("{home}/{}", rule.name);
         let lines = Written::sections(spec.node, spec.path.clone());
         Some(OfManifest { rule, written: lines, object, names_namespace: namespace.is_some() })
     }
@@ -158,9 +160,16 @@ impl Reading<'_> {
     }
 }
 
+/// The namespace of the workloads, where they say it.
+fn meant<'a>(spec: &At<'a>) -> Option<&'a str> {
+    let at = spec.down(&["workloads", NAMESPACE]);
+    (at.path.ends_with(NAMESPACE) && !at.scalar().is_empty()).then(|| at.scalar())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Reach;
 
     const RULE: &str = "apiVersion: canaryd.io/v1alpha1
 kind: CanaryRule
@@ -212,6 +221,20 @@ spec:
         ] {
             assert!(said.contains(line), "{line}\n{said}");
         }
+    }
+
+    /// What CI says is what the cluster says.
+    #[test]
+    fn a_rule_may_name_its_own_namespace_only_unless_the_settings_allow_more() {
+        let foreign =
+            RULE.replace("workloads: {", "workloads: { namespace: cart,").replace("virtual-service: shop", "virtual-service: cart");
+        let said = manifests(&foreign).unwrap_err().to_string();
+        assert!(said.starts_with("all.yaml:5: spec.workloads.namespace: \"cart\" is not \"shop\", the namespace of this object"), "{said}");
+        let allowed = Known { packs: ["istio".to_owned()].into(), objects: Reach::Anywhere, ..Known::default() };
+        assert_eq!(read(&foreign, Path::new("all.yaml"), &allowed).unwrap().unwrap().rules[0].object, "shop/shop");
+        // without a namespace it is one of that which it names: kubectl may be told so
+        let found = manifests(&foreign.replace(", namespace: shop }", " }")).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!((found.rules[0].object.as_str(), found.rules[0].names_namespace), ("cart/shop", false));
     }
 
     #[test]

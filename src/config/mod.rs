@@ -23,6 +23,6 @@ pub use load::{Loaded, LoadedRule, RuleSet, load_rules, read_rule, read_rules, r
 pub use object::{API, Refused, RuleObject};
 pub use overlap::{Claims, Written, overlap};
 pub use report::{Problem, Report};
-pub use rule::{Attached, Known, parse_rule, parse_rule_with, rule_schema, rule_spec_schema};
+pub use rule::{Attached, Known, Reach, parse_rule, parse_rule_with, rule_schema, rule_spec_schema};
 pub use settings::{Flags, Settings};
 pub use watched::fingerprint;

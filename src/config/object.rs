@@ -2,7 +2,7 @@
 //! namespace is that of workloads that name none.
 
 use super::overlap::{Claims, Written};
-use super::rule::{Known, parse_rule_with};
+use super::rule::{Known, Origin, parse_object};
 use super::{Problem, Report, RuleSet};
 use crate::model::Rule;
 use serde_json::{Map, Value};
@@ -38,8 +38,7 @@ impl RuleObject<'_> {
             return Err(Report::whole(self.place(), "has no spec", "write the rule below spec"));
         };
         let text = self.text(spec);
-        let none = |_: &str| Err("an object has no files beside it: write the dates themselves".to_owned());
-        let read = parse_rule_with(&text, &PathBuf::from(self.place()), known, &none);
+        let read = parse_object(&Origin { text: &text, file: &PathBuf::from(self.place()), namespace: Some(self.namespace) }, known);
         let mut problems = self.named_twice(spec);
         match read {
             Ok(rule) => {
@@ -86,6 +85,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The rule's name is that of what is read from there.
+    pub fn name(rule: &Rule, other: &str) -> Self {
+        Self::Name(twice(rule, other))
+    }
+
     /// Names both.
     pub fn problem(&self) -> &Problem {
         match self {
@@ -107,7 +111,7 @@ impl RuleSet {
     /// Names both; the first stays.
     pub fn add(&mut self, rule: Arc<Rule>, text: Arc<str>, claims: &mut Claims) -> Result<(), Refused> {
         if let Some(other) = self.rules.get(&rule.name) {
-            return Err(Refused::Name(twice(&rule, other)));
+            return Err(Refused::name(&rule, &other.file.display().to_string()));
         }
         claims.take(&rule, &Written::Object).map_err(Refused::Route)?;
         self.texts.insert(rule.name.clone(), text);
@@ -117,8 +121,8 @@ impl RuleSet {
 }
 
 /// One name for two.
-pub(super) fn twice(rule: &Rule, other: &Rule) -> Problem {
-    let what = format!("rule {:?} is already the name of {}", rule.name, other.file.display());
+pub(super) fn twice(rule: &Rule, other: &str) -> Problem {
+    let what = format!("rule {:?} is already the name of {other}", rule.name);
     let (file, way_out) = (rule.file.display().to_string(), "give each rule its own name".to_owned());
     Problem { file, line: 0, path: String::new(), what, way_out }
 }
@@ -134,7 +138,7 @@ mod tests {
 
     fn spec() -> Value {
         json!({
-            "workloads": { "pair": [{ "cluster": "v1" }, { "cluster": "v2", "namespace": "other" }] },
+            "workloads": { "pair": [{ "cluster": "v1" }, { "cluster": "v2", "namespace": "shop" }] },
             "telemetry": ["envoy"],
             "traffic": "none",
             "steps": [{ "weight": "50%", "for": "5m" }, { "weight": "100%", "bake": "5m" }],
@@ -151,7 +155,7 @@ mod tests {
         let (rule, text) = read(&spec()).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!((rule.name.as_str(), rule.file.display().to_string().as_str()), ("chat.bot", "canaryrule shop/chat.bot"));
         let namespaces: Vec<&str> = rule.workloads.sides.iter().map(|side| side.fields["namespace"].as_str()).collect();
-        assert_eq!(namespaces, ["shop", "other"]);
+        assert_eq!(namespaces, ["shop", "shop"]);
         let again = super::super::parse_rule(&text, &rule.file, &known()).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(again, rule, "a journal has all it needs");
     }

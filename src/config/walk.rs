@@ -155,6 +155,22 @@ impl<'a> At<'a> {
         items.iter().enumerate().map(|(i, node)| At { node, path: format!("{}[{i}]", self.path) }).collect()
     }
 
+    /// What lies below, as far as these keys lead.
+    pub(crate) fn down(&self, keys: &[&str]) -> At<'a> {
+        let mut at = self.clone();
+        for key in keys {
+            let Some(entry) = at.node.below(key) else { break };
+            at = At { path: at.below(key), node: &entry.node };
+        }
+        at
+    }
+
+    /// An item of a list.
+    pub(crate) fn item(&self, index: usize) -> Option<At<'a>> {
+        let Kind::List(items) = &self.node.kind else { return None };
+        Some(At { node: items.get(index)?, path: format!("{}[{index}]", self.path) })
+    }
+
     /// One of two forms told apart by kind: a name, or a mapping with exactly one key, the tag.
     pub(crate) fn tagged(&self, report: &mut Report) -> Option<(&'a str, At<'a>, bool)> {
         match &self.node.kind {

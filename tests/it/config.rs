@@ -31,7 +31,7 @@ fn known() -> Known {
         sources: names(&["main", "edge"]),
         receivers: names(&["alertmanager", "slack-deploys", "grafana"]),
         cluster: true,
-        without_settings: false,
+        ..Known::default()
     }
 }
 

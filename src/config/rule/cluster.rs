@@ -64,6 +64,10 @@ pub(super) fn check(fields: &Fields<'_>, workloads: Option<&Workloads>, out: &mu
     if let (Some(workloads), false) = (workloads, of_deployments.is_empty()) {
         deployments(fields, workloads, &of_deployments, out);
     }
+    // whatever an object names is looked for in the cluster
+    if let (Some(workloads), true) = (workloads, out.namespace.is_some() || !of_deployments.is_empty()) {
+        names(fields, workloads, out);
+    }
     if !out.known.cluster {
         out.not_run.extend(needs.iter().map(Need::without));
     }
@@ -100,9 +104,6 @@ fn deployments(fields: &Fields<'_>, workloads: &Workloads, needs: &[&Need], out:
         let what = format!("both are Deployment {}", said(first));
         at.wrong(&mut out.report, what, "name two Deployments, or one: { deployment: ... } for a rolling update");
     }
-    for target in if workloads.form == WorkloadForm::One { &workloads.sides[..1] } else { &workloads.sides[..] } {
-        names(&at, target, out);
-    }
 }
 
 /// `namespace/deployment`.
@@ -111,12 +112,15 @@ fn said(target: &Target) -> String {
     format!("{}/{}", field("namespace"), field("deployment"))
 }
 
-/// They become parts of addresses.
-fn names(at: &At<'_>, target: &Target, out: &mut Out<'_>) {
-    for (field, most) in [("deployment", NAME_MAX), ("namespace", 63)] {
-        let Some(text) = target.fields.get(field) else { continue };
-        if !super::is_name(text, most) {
-            at.wrong(&mut out.report, format_args!("{text:?} is no name of a {field}"), super::name_way_out(most));
+/// They become parts of addresses: `../../other/deployments/web` would be another's.
+fn names(fields: &Fields<'_>, workloads: &Workloads, out: &mut Out<'_>) {
+    let Some(at) = fields.get("workloads") else { return };
+    for target in if workloads.form == WorkloadForm::One { &workloads.sides[..1] } else { &workloads.sides[..] } {
+        for (field, most) in [("deployment", NAME_MAX), ("namespace", 63)] {
+            let Some(text) = target.fields.get(field) else { continue };
+            if !super::is_name(text, most) {
+                at.wrong(&mut out.report, format_args!("{text:?} is no name of a {field}"), super::name_way_out(most));
+            }
         }
     }
 }

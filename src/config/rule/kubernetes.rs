@@ -1,7 +1,7 @@
 //! `traffic` kept in a Kubernetes object: its name, and which of its entries are the two workloads. What the rule does not say the
 //! workloads' own fields do.
 
-use super::{Out, keys, name, two};
+use super::{Out, is_name, keys, name, name_way_out, two};
 use crate::config::walk::{At, Fields};
 use crate::model::rule::{IstioDestination, KubernetesRoute, RouteKind, Workloads};
 
@@ -130,6 +130,11 @@ fn traefik(walk: &Walk<'_>, out: &mut Out<'_>) -> Option<RouteKind> {
 fn replicas(walk: &Walk<'_>, out: &mut Out<'_>) -> Option<RouteKind> {
     let total = walk.fields.get("total").map(|at| at.whole(1..=REPLICAS_MAX, &mut out.report));
     let deployments = walk.need_both("deployments", "deployment", out);
+    // they become parts of addresses
+    for name in deployments.iter().flatten().filter(|name| !is_name(name, NAME_MAX)) {
+        let at = walk.at.down(&["deployments"]);
+        at.wrong(&mut out.report, format_args!("{name:?} is no name of a deployment"), name_way_out(NAME_MAX));
+    }
     Some(RouteKind::Replicas { deployments: deployments?, total: total.map_or(Some(None), |read| read.map(Some))? })
 }
 

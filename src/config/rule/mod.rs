@@ -3,6 +3,7 @@
 
 mod alerts;
 mod cluster;
+mod confined;
 mod hooks;
 mod keys;
 mod kubernetes;
@@ -54,6 +55,18 @@ pub struct Known {
     pub cluster: bool,
     /// The settings are not at hand, so nobody can say which sources and receivers there are: any name passes.
     pub without_settings: bool,
+    /// What a rule that is an object of the cluster may name. Rule files, which the operator writes, may name anything.
+    pub objects: Reach,
+}
+
+/// What a rule that is an object of the cluster may name: it is carried out with the daemon's rights, whoever wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Objects of its own namespace, and nothing of the daemon's pod.
+    #[default]
+    Confined,
+    /// Whatever a rule file may: whoever may write one acts with all rights of the daemon.
+    Anywhere,
 }
 
 /// The text of a file that a rule names, or why it cannot be had.
@@ -86,16 +99,41 @@ pub fn parse_rule_with(text: &str, file: &Path, known: &Known, attached: Attache
         let way_out = "kubectl apply it, and let this folder be; or write what is below its spec, and rule: with its name";
         return Err(Report::whole(name, "is a manifest of the cluster and no rule file", way_out));
     }
-    parse_tree(&At::root(&tree), text, file, known, attached)
+    parse_tree(&At::root(&tree), &Origin { text, file, namespace: None }, known, attached)
 }
 
-/// The same of a tree; `text` is what its digest is made of.
+/// The same of the text of an object of this namespace, which has no files beside it.
 ///
 /// # Errors
-/// As [`parse_rule_with`].
-pub(super) fn parse_tree(tree: &At<'_>, text: &str, file: &Path, known: &Known, attached: Attached<'_>) -> Result<Rule, Report> {
+/// As [`parse_rule_with`], and what [`Known::objects`] does not allow.
+pub(super) fn parse_object(origin: &Origin<'_>, known: &Known) -> Result<Rule, Report> {
+    let tree = yaml::parse(origin.text, &origin.file.display().to_string())?;
+    parse_object_tree(&At::root(&tree), origin, known)
+}
+
+/// The same of a tree.
+///
+/// # Errors
+/// As [`parse_object`].
+pub(super) fn parse_object_tree(tree: &At<'_>, origin: &Origin<'_>, known: &Known) -> Result<Rule, Report> {
+    parse_tree(tree, origin, known, &|_| Err("an object has no files beside it: write the dates themselves".to_owned()))
+}
+
+/// Where a rule comes from.
+pub(super) struct Origin<'a> {
+    /// What its digest is made of.
+    pub(super) text: &'a str,
+    /// What is named where something is told of it.
+    pub(super) file: &'a Path,
+    /// The namespace of the object it is; `None` = it is a file.
+    pub(super) namespace: Option<&'a str>,
+}
+
+fn parse_tree(tree: &At<'_>, origin: &Origin<'_>, known: &Known, attached: Attached<'_>) -> Result<Rule, Report> {
+    let Origin { text, file, namespace } = *origin;
     let name = file.display().to_string();
-    let mut out = Out { report: Report::default(), not_run: Vec::new(), needs: Vec::new(), known, file, attached, texts: BTreeMap::new() };
+    let (report, not_run, needs, texts) = (Report::default(), Vec::new(), Vec::new(), BTreeMap::new());
+    let mut out = Out { report, not_run, needs, known, file, namespace, attached, texts };
     let rule = tree.fields(keys::RULE, &mut out.report).and_then(|fields| read(&fields, &mut out));
     let Out { mut report, mut not_run, texts, .. } = out;
     if rule.is_none() && report.is_empty() {
@@ -115,6 +153,8 @@ struct Out<'k> {
     known: &'k Known,
     /// The rule's own.
     file: &'k Path,
+    /// Of the object that the rule is; `None` = it is a file.
+    namespace: Option<&'k str>,
     attached: Attached<'k>,
     /// Those that were asked for.
     texts: BTreeMap<String, String>,
@@ -178,6 +218,8 @@ fn read(fields: &Fields<'_>, out: &mut Out<'_>) -> Option<Rule> {
     let (whose, by) = (workloads.as_ref(), traffic.as_ref());
     let asked = cluster::Asked { workloads: whose, traffic: by, steps: steps.as_deref(), promotion, replicas, after_rollback };
     cluster::check_together(fields, &asked, out);
+    let named = confined::Named { workloads: whose, telemetry: telemetry.as_deref(), traffic: by, hooks: &hooks };
+    confined::check(fields, &named, out);
     let after_rollback = if asked.leads() { AfterRollback::Undo } else { after_rollback };
     let metrics = metrics?;
     Some(Rule {

@@ -14,7 +14,7 @@ const SHOP: &str = "rule: shop\nworkloads: { pair: [ { cluster: a }, { cluster: 
 
 fn known() -> Known {
     let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), cluster: true, without_settings: false }
+    Known { packs: set(&["envoy", "http"]), sources: set(&["main"]), receivers: set(&["pager"]), cluster: true, ..Known::default() }
 }
 
 fn parsed(text: &str) -> Result<Rule, Report> {

@@ -9,7 +9,7 @@ mod tests;
 mod tokens;
 
 use super::walk::At;
-use super::{Known, Report};
+use super::{Known, Reach, Report};
 use crate::model::{Level, Role};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,14 +67,15 @@ pub struct ClusterSettings {
     pub context: Option<String>,
     /// Several processes, of which one acts: the lease that says which. Default none: this process is the only one.
     pub leader_election: Option<LeaderElection>,
-    /// Rules are read from the cluster's `CanaryRule` objects too, and rollouts shown as `CanaryRollout` objects and Events. Default
-    /// true: where the cluster does not serve these kinds, nothing is lost but a line in the log.
-    pub resources: bool,
+    /// Rules are read from the cluster's `CanaryRule` objects too, and rollouts shown as `CanaryRollout` objects and Events; what such
+    /// an object may name. `None` = nothing of it. Default confined: where the cluster does not serve these kinds, nothing is lost but
+    /// a line in the log.
+    pub resources: Option<Reach>,
 }
 
 impl Default for ClusterSettings {
     fn default() -> Self {
-        Self { kubeconfig: None, context: None, leader_election: None, resources: true }
+        Self { kubeconfig: None, context: None, leader_election: None, resources: Some(Reach::Confined) }
     }
 }
 
@@ -281,6 +282,7 @@ impl Settings {
             receivers: self.receivers.keys().cloned().collect(),
             cluster: false,
             without_settings: false,
+            objects: self.cluster.resources.unwrap_or_default(),
         }
     }
 }

@@ -4,8 +4,8 @@ use super::{
     ClusterSettings, LeaderElection, LogFormat, LogSettings, PrometheusSettings, Secret, Settings, SourceAuth, SourceKind, SourceSettings,
     receivers, tokens,
 };
-use crate::config::Report;
 use crate::config::walk::{At, Fields, one_of};
+use crate::config::{Reach, Report};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,9 @@ const BASIC: &[&str] = &["user", "password_file"];
 const SCRAPE: &[&str] = &["urls", "timeout"];
 const LOG: &[&str] = &["format", "level"];
 const CLUSTER: &[&str] = &["kubeconfig", "context", "leader_election", "resources"];
+/// Whether there are rules that are objects, and what they may name.
+const RESOURCES: &[(&str, Option<Reach>)] =
+    &[("true", Some(Reach::Confined)), ("false", None), ("confined", Some(Reach::Confined)), ("anywhere", Some(Reach::Anywhere))];
 const LEADER_ELECTION: &[&str] = &["enabled", "lease", "namespace"];
 
 /// Name of the lease where none is written.
@@ -350,7 +353,7 @@ fn cluster(at: &At<'_>, out: &mut Out<'_>) -> ClusterSettings {
         at.wrong(out.report, "has a context and no kubeconfig", "write kubeconfig: the file in which that context is");
     }
     let leader_election = fields.get("leader_election").and_then(|at| leader_election(&at, out));
-    let resources = fields.get("resources").and_then(|at| at.flag(out.report)).unwrap_or(true);
+    let resources = fields.get("resources").and_then(|at| at.choice(RESOURCES, out.report)).unwrap_or(Some(Reach::Confined));
     ClusterSettings { kubeconfig, context, leader_election, resources }
 }
 

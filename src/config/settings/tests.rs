@@ -282,3 +282,21 @@ fn an_election_that_is_described_is_held_unless_it_is_turned_off_and_the_flag_tu
         assert!(wrong.contains(said), "{said}: {wrong}");
     }
 }
+
+#[test]
+fn rules_that_are_objects_are_confined_unless_they_may_name_anything_or_are_none() {
+    let load = |text: &str| {
+        let files = Files::new();
+        Settings::load(Some(&files.put("canaryd.yaml", text)), env(&[]), flags(&[])).unwrap_or_else(|report| panic!("{report}"))
+    };
+    assert_eq!(load("").cluster.resources, Some(Reach::Confined));
+    for (word, reach) in
+        [("true", Some(Reach::Confined)), ("confined", Some(Reach::Confined)), ("anywhere", Some(Reach::Anywhere)), ("false", None)]
+    {
+        assert_eq!(load(&format!("cluster: {{ resources: {word} }}\n")).cluster.resources, reach, "{word}");
+    }
+    let wrong = report("cluster: { resources: everywhere }\n");
+    assert!(wrong.contains("cluster.resources") && wrong.contains("known: true, false, confined, anywhere"), "{wrong}");
+    let objects = ["", "cluster: { resources: anywhere }\n"].map(|text| load(text).known([]).objects);
+    assert_eq!(objects, [Reach::Confined, Reach::Anywhere]);
+}
