@@ -29,6 +29,12 @@ fn pairs(a: &Limits, b: &Limits) -> [(LimitKind, Option<f64>, Option<f64>); 4] {
     ]
 }
 
+/// Are the workloads of the rule of this name still in the namespaces they were in?
+pub(super) fn is_at_home(old: &Rule, new: &Rule) -> bool {
+    let namespaces = |rule: &Rule| rule.workloads.sides.each_ref().map(|side| side.fields.get("namespace").cloned());
+    namespaces(old) == namespaces(new)
+}
+
 /// The rule as it was with these limits.
 pub(super) fn with(rule: &Rule, changes: &[LimitChange]) -> Rule {
     let mut rule = rule.clone();
@@ -85,6 +91,19 @@ mod tests {
         assert_eq!(of(&shop(Some(0.05), None), &shop(None, None)), []);
         let moved = with(&shop(Some(0.05), None), &[change]);
         assert_eq!(of(&moved, &shop(Some(0.08), None)), [], "it is told once");
+    }
+
+    #[test]
+    fn a_rule_that_only_has_the_name_is_another() {
+        let of = |namespace: &str| {
+            let mut rule = shop(Some(0.05), None);
+            rule.workloads.sides.iter_mut().for_each(|side| {
+                side.fields.insert("namespace".to_owned(), namespace.to_owned());
+            });
+            rule
+        };
+        assert!(is_at_home(&of("shop"), &Rule { mode: crate::model::rule::Mode::Observe, ..of("shop") }));
+        assert!(!is_at_home(&of("shop"), &of("cart")) && is_at_home(&shop(None, None), &shop(Some(0.1), None)));
     }
 
     #[test]

@@ -56,7 +56,8 @@ impl Book {
         Self { pages: Arc::new(Mutex::new(pages)), settled: CancellationToken::new() }
     }
 
-    /// The rules of the files, with the objects': who came first keeps its name and what it moves, and files came first.
+    /// The rules of the files, with the objects': who came first keeps its name and what it moves, and files came first. An object keeps
+    /// its name while it is wrong too: or one that waits, wrong, could take the place of another's rule in force by being mended.
     pub(in crate::app) fn join(&self, files: RuleSet) -> RuleSet {
         let mut set = files;
         let mut pages = self.pages.lock();
@@ -64,8 +65,13 @@ impl Book {
         let mut claims = Claims::of(&set);
         let mut all: Vec<&mut Read> = pages.read.values_mut().collect();
         all.sort_by(|a, b| a.age().cmp(&b.age()));
+        let mut older: BTreeMap<String, String> = BTreeMap::new();
         for read in all {
-            let added = read.good.clone().map(|(rule, text)| set.add(rule, text, &mut claims));
+            let holder = older.entry(read.object.name.clone()).or_insert_with(|| read.place());
+            let added = read.good.clone().map(|(rule, text)| match *holder == read.place() {
+                true => set.add(rule, text, &mut claims),
+                false => Err(Refused::name(&rule, holder)),
+            });
             read.note_taken(added.and_then(Result::err));
         }
         set
@@ -82,11 +88,13 @@ impl Book {
         self.settled.cancelled().await;
     }
 
-    /// The object that a rule in force was read from; `None` = it is a file.
-    pub(super) fn object(&self, name: &str) -> Option<Arc<WatchedRule>> {
+    /// The object that a rule in force was read from, whose rollout this is, by the namespace of its canary; `None` = it is a file, or
+    /// the name is another's by now.
+    pub(super) fn object(&self, name: &str, canary: Option<&String>) -> Option<Arc<WatchedRule>> {
         let pages = self.pages.lock();
-        let found = pages.read.values().find(|read| read.object.name == name && read.taken.is_none() && read.good.is_some());
-        found.map(|read| Arc::clone(&read.object))
+        let is_its = |(rule, _): &(Arc<Rule>, _)| rule.workloads.sides.iter().any(|side| side.fields.get("namespace") == canary);
+        let found = |read: &&Read| read.object.name == name && read.taken.is_none() && read.good.as_ref().is_some_and(is_its);
+        pages.read.values().find(found).map(|read| Arc::clone(&read.object))
     }
 
     /// Reads what is new of these objects; what is no more among them is forgotten.
@@ -119,6 +127,15 @@ impl Read {
                 Self { object, good: old.and_then(|old| old.good.clone()), problems, taken: None }
             }
         }
+    }
+
+    /// As the rule it is names it.
+    fn place(&self) -> String {
+        self.rule().place()
+    }
+
+    fn rule(&self) -> RuleObject<'_> {
+        RuleObject { namespace: &self.object.namespace, name: &self.object.name, spec: &self.object.spec }
     }
 
     /// Who came first: of one second the first by name.
@@ -211,8 +228,7 @@ fn tell(book: &Book, handle: &Handle, desk: &Desk) {
     let views = handle.views();
     let all: Vec<Read> = book.pages.lock().read.values().cloned().collect();
     for read in all {
-        let file = format!("canaryrule {}/{}", read.object.namespace, read.object.name);
-        let in_force = views.rules.get(&read.object.name).filter(|view| view.file == file);
+        let in_force = views.rules.get(&read.object.name).filter(|view| view.file == read.place());
         let status = read.status(in_force.map(|view| &**view));
         desk.show(Place::new(RULE, &read.object.namespace, &read.object.name), Shown { status, made_from: None });
     }
@@ -272,6 +288,38 @@ mod tests {
         files.rules.insert("file".to_owned(), Arc::new(Rule { file: "file.yaml".into(), ..file.0 }));
         files.texts.insert("file".to_owned(), file.1);
         assert_eq!(book.join(files).rules.into_keys().collect::<Vec<_>>(), ["file", "other"], "a file goes before an object");
+    }
+
+    /// Names are one space for all namespaces: whoever has one keeps it, whatever others write.
+    #[test]
+    fn the_older_object_keeps_its_name_also_while_it_is_wrong() {
+        let of = |namespace: &str, created: &str, generation: i64, slip: bool| {
+            let mut object = (*object("shop", created, "p")).clone();
+            if slip {
+                object.spec["steps"] = "none".into();
+            }
+            Arc::new(WatchedRule { namespace: namespace.to_owned(), uid: namespace.to_owned(), generation, ..object })
+        };
+        let book = book();
+        let in_force = |objects: &[Arc<WatchedRule>]| {
+            book.take(objects.to_vec());
+            let set = book.join(RuleSet::default());
+            set.rules.values().map(|rule| rule.file.display().to_string()).collect::<Vec<_>>()
+        };
+        let mine = of("mine", "2026-11-21T10:00:01Z", 1, false);
+        let wrong = of("others", "2026-11-21T10:00:00Z", 1, true);
+        assert_eq!(in_force(&[mine.clone(), wrong]), Vec::<String>::new(), "it is not given and then taken away");
+        let why = book.pages.lock().read.values().find_map(|read| Some(read.taken.as_ref()?.problem().to_string()));
+        let said = "canaryrule mine/shop: rule \"shop\" is already the name of canaryrule others/shop: give each rule its own name";
+        assert_eq!(why.as_deref(), Some(said));
+        let mended = of("others", "2026-11-21T10:00:00Z", 2, false);
+        assert_eq!(in_force(&[mine.clone(), mended]), ["canaryrule others/shop"]);
+        assert_eq!(in_force(std::slice::from_ref(&mine)), ["canaryrule mine/shop"], "it was taken away");
+        let later = of("another", "2026-11-21T10:00:02Z", 1, false);
+        assert_eq!(in_force(&[mine, later]), ["canaryrule mine/shop"]);
+        let namespace = |name: &str| name.to_owned();
+        assert!(book.object("shop", Some(&namespace("mine"))).is_some());
+        assert!(book.object("shop", Some(&namespace("others"))).is_none(), "a rollout of others is not shown beside it");
     }
 
     #[test]

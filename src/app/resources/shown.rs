@@ -81,7 +81,7 @@ impl Shower {
         let field = |name: &str| view.canary_fields.get(name);
         let of_canary = field("namespace").unwrap_or(&self.namespace);
         let deployment = field("deployment").map(|name| Place::new(DEPLOYMENT, of_canary, name));
-        let object = self.book.object(&view.rule);
+        let object = self.book.object(&view.rule, field("namespace"));
         let beside = || object.as_ref().map_or(of_canary, |object| &object.namespace).clone();
         let namespace = self.homes.entry(view.id.clone()).or_insert_with(beside);
         // an object is owned in its own namespace only

@@ -74,7 +74,8 @@ impl Supervisor {
     /// Running rollouts take moved limits from their rule's new text, and nothing else.
     fn move_limits(&mut self, rules: &RuleSet) {
         for run in self.running.values_mut() {
-            let Some(new) = rules.rules.get(&run.rule.name) else { continue };
+            // its name may have gone to a rule of another namespace
+            let Some(new) = rules.rules.get(&run.rule.name).filter(|new| changes::is_at_home(&run.rule, new)) else { continue };
             let moved = changes::of(&run.rule, &parts::in_units(new, run.begin.noted.as_ref()));
             if !moved.is_empty() {
                 run.rule = Arc::new(changes::with(&run.rule, &moved));
