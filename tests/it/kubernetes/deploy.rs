@@ -6,7 +6,7 @@ use crate::rig;
 use crate::rig::kubernetes::{self, ControlPlane};
 use crate::rig::ports;
 use crate::rig::process::Process;
-use canaryd::config::{Flags, Settings};
+use canaryd::config::{Flags, Reach, Settings};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
@@ -233,6 +233,7 @@ async fn the_chart_installs_upgrades_and_goes() {
             (["--set", "replicas=2"], "replicas"),
             (["--set", "rbac.routeWrite.create=true"], "routeWrite"),
             (["--set", "rules.shop=x"], "'shop' does not match"),
+            (["--set", "settings.cluster.resources=everywhere"], "resources"),
         ] {
             let error = self::chart(plane, &wrong).unwrap_err();
             assert!(error.contains(said), "{wrong:?}: {error}");
@@ -297,8 +298,8 @@ async fn chart_and_manifests_say_the_same() {
         let mut standby = sorted(&chart(plane, &["--set", "standby=true"]).unwrap());
         // the chart names the Lease after the release; the manifests leave it at what it is called by default
         let settings = standby.iter_mut().find(|o| named(o) == "ConfigMap canaryd").expect("it is there");
-        let election = settings.pointer_mut("/data/canaryd.yaml").and_then(Value::as_object_mut).and_then(|s| s.remove("cluster"));
-        assert_eq!(election, Some(json!({"leader_election": {"enabled": true, "lease": "canaryd"}})));
+        let cluster = settings.pointer_mut("/data/canaryd.yaml/cluster").and_then(Value::as_object_mut).expect("a mapping");
+        assert_eq!(cluster.remove("leader_election"), Some(json!({"enabled": true, "lease": "canaryd"})));
         same(&sorted(&standby_manifests(plane)), &standby);
     })
     .await;
@@ -377,7 +378,13 @@ async fn the_service_monitor_finds_the_service() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_settings_in_the_chart_are_read_by_the_daemon() {
     let Some(plane) = kubernetes::shared().await else { return };
-    for (arguments, lease) in [(&[][..], None), (&["--set", "standby=true"][..], Some("canaryd"))] {
+    let shapes: [(&[&str], _, _, _); 4] = [
+        (&[], None, Some(Reach::Confined), false),
+        (&["--set", "standby=true,settings.strict_rules=true"], Some("canaryd"), Some(Reach::Confined), true),
+        (&["--set", "standby=true,settings.cluster.resources=anywhere"], Some("canaryd"), Some(Reach::Anywhere), false),
+        (&["--set", "standby=true,settings.cluster.resources=false"], Some("canaryd"), None, false),
+    ];
+    for (arguments, lease, objects_may, strict) in shapes {
         let text = blocking(move || {
             let all = objects(plane, &chart(plane, arguments).unwrap());
             let settings = all.iter().find(|o| named(o) == "ConfigMap canaryd").expect("it is there");
@@ -392,6 +399,7 @@ async fn the_settings_in_the_chart_are_read_by_the_daemon() {
         let settings = Settings::load(Some(&file), std::iter::empty(), Flags::new()).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(settings.listen.port(), 7878);
         assert_eq!(settings.sources.len(), 1);
+        assert_eq!((settings.cluster.resources, settings.strict_rules), (objects_may, strict), "{arguments:?}");
         assert_eq!(settings.cluster.leader_election.map(|e| e.lease).as_deref(), lease);
     }
 }
