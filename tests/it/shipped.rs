@@ -47,6 +47,7 @@ fn metrics_page() -> String {
     events::EffectEnded { rollout, router: "envoy", effect: "weight 5%", generation: 1, failed: None }.emit(&metrics);
     events::ReceiverTold { receiver: "ops", target: "http://am", failed: None }.emit(&metrics);
     events::AlertsReceived { by: "am", alerts: 1, taken: 1, truncated: 0, refused: None }.emit(&metrics);
+    events::RuleMisses { rule, missing: &["Deployment shop/web".to_owned()], before: &[] }.emit(&metrics);
     metrics.text()
 }
 
