@@ -42,8 +42,9 @@ struct Names {
 pub fn definitions(rule_spec: Value) -> [Value; 2] {
     let rule = Names { resource: RULE, singular: "canaryrule", short: "crule" };
     let rollout = Names { resource: ROLLOUT, singular: "canaryrollout", short: "cro" };
-    let of_rule =
-        described("How the canaries of one service are judged and moved: the text of a rule file, named by the object.", rule_spec);
+    let says = "How the canaries of one service are judged and moved: the text of a rule file, named by the object. It names workloads and \
+                routes of its own namespace, and no file of canaryd's, unless canaryd's settings allow more.";
+    let of_rule = described(says, rule_spec);
     let of_rollout = "One rollout, as canaryd shows it. Nothing reads it: people's words go to the command line or the API.";
     [
         definition(&rule, &RULE_COLUMNS, of_rule, &rule_status()),
