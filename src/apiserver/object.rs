@@ -19,6 +19,8 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 const TRY_AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 /// Longest wait the server may ask for before we leave trying again to the rollout.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+/// Operations that are done all or none.
+const JSON_PATCH: &str = "application/json-patch+json";
 
 /// A kind of object, as the API names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,7 +135,16 @@ impl Object {
     /// # Errors
     /// Nothing was changed, or, where the API server could not be reached, that is not known.
     pub async fn patch(&self, operations: &[Value]) -> Result<Value, CallError> {
-        self.change("patch", Ask::new(Method::PATCH, self.path()).with("application/json-patch+json", &operations.into())).await
+        self.change("patch", Ask::new(Method::PATCH, self.path()).with(JSON_PATCH, &operations.into())).await
+    }
+
+    /// What [`Self::patch`] would make of it, with everything the server and its webhooks fill in; nothing is written.
+    ///
+    /// # Errors
+    /// As [`Self::patch`].
+    pub async fn foresee(&self, operations: &[Value]) -> Result<Value, CallError> {
+        let path = format!("{}?dryRun=All&fieldManager={MANAGER}", self.path());
+        self.changed("patch", &Ask::new(Method::PATCH, path).with(JSON_PATCH, &operations.into())).await
     }
 
     /// Lays the change over the object, or over a subresource of it (`status`): mappings meet, `null` takes away, everything else is
@@ -176,7 +187,11 @@ impl Object {
 
     async fn change(&self, verb: &str, mut ask: Ask) -> Result<Value, CallError> {
         ask.path = format!("{}?fieldManager={MANAGER}", ask.path);
-        let answered = self.call(&ask).await?;
+        self.changed(verb, &ask).await
+    }
+
+    async fn changed(&self, verb: &str, ask: &Ask) -> Result<Value, CallError> {
+        let answered = self.call(ask).await?;
         match answered.status {
             200 | 201 => Ok(answered.body),
             409 | 422 => Err(CallError::Conflict(answered.message())),

@@ -1,7 +1,11 @@
-//! Pod templates as plain JSON: which two are the same.
+//! Pod templates as plain JSON: which two are the same, and what an API server makes of one.
 
+use super::{CallError, Object};
 use crate::model::Fnv;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Where a Deployment has it.
+const TEMPLATE: &str = "/spec/template";
 
 /// Added to every ReplicaSet's template and its pods by the Deployment controller.
 const HASH_LABEL: &str = "pod-template-hash";
@@ -20,6 +24,26 @@ pub fn identity(template: &Value) -> String {
     let mut hash = Fields(Fnv::new());
     feed(&mut hash, template);
     format!("{:016x}", hash.0.value())
+}
+
+/// Has a Deployment, as it was found, the template that this one would become if it were written to it now? An API server that is newer
+/// than whoever wrote it down fills in fields, one that is older takes some away, and mutating webhooks do both: the same template comes
+/// out another, which nobody has released. Asks the server only where the two differ, and writes nothing.
+///
+/// # Errors
+/// It could not be asked. That it would refuse the template is no error: then this is not what is there.
+pub async fn has_become(deployment: &Object, found: &Value, template: &Value) -> Result<bool, CallError> {
+    let Some(now) = found.pointer(TEMPLATE) else { return Ok(false) };
+    if identity(now) == identity(template) {
+        return Ok(true);
+    }
+    // as it was found: what is taken away may depend on what is there
+    let operations = [json!({"op": "test", "path": TEMPLATE, "value": now}), json!({"op": "replace", "path": TEMPLATE, "value": template})];
+    match deployment.foresee(&operations).await {
+        Ok(then) => Ok(then.pointer(TEMPLATE).is_some_and(|then| identity(then) == identity(now))),
+        Err(CallError::Conflict(_) | CallError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A hash of kinds and what they hold, each with its length: nothing runs into the next.

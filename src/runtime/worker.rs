@@ -84,10 +84,12 @@ impl Kit {
         let workloads = &self.rule.workloads;
         let job = actions::Job { workloads, canary: self.canary, noted: &noted, action, rollout: &self.rollout };
         let outcome = self.unless_read_otherwise(actions::act(&client, &job).await).await;
-        if action != WorkloadAction::Copy || outcome != Outcome::Done {
-            return outcome;
-        }
-        self.note_copy().await.map_or_else(again, |()| Outcome::Done)
+        let noted = match (action, &outcome) {
+            (WorkloadAction::Copy, Outcome::Done) => self.note_copy().await,
+            (WorkloadAction::Undo, Outcome::Done) => self.note_undone(&job).await,
+            _ => return outcome,
+        };
+        noted.map_or_else(again, |()| Outcome::Done)
     }
 
     /// What was noted at the start, as the API server reads it today: one that was replaced meanwhile may fill in other fields.
@@ -119,6 +121,12 @@ impl Kit {
     async fn note_undo(&self, noted: &Noted) -> Result<(), String> {
         let Some(before) = &noted.template_before else { return Ok(()) };
         self.templates.note(&self.rule, self.canary, Some(identity_of(before)?)).await.map_err(|e| e.to_string())
+    }
+
+    /// The same after it is written, as it came out: an API server that fills in fields makes another of it.
+    async fn note_undone(&self, job: &actions::Job<'_>) -> Result<(), String> {
+        let Some(template) = actions::given_back(&self.cluster.client(), job).await? else { return Ok(()) };
+        self.templates.note(&self.rule, self.canary, Some(template)).await.map_err(|e| e.to_string())
     }
 
     /// After it is written, for the copy has labels of stable's: until this is known the rollout does not go on, and while it runs

@@ -57,6 +57,16 @@ pub async fn act(client: &Client, job: &Job<'_>) -> Outcome {
     }
 }
 
+/// Identity of the canary's template, where it is the one from before the release: after an undo it is no release, whatever fields the
+/// API server has filled in. `None`: another one is there, or none from before is known.
+///
+/// # Errors
+/// Why that cannot be told now.
+pub async fn given_back(client: &Client, job: &Job<'_>) -> Result<Option<String>, String> {
+    let asked = async { undo::given_back(&job.deployment(client, job.canary)?, job.noted).await };
+    asked.await.map_err(|Stop { text, .. }| text)
+}
+
 impl Job<'_> {
     async fn carry_out(&self, client: &Client) -> Result<(), Stop> {
         let baseline = self.canary.other();

@@ -1,11 +1,11 @@
 //! The canary gets back the pod template it had before this release: that one, never "the one before", which after two pushes is
-//! another.
+//! another. What the API server makes of it is it: fields that a newer server or a mutating webhook fills in are no other hand's.
 
 use super::Stop;
 use super::change::{change, get};
 use super::deployment::{not_paused, observed, replace_template, template, told};
-use crate::apiserver::{Object, identity};
-use crate::model::Noted;
+use crate::apiserver::{Object, has_become, identity};
+use crate::model::{Noted, Retry};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -24,18 +24,42 @@ pub(super) async fn undo(deployment: &Object, noted: &Noted) -> Result<(), Stop>
             deployment.what()
         ))
     };
-    let before = noted.template_before.as_deref().ok_or_else(none)?;
-    let before: Value = serde_json::from_str(before).map_err(|e| Stop::never(format!("the template noted is no JSON: {e}")))?;
-    let found = change(deployment, |found| {
-        if template(found)? == &before {
+    let before = before(noted)?.ok_or_else(none)?;
+    let undone = change(deployment, |found| {
+        if identity(template(found)?) == identity(&before) {
             return Ok(Vec::new());
         }
         on_trial(found, noted)?;
         not_paused(found)?;
         Ok(replace_template(&before))
     })
-    .await?;
+    .await;
+    let found = match undone {
+        // it may be neither of them by its text, and one by what it says
+        Err(Stop { text, retry: Retry::Never }) => there(deployment, &before).await?.ok_or_else(|| Stop::never(text))?,
+        undone => undone?,
+    };
     seen(deployment, found).await
+}
+
+/// Identity of the template of before as it is there now, which is no release; `None`: another one is there.
+pub(super) async fn given_back(deployment: &Object, noted: &Noted) -> Result<Option<String>, Stop> {
+    let Some(before) = before(noted)? else { return Ok(None) };
+    let found = there(deployment, &before).await?;
+    found.map(|found| template(&found).map(identity)).transpose()
+}
+
+/// The Deployment, where its template is what the API server makes of this one.
+async fn there(deployment: &Object, before: &Value) -> Result<Option<Value>, Stop> {
+    let found = get(deployment).await?;
+    let is_it = has_become(deployment, &found, before).await.map_err(|error| Stop::call(deployment, error))?;
+    Ok(is_it.then_some(found))
+}
+
+/// The template noted from before the release.
+fn before(noted: &Noted) -> Result<Option<Value>, Stop> {
+    let read = |text: &String| serde_json::from_str(text).map_err(|e| Stop::never(format!("the template noted is no JSON: {e}")));
+    noted.template_before.as_ref().map(read).transpose()
 }
 
 /// It has the template that was on trial: a newer release is not ours to touch.
@@ -48,8 +72,8 @@ pub(super) fn on_trial(found: &Value, noted: &Noted) -> Result<(), Stop> {
 
 /// The same, where it may have been undone.
 pub(super) fn on_trial_or_before(found: &Value, noted: &Noted) -> Result<(), Stop> {
-    let before = noted.template_before.as_deref().and_then(|before| serde_json::from_str::<Value>(before).ok());
-    if before.is_some() && template(found).ok() == before.as_ref() { Ok(()) } else { on_trial(found, noted) }
+    let now = identity(template(found)?);
+    if before(noted)?.is_some_and(|before| identity(&before) == now) { Ok(()) } else { on_trial(found, noted) }
 }
 
 async fn seen(deployment: &Object, mut found: Value) -> Result<(), Stop> {

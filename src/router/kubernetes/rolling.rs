@@ -18,7 +18,7 @@ mod tests;
 use super::layout::pointer;
 use super::routed::Place;
 use super::{claim, generation_of, told, version_of};
-use crate::apiserver::{CallError, MANAGER, Object, Resource, identity, owner_of, replica_sets};
+use crate::apiserver::{CallError, MANAGER, Object, Resource, has_become, identity, owner_of, replica_sets};
 use crate::model::rule::KubernetesRoute;
 use crate::model::{Noted, Side, Stands, TrafficReading, Weight};
 use crate::router::{Desired, RouterError, no_newer};
@@ -76,6 +76,21 @@ impl Rolling {
         let sets = replica_sets(&self.client, &deployment).await;
         let sets = sets.map_err(|error| told(format!("ReplicaSets of {}", self.deployment.what()), error))?;
         Ok(Found { deployment, sets })
+    }
+
+    /// Is the template that is there the one before, by what it says? It was written, by us or another hand, and the API server made
+    /// another of it, whose ReplicaSet has another name. `other`: what was asked about last, and is not.
+    async fn is_given_back(&self, found: &Found, trial: &Trial, other: &mut Option<String>) -> Result<bool, RouterError> {
+        let Some(before) = trial.is_neither(found) else { return Ok(false) };
+        let now = found.template();
+        if other.as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        let is_it = has_become(&self.deployment, &found.deployment, before).await.map_err(|error| self.error(error))?;
+        if !is_it {
+            *other = Some(now);
+        }
+        Ok(is_it)
     }
 
     /// What the plan wants is written, unless it is so. `false`: it was not, and has to be looked at again.
@@ -170,11 +185,15 @@ impl Place for Rolling {
         let trial = self.trial.lock().clone();
         let trial = trial.ok_or_else(|| self.refused("no rollout has told what is on trial".to_owned()))?;
         let until = Instant::now() + WRITE_MAX;
+        let mut other = None;
         loop {
             let found = self.found().await?;
             no_newer(&self.deployment.what(), generation_of(&found.deployment), desired.generation)?;
-            let note = Note::next(&found, &trial, desired.weight);
-            let trial = trial.clone().called(&found, Some(&note));
+            let mut note = Note::next(&found, &trial, desired.weight);
+            let mut trial = trial.clone().called(&found, Some(&note));
+            if desired.weight.is_zero() && self.is_given_back(&found, &trial, &mut other).await? {
+                trial.given_back_as(&found, &mut note);
+            }
             let plan = Plan::of(&found, &trial, &note).map_err(|why| self.refused(why))?;
             let settled = self.settled(&found, &plan, (&note, desired.generation)).await?;
             let why = match plan.next {

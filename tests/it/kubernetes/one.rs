@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 mod daemon;
 mod errors;
+mod filled_in;
 mod killed;
 mod processes;
 
@@ -117,15 +118,18 @@ impl Shop {
         blocking(move || plane.kubectl(&[arguments, &["-n", &namespace]].concat())).await;
     }
 
-    /// What a start notes.
-    async fn noted(&self) -> Noted {
+    fn workloads(&self) -> Workloads {
         let side = |which: &str| {
             let fields = [("namespace", self.namespace.as_str()), ("deployment", "web"), ("replicaset", which)];
             Target { fields: fields.map(|(key, value)| (key.to_owned(), value.to_owned())).into() }
         };
-        let workloads = Workloads { form: WorkloadForm::One, sides: [side("old"), side("new")] };
+        Workloads { form: WorkloadForm::One, sides: [side("old"), side("new")] }
+    }
+
+    /// What a start notes.
+    async fn noted(&self) -> Noted {
         let cluster = Cluster::new(self.admin.clone(), Metrics::new(), CancellationToken::new());
-        cluster.note(&workloads, Side::Second).await.expect("it can be read")
+        cluster.note(&self.workloads(), Side::Second).await.expect("it can be read")
     }
 
     fn router(&self, client: &Client) -> Arc<dyn Router> {

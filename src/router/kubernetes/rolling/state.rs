@@ -49,6 +49,24 @@ impl Trial {
     }
 }
 
+impl Trial {
+    /// A template that is neither of both, as far as their identities tell: it may be what the API server made of the one before.
+    pub(super) fn is_neither(&self, found: &Found) -> Option<&Value> {
+        let now = found.template();
+        self.before.as_ref().filter(|(_, before)| now != *before && now != self.template).map(|(template, _)| template)
+    }
+
+    /// The template before is called as the one that is there now.
+    pub(super) fn given_back_as(&mut self, found: &Found, note: &mut Note) {
+        let Some((_, before)) = &mut self.before else { return };
+        *before = found.template();
+        // until its controller has made one, the ReplicaSet of before is as good as any
+        if let Some(set) = found.set_of(before) {
+            note.sets[1] = Some(set);
+        }
+    }
+}
+
 /// What is noted on the Deployment: what the next reading is held against, by whichever process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {

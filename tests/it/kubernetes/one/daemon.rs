@@ -18,7 +18,7 @@ const QUICK: &str = "steps: [ { weight: 25%, for: 300ms }, { weight: 50%, for: 3
 start: { when: new-template }
 ";
 /// It stays at 50 % for as long as a test takes.
-const STAYS: &str = "steps: [ { weight: 50%, for: 1h }, { weight: 100%, bake: 1h } ]\n";
+pub(super) const STAYS: &str = "steps: [ { weight: 50%, for: 1h }, { weight: 100%, bake: 1h } ]\n";
 
 fn rule(shop: &Shop, more: &str) -> String {
     let yields = more.contains("foreign: yield");
@@ -40,7 +40,7 @@ metrics:
 }
 
 /// The daemon, once it knows the Deployment.
-async fn up(shop: &Shop, folder: &TempDir, more: &str) -> Running {
+pub(super) async fn up(shop: &Shop, folder: &TempDir, more: &str) -> Running {
     let means = Means { cluster: Some(shop.admin.clone()), ..Means::default() };
     let running = Running::up_with(folder, &rule(shop, more), means).await;
     let known = async {
@@ -52,7 +52,7 @@ async fn up(shop: &Shop, folder: &TempDir, more: &str) -> Running {
     running
 }
 
-async fn until(running: &Running, id: &str, what: &str, is: impl Fn(&RolloutView) -> bool) -> Arc<RolloutView> {
+pub(super) async fn until(running: &Running, id: &str, what: &str, is: impl Fn(&RolloutView) -> bool) -> Arc<RolloutView> {
     let until = Instant::now() + SOON;
     loop {
         let views = running.handle.views();
@@ -87,7 +87,7 @@ fn ready(view: &RolloutView) -> Option<(u32, u32)> {
     view.workloads.as_ref()?.as_ref().ok().map(|seen| (seen.baseline.ready, seen.canary.ready))
 }
 
-fn only(image: &str) -> super::Pods {
+pub(super) fn only(image: &str) -> super::Pods {
     [(image.to_owned(), (4, 4))].into()
 }
 

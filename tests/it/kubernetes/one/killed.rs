@@ -66,6 +66,23 @@ metrics: {{ error-rate: {{ tolerate: {{ relative: 20%, absolute: 0.5% }} }} }}
         blocking(move || drop(asked.lock().client(&["start", "shop", "--version", "2"]))).await;
     }
 
+    /// A person says it; the answer may die with the daemon.
+    async fn roll_back(&self) {
+        let asked = Arc::clone(&self.daemon);
+        blocking(move || drop(asked.lock().client(&["rollback", "shop"]))).await;
+    }
+
+    /// Waits until the rollout is as wanted.
+    async fn until(&self, what: &'static str, wanted: fn(&Value) -> bool) {
+        let daemon = Arc::clone(&self.daemon);
+        blocking(move || {
+            let daemon = daemon.lock();
+            let seen = poll(SOON, || Some(daemon.get("/api/v1/rollouts/shop-1")).filter(&wanted));
+            assert!(seen.is_some(), "{what}: {:#}", daemon.get("/api/v1/rollouts/shop-1"));
+        })
+        .await;
+    }
+
     /// Starts it again, and waits until the rollout is as wanted.
     async fn again(&self, what: &'static str, wanted: fn(&Value) -> bool) {
         let daemon = Arc::clone(&self.daemon);
@@ -103,6 +120,16 @@ fn at_half(view: &Value) -> bool {
     view["weight-seen-permille"] == 500 && view["state"] == "progressing"
 }
 
+/// Waits until the one write has come that something happens at.
+async fn met(proxy: &Proxy) {
+    let met = async {
+        while proxy.awaits_one() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, met).await.expect("it is written");
+}
+
 /// Started with a Deployment that was found paused, and killed as soon as this was written.
 async fn killed_at(namespace: &str, write: Like) -> Option<(Shop, Proxy, Led)> {
     let shop = Shop::open_with(namespace, 4, json!({"maxSurge": 1, "maxUnavailable": 0})).await?;
@@ -115,12 +142,7 @@ async fn killed_at(namespace: &str, write: Like) -> Option<(Shop, Proxy, Led)> {
     shop.release("web:2", "").await;
     proxy.one_write(write, led.killer());
     led.start().await;
-    let met = async {
-        while proxy.awaits_one() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(SOON, met).await.expect("it is written");
+    met(&proxy).await;
     Some((shop, proxy, led))
 }
 
@@ -155,4 +177,25 @@ async fn a_daemon_killed_in_mid_batch_goes_on_where_it_was() {
     let Some((shop, _proxy, led)) = killed_at("one-killed-mid", stopped).await else { return };
     stands_at(&shop, 1).await;
     goes_on(&shop, led).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_between_giving_a_template_back_and_its_record_knows_it_however_it_came_out() {
+    let Some(shop) = Shop::open_with("one-killed-back", 4, json!({"maxSurge": 1, "maxUnavailable": 0})).await else { return };
+    let proxy = Proxy::start(shop.plane).await;
+    let led = Led::up(&shop, &proxy).await;
+    shop.release("web:2", "").await;
+    led.start().await;
+    led.until("at 50 %", at_half).await;
+    shop.fills_in().await;
+    proxy.one_write(|_, operations| operations.iter().any(|op| op["op"] == "replace" && op["path"] == "/spec/template"), led.killer());
+    led.roll_back().await;
+    met(&proxy).await;
+    shop.until("given back", |_, paused| !paused).await;
+    let found = shop.get().await;
+    assert!(Shop::is_filled_in(&found), "it came out another: {found:#}");
+    led.again("rolled back", |view| view["state"] == "rolled-back").await;
+    shop.until("whole, and as it was found", |pods, paused| *pods == [("web:1".to_owned(), (4, 4))].into() && !paused).await;
+    assert_eq!(shop.get().await["spec"]["template"], found["spec"]["template"]);
+    assert_eq!(led.decided().await, [500, 0], "one decision each");
 }
