@@ -16,7 +16,7 @@ pub use object::{Object, Resource};
 pub use owner::owner_of;
 pub use scalers::scalers_of;
 pub use sets::replica_sets;
-pub use template::{bare, has_become, identity};
+pub use template::{HASH_LABEL, bare, has_become, identity};
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const TEMPLATE: &str = "/spec/template";
 
 /// Added to every ReplicaSet's template and its pods by the Deployment controller.
-const HASH_LABEL: &str = "pod-template-hash";
+pub const HASH_LABEL: &str = "pod-template-hash";
 
 /// The template without what the Deployment controller adds to a ReplicaSet's copy of it.
 pub fn bare(mut template: Value) -> Value {

@@ -65,6 +65,7 @@ const NOT_MOVED: &str = "the traffic cannot be moved";
 const NOT_MOVED_UP: &str = "the canary gets no more traffic";
 const UNWATCHED: &str = "another hand that changes the weights is seen only at the next tick";
 const NO_BATCHES: &str = "the pods of a rolling update are neither made nor given back step by step";
+const LET_GO: &str = "a Deployment found paused is let go on for its first pods, and rolls on should canaryd be killed at that moment";
 const NOT_READ: &str = "the traffic cannot be read, and no rollout begins";
 const ROLLOUTS_UNSHOWN: &str = "rollouts are not shown as CanaryRollout objects";
 const OLD_ROLLOUTS_STAY: &str = "the oldest CanaryRollout objects of a rule are not taken away";
@@ -162,7 +163,9 @@ fn route_rights(traffic: &Traffic, mode: Mode) -> Vec<Right> {
 /// What a router asks of other objects than those the weights are in.
 fn beside(kind: &RouteKind, mode: Mode) -> &'static [Wanted] {
     match (kind, mode) {
-        (RouteKind::RollingUpdate, Mode::Enforce) => &[SETS_OF_ONE, ("patch", "apps", "replicasets", NO_BATCHES)],
+        (RouteKind::RollingUpdate, Mode::Enforce) => {
+            &[SETS_OF_ONE, ("patch", "apps", "replicasets", NO_BATCHES), ("create", "apps", "replicasets", LET_GO)]
+        }
         (RouteKind::RollingUpdate, Mode::Observe) => &[SETS_OF_ONE],
         (RouteKind::Replicas { .. }, Mode::Enforce) => {
             &[("get", "", "services", NOT_MOVED_UP), ("list", "autoscaling", "horizontalpodautoscalers", NOT_MOVED_UP)]

@@ -1,15 +1,16 @@
 //! One Deployment in rolling update: the share is what readiness makes it. canaryd stops it (`spec.paused`), gives the ReplicaSet of the
-//! new template the replicas a step takes, and takes the traffic back by giving the Deployment the template it had before. Nothing else
-//! is written but our annotations.
+//! new template, which it makes where there is none (`begin.rs`), the replicas a step takes, and takes the traffic back by giving the
+//! Deployment the template it had before. Nothing else is written but our annotations.
 //!
 //! A weight is a lower bound: the fewest pods that are that share of all there are, where pods can be (`found.rs`). The Deployment stands
 //! still while they change sides, in batches no larger than its strategy lets go (`batch.rs`); so whatever becomes of us, it goes no
-//! further. It is let go on only to end (100 %, and back), and for its first new pods where it was paused before they were made: those
-//! its controller alone can make.
+//! further. It is let go on only to end (100 %, and back), and for its first new pods where their ReplicaSet may not be made: then its
+//! controller makes them.
 //!
 //! How its controller counts while it is paused is in `state.rs`. What shall be done is decided there, purely; here it is done.
 
 mod batch;
+mod begin;
 mod found;
 mod state;
 #[cfg(test)]
@@ -128,6 +129,17 @@ impl Rolling {
         }
     }
 
+    /// The template gets its ReplicaSet. `false`: we may not make it, or one of its name has another template.
+    async fn begun(&self, found: &Found) -> Result<bool, RouterError> {
+        let Some((name, set)) = begin::first_set(found) else { return Ok(false) };
+        let object = Object::new(self.client.clone(), Resource::REPLICASET, &self.namespace, &name);
+        match object.create(&set).await {
+            Ok(_) => Ok(true),
+            Err(CallError::Denied(_) | CallError::Refused(_) | CallError::Conflict(_)) => Ok(false),
+            Err(error) => Err(told(object.what(), error)),
+        }
+    }
+
     async fn scale(&self, set: &Value, replicas: u64) -> Result<(), RouterError> {
         let name = set.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let object = Object::new(self.client.clone(), Resource::REPLICASET, &self.namespace, name);
@@ -206,7 +218,13 @@ impl Place for Rolling {
                     self.scale(&set, replicas).await?;
                     why
                 }
-                Next::Wait(why) | Next::Scale { why, .. } => why,
+                Next::Begin(why) if settled => {
+                    if !self.begun(&found).await? {
+                        self.settled(&found, &Plan::let_go(why.clone()), (&note, desired.generation)).await?;
+                    }
+                    why
+                }
+                Next::Wait(why) | Next::Begin(why) | Next::Scale { why, .. } => why,
             };
             if Instant::now() >= until {
                 return Err(self.underway(&found, why));

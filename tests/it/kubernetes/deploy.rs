@@ -90,7 +90,7 @@ async fn the_manifests_are_valid_and_come_up_under_restricted_pod_security() {
 const PARTS: [&str; 3] = ["read", "route-write", "workload-write"];
 
 /// Verb, resource, and the part that gives it in a namespace.
-const RIGHTS: [(&str, &str, &str); 12] = [
+const RIGHTS: [(&str, &str, &str); 14] = [
     ("watch", "deployments.apps", "read"),
     ("list", "replicasets.apps", "read"),
     ("watch", "pods", "read"),
@@ -102,6 +102,8 @@ const RIGHTS: [(&str, &str, &str); 12] = [
     ("watch", "ingresses.networking.k8s.io", "route-write"),
     ("patch", "deployments.apps", "workload-write"),
     ("patch", "deployments.apps/scale", "workload-write"),
+    ("create", "replicasets.apps", "workload-write"),
+    ("patch", "replicasets.apps", "workload-write"),
     ("patch", "horizontalpodautoscalers.autoscaling", "workload-write"),
 ];
 

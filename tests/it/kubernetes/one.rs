@@ -68,12 +68,21 @@ impl Shop {
         ask(&self.admin, "GET", &self.path(), None).await.1
     }
 
+    async fn all_sets(&self) -> Vec<Value> {
+        let path = format!("/apis/apps/v1/namespaces/{}/replicasets", self.namespace);
+        let mut all = ask(&self.admin, "GET", &path, None).await.1;
+        all["items"].as_array_mut().map(std::mem::take).expect("a list")
+    }
+
+    /// How many ReplicaSets there are.
+    async fn sets(&self) -> usize {
+        self.all_sets().await.len()
+    }
+
     /// By image; those of which nothing is left are left out.
     async fn pods(&self) -> Pods {
-        let path = format!("/apis/apps/v1/namespaces/{}/replicasets", self.namespace);
-        let all = ask(&self.admin, "GET", &path, None).await.1;
         let mut pods = Pods::new();
-        for set in all["items"].as_array().expect("a list") {
+        for set in self.all_sets().await {
             let image = set["spec"]["template"]["spec"]["containers"][0]["image"].as_str().expect("an image").to_owned();
             let (asked, ready) = (set["spec"]["replicas"].as_u64().unwrap_or(0), set["status"]["readyReplicas"].as_u64().unwrap_or(0));
             let one = pods.entry(image).or_default();
@@ -216,7 +225,17 @@ async fn what_was_found_paused_is_left_paused() {
     led(&*router, 25, 1).await;
     led(&*router, 100, 2).await;
     shop.until("paused again", |pods, paused| *pods == [("web:2".to_owned(), (4, 4))].into() && paused).await;
-    let router = shop.started("web:3", &shop.admin).await;
+    // its history is whole: each release is one ReplicaSet, with a revision of its own
+    let revision = |set: &Value| set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str().map(str::to_owned);
+    let mut revisions: Vec<_> = shop.all_sets().await.iter().map(revision).collect();
+    revisions.sort();
+    assert_eq!(revisions, [Some("1".to_owned()), Some("2".to_owned())]);
+    // who may not make its ReplicaSet lets its controller do it
+    let (plane, namespace) = (shop.plane, shop.namespace.clone());
+    let rules = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]},
+        {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list", "patch"]}]);
+    let least = client_of(&blocking(move || plane.service_account(&namespace, "least", &rules)).await).await;
+    let router = shop.started("web:3", &least).await;
     led(&*router, 50, 3).await;
     led(&*router, 0, 4).await;
     shop.until("paused again", |pods, paused| *pods == [("web:2".to_owned(), (4, 4))].into() && paused).await;

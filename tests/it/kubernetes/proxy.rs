@@ -37,7 +37,7 @@ pub(super) enum Fault {
     Hang,
 }
 
-/// Is it this write, by its path and its operations?
+/// Is it this write, by its path and its operations? Of what is made new those are none.
 pub(super) type Like = fn(&str, &[Value]) -> bool;
 
 /// A running proxy. It asks as one client, mostly the administrator, whoever asks it.
@@ -165,7 +165,8 @@ async fn pass(State(state): State<Arc<Shared>>, request: Request) -> Response {
     if let Some(text) = is_watch(request.uri()).then(|| state.watches.lock().pop_front()).flatten() {
         return text.into_response();
     }
-    let (request, one) = if is_write { met(&state, request).await } else { (request, None) };
+    let may_be_one = is_write || request.method() == http::Method::POST;
+    let (request, one) = if may_be_one { met(&state, request).await } else { (request, None) };
     let fault = one.or_else(|| if is_write { state.faults.lock().pop_front() } else { None });
     match fault {
         None => forward(&state, request).await,

@@ -16,7 +16,7 @@ pub(super) enum Batch {
     Starting,
     /// This ReplicaSet gets so many replicas.
     Scale { set: Value, replicas: u64 },
-    /// Only its controller can make them.
+    /// Only its controller can make them, or there is no ReplicaSet of theirs yet.
     LetGo,
 }
 

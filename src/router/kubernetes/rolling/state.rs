@@ -4,7 +4,8 @@
 //! (`scale` of Kubernetes' deployment controller): one ReplicaSet that has replicas alone gets all of them; a new one that has all its
 //! replicas available ends the old ones; and a sum below `replicas + maxSurge` is filled up, one above it is cut, nearly always at the
 //! larger ReplicaSet (of two that are as large, at the newer when filling up and at the older when cutting). So a share is counted of that
-//! sum, or filling up would take it back; and growing the smaller of two shrinks the larger.
+//! sum, or filling up would take it back; and growing the smaller of two shrinks the larger. A new ReplicaSet that is made for it
+//! (`begin.rs`) it takes for its own.
 
 use super::batch::Batch;
 use super::found::{Found, Pods, asked};
@@ -200,6 +201,8 @@ pub(super) enum Next {
     Done,
     /// For what.
     Wait(String),
+    /// The template gets its ReplicaSet, without replicas; or where nobody may make one, its controller is let go on to. For what.
+    Begin(String),
     /// A ReplicaSet gets so many replicas.
     Scale {
         set: Value,
@@ -227,21 +230,32 @@ impl Plan {
         Self { paused, template: None, next }
     }
 
+    /// Its controller makes the first pods, and then goes on with more.
+    pub(super) const fn let_go(why: String) -> Self {
+        Self::new(false, Next::Wait(why))
+    }
+
     /// Its controller has to look at it as it is.
     fn unseen(found: &Found) -> Self {
         Self::new(found.is_paused(), Next::Wait("its controller has not seen it yet".to_owned()))
     }
 }
 
-/// To a part: pods change sides batch by batch while it stands still. It is let go on only where its controller alone can make them: the
-/// first ones of a template it has not begun with.
+/// To a part: pods change sides batch by batch while it stands still. It is let go on only where its controller alone can make them: where
+/// nobody may make the ReplicaSet of a template it has not begun with, and of two that are as large and as old.
 fn up(found: &Found, trial: &Trial, weight: Weight) -> Result<Plan, String> {
     found.divisible()?;
     let wanted = found.size().part(weight);
     let batch = Batch::of(found, &trial.template, wanted);
     let new = Found::pods(found.of(&trial.template));
-    if batch == Batch::LetGo && (found.is_paused() || !found.observed()) {
-        return Ok(Plan::new(false, Next::Wait(format!("its controller is to make the first of {wanted} new pods"))));
+    let first = || format!("its controller is to make the first of {wanted} new pods");
+    let begun = found.of(&trial.template).next().is_some();
+    match batch {
+        Batch::LetGo if found.is_paused() && !begun && found.observed() => return Ok(Plan::new(true, Next::Begin(first()))),
+        Batch::LetGo if found.is_paused() && begun => return Ok(Plan::let_go(first())),
+        // it was let go on for that
+        Batch::LetGo if !found.is_paused() && !found.observed() => return Ok(Plan::let_go(first())),
+        _ => {}
     }
     let still = |next| Ok(Plan::new(true, next));
     if !found.observed() || !found.is_paused() {

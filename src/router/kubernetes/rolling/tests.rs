@@ -45,6 +45,7 @@ fn said(found: &Found, percent: u16) -> (bool, String) {
     let next = match plan.next {
         Next::Done => "done".to_owned(),
         Next::Wait(_) => "wait".to_owned(),
+        Next::Begin(_) => "begin".to_owned(),
         Next::Scale { set, replicas, .. } => format!("{} {replicas}", set["metadata"]["name"].as_str().unwrap()),
     };
     (plan.paused, next)
@@ -89,8 +90,9 @@ fn a_part_is_the_fewest_pods_that_are_it_and_never_all() {
 #[test]
 fn pods_change_sides_batch_by_batch_while_it_stands() {
     for (pods, paused, percent, wanted) in [
-        // only its controller makes the first ones
-        (vec![("old", 10, 10)], true, 5, (false, "wait")),
+        // it is let go on for nothing
+        (vec![("old", 10, 10)], true, 5, (true, "begin")),
+        (vec![("old", 10, 10)], false, 5, (true, "wait")),
         (vec![("old", 10, 10), ("new", 0, 0)], true, 5, (true, "new 1")),
         (vec![("old", 10, 10), ("new", 3, 0)], false, 5, (true, "wait")),
         // it makes as many as it may at once: all but one end
@@ -118,6 +120,10 @@ fn pods_change_sides_batch_by_batch_while_it_stands() {
     let mut unseen = found("new", true, &[("old", 10, 10), ("new", 0, 0)]);
     unseen.deployment["status"]["observedGeneration"] = 3.into();
     assert_eq!(said(&unseen, 5), (true, "wait".to_owned()), "its controller may still be making some");
+    unseen.sets.truncate(1);
+    assert_eq!(said(&unseen, 5), (true, "wait".to_owned()), "or their ReplicaSet");
+    unseen.deployment["spec"]["paused"] = false.into();
+    assert_eq!(said(&unseen, 5), (false, "wait".to_owned()), "where it was let go on to");
 }
 
 /// What its controller does with the numbers of a paused Deployment (`scale` of Kubernetes 1.37), the old ReplicaSet first.

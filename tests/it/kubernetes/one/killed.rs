@@ -135,7 +135,7 @@ async fn killed_at(namespace: &str, write: Like) -> Option<(Shop, Proxy, Led)> {
     let shop = Shop::open_with(namespace, 4, json!({"maxSurge": 1, "maxUnavailable": 0})).await?;
     let proxy = Proxy::start(shop.plane).await;
     let led = Led::up(&shop, &proxy).await;
-    // long enough for whoever is slow: its controller makes no second pod before the first is ready
+    // long enough for whoever is slow
     shop.edit(json!([{"op": "add", "path": "/spec/paused", "value": true},
         {"op": "replace", "path": "/spec/template/metadata/annotations/sim~1start-delay", "value": "8s"}]))
         .await;
@@ -163,20 +163,32 @@ async fn goes_on(shop: &Shop, led: Led) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_between_a_batch_and_its_record_goes_on_with_that_batch_and_nothing_moves_meanwhile() {
-    let batch: Like = |path, _| path.contains("/replicasets/");
-    let Some((shop, _proxy, led)) = killed_at("one-killed", batch).await else { return };
+    let second: Like = |path, operations| {
+        path.contains("/replicasets/")
+            && operations.iter().any(|op| op["op"] == "replace" && op["path"] == "/spec/replicas" && op["value"] == 2)
+    };
+    let Some((shop, _proxy, led)) = killed_at("one-killed", second).await else { return };
     stands_at(&shop, 2).await;
     goes_on(&shop, led).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_killed_in_mid_batch_goes_on_where_it_was() {
-    // its controller has made the first new pod, and it has just been stopped again
-    let stopped: Like =
-        |_, operations| operations.iter().any(|op| op["op"] == "add" && op["path"] == "/spec/paused" && op["value"] == true);
-    let Some((shop, _proxy, led)) = killed_at("one-killed-mid", stopped).await else { return };
-    stands_at(&shop, 1).await;
+async fn a_daemon_killed_as_a_deployment_found_paused_begins_leaves_it_standing() {
+    let begun: Like = |path, _| path.ends_with("/namespaces/one-killed-first/replicasets");
+    let Some((shop, proxy, led)) = killed_at("one-killed-first", begun).await else { return };
+    let made = async {
+        while shop.sets().await != 2 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, made).await.expect("the new template has its ReplicaSet");
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((shop.pods().await, shop.get().await["spec"]["paused"].clone()), ([("web:1".to_owned(), (4, 4))].into(), true.into()));
+    // and whatever it does until all shall be new, it is at no moment let go on
+    proxy.one_write(|_, operations| operations.iter().any(|op| op["path"] == "/spec/paused" && op["value"] != true), led.killer());
     goes_on(&shop, led).await;
+    assert!(proxy.awaits_one(), "no such write came");
+    assert_eq!(shop.sets().await, 2, "its controller took it for its own");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
