@@ -51,6 +51,8 @@ struct SetEntry {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     deployments: BTreeMap<String, Deployment>,
+    /// How often another template of a Deployment was seen: one that went and came again is told from one that stayed.
+    releases: HashMap<String, u64>,
     /// By uid.
     sets: HashMap<String, SetEntry>,
     /// ReplicaSets (uid) of a Deployment (name).
@@ -90,6 +92,7 @@ impl Table {
             return;
         }
         self.changed.retain(|name, _| self.followed.contains_key(name));
+        self.releases.retain(|name, _| self.followed.contains_key(name));
         let gone = std::mem::take(&mut self.gone);
         for (at, set, uid) in gone {
             if self.owner(&set).is_some_and(|name| self.followed.contains_key(name)) {
@@ -107,6 +110,11 @@ impl Table {
     /// Rises with every change of something that is asked about.
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// How often this Deployment was seen to get another template.
+    pub(super) fn releases(&self, name: &str) -> u64 {
+        self.releases.get(name).copied().unwrap_or(0)
     }
 
     /// What [`Self::version`] was when this Deployment last changed.
@@ -156,6 +164,11 @@ impl Table {
     pub(super) fn deployment(&mut self, deployment: Deployment) {
         if self.deployments.get(&deployment.name) != Some(&deployment) {
             let name = deployment.name.clone();
+            // of one generation it is another reading of the same
+            let is_other = |before: &Deployment| before.generation != deployment.generation && before.template != deployment.template;
+            if self.deployments.get(&name).is_some_and(is_other) {
+                *self.releases.entry(name.clone()).or_default() += 1;
+            }
             self.deployments.insert(name.clone(), deployment);
             self.mark(&name);
         }

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Release {
     /// Identity of its pod template: the same text as long as the template says the same.
     pub template: String,
+    /// How often its Deployment was seen to get another template, up to this one: it is another for one that went and came again.
+    pub number: u64,
     /// Identity of what its pods run, without what tells two workloads apart: equal for stable and canary once stable was made equal.
     pub program: String,
     /// For people: the images and their tags.
@@ -129,6 +131,7 @@ impl Cluster {
         let enough = found.wanted > 0 && found.updated >= found.wanted && ready_replicas >= found.wanted;
         Ok(Some(Release {
             template: found.template.clone(),
+            number: known.table.releases(name),
             program: found.program.clone(),
             version: found.version.clone(),
             ready: enough && !found.behind,

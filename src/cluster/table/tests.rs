@@ -217,3 +217,14 @@ fn a_template_that_is_read_otherwise_is_found_by_what_it_was() {
     after.rename("z", "b");
     assert_eq!(names(&after, Which::Of("z")), ["p2"]);
 }
+
+#[test]
+fn a_template_that_went_and_came_again_is_told_from_one_that_stayed() {
+    let mut table = table();
+    let mut numbers = Vec::new();
+    for (generation, template) in [(1, "b"), (2, "b"), (2, "read otherwise"), (3, "a"), (4, "read otherwise"), (5, "read otherwise")] {
+        table.deployment(Deployment { generation, ..deployment(template) });
+        numbers.push(table.releases("web"));
+    }
+    assert_eq!(numbers, [0, 0, 0, 1, 2, 2]);
+}

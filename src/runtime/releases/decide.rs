@@ -25,6 +25,8 @@ pub(super) enum Sight {
 pub(super) struct Shown {
     /// Identity of its pod template.
     pub(super) template: String,
+    /// Which of all it was seen to get this is: one that went and came again has another.
+    pub(super) number: u64,
     /// Identity of what its pods run, without what tells the two workloads apart.
     pub(super) program: String,
     /// What people call it.

@@ -1,6 +1,7 @@
 //! What goes on by itself, a rolling update, is stopped when its rollout may not begin, and let go when nothing is new.
 
 use super::decide::Shown;
+use super::say::Said;
 use super::{Parts, READ_MAX, Releases, router_of};
 use crate::model::{Mode, Rule, Side};
 use crate::runtime::supervisor::Followed;
@@ -14,7 +15,7 @@ impl Releases {
         if !holds_releases(rule) {
             return self.say_and_tell(followed, release, "rolled-back", format!("{text}: no rollout is started; {retry}"));
         }
-        if self.said.contains(&(rule.name.clone(), release.template.clone(), "rolled-back")) {
+        if self.said.contains(&Said::of(rule, release, "rolled-back")) {
             return;
         }
         self.free.remove(&rule.name);

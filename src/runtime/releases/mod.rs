@@ -21,7 +21,7 @@ use crate::router::Router;
 use crate::telemetry::{Metrics, events};
 use decide::{Finding, OnTrial, Scene, Shown, Sight, What, Why, decide};
 use futures_util::future::join_all;
-use say::waits_for_pods;
+use say::{Said, waits_for_pods};
 use starts::Refused;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -76,8 +76,8 @@ pub(super) struct Parts {
 /// The task.
 pub(super) struct Releases {
     parts: Parts,
-    /// What has been said and is still so: rule, template, and what it was about.
-    said: BTreeSet<(String, String, &'static str)>,
+    /// What has been said and is still so.
+    said: BTreeSet<Said>,
     /// The change of the cluster up to which templates were read anew, by rule.
     read: BTreeMap<String, u64>,
     /// Who is without traffic, by rule, for what was seen then.
@@ -269,7 +269,7 @@ impl Releases {
         };
         let mut found = decide(&scene);
         if found.is_empty() {
-            self.forget_said(&rule.name, on_trial.as_ref());
+            self.forget_said(rule, on_trial.as_ref(), &seen);
             self.show_waiting(&rule.name, None);
             if on_trial.is_none() {
                 self.let_go(rule).await;
@@ -340,6 +340,7 @@ impl Releases {
             Ok(Some(release)) => Sight::There(Shown {
                 version: named(&release),
                 template: release.template,
+                number: release.number,
                 program: release.program,
                 is_ready: release.ready,
                 ready: release.ready_replicas,
@@ -387,7 +388,7 @@ impl Releases {
             }
             What::Wait => {
                 let ready = format!("{} of {}", release.ready, release.wanted);
-                self.say(rule, &release.template, "waits", &format!("{new}: {}", waits_for_pods(release)));
+                self.say(rule, release, "waits", &format!("{new}: {}", waits_for_pods(release)));
                 if let Some(why) = &release.stalled {
                     let text = format!("{new}, and its pods do not become ready ({ready}: {why}): it is started when they are");
                     self.say_and_tell(followed, release, "stalled", text);

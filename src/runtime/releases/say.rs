@@ -1,4 +1,4 @@
-//! What waits is said: in the log and to the receivers once for each template, and where people look for as long as it is so.
+//! What waits is said: in the log and to the receivers once for each release, and where people look for as long as it is so.
 
 use super::Releases;
 use super::decide::{Finding, OnTrial, Shown, Sight, What};
@@ -13,10 +13,31 @@ use std::sync::Arc;
 /// What a refused start is told with.
 pub(super) const NOT_STARTED: &str = "could not be started, which is tried again";
 
+/// What was said of a release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Said {
+    rule: String,
+    template: String,
+    /// What goes and comes again is said again.
+    number: u64,
+    about: &'static str,
+    in_place_of: Option<RolloutId>,
+}
+
+impl Said {
+    pub(super) fn of(rule: &Rule, release: &Shown, about: &'static str) -> Self {
+        Self { rule: rule.name.clone(), template: release.template.clone(), number: release.number, about, in_place_of: None }
+    }
+
+    pub(super) fn in_place_of(self, rollout: &RolloutId) -> Self {
+        Self { in_place_of: Some(rollout.clone()), ..self }
+    }
+}
+
 impl Releases {
-    /// Once for each template.
-    pub(super) fn say(&mut self, rule: &Rule, template: &str, about: &'static str, text: &str) -> bool {
-        let new = self.said.insert((rule.name.clone(), template.to_owned(), about));
+    /// Once for each release.
+    pub(super) fn say(&mut self, rule: &Rule, release: &Shown, about: &'static str, text: &str) -> bool {
+        let new = self.said.insert(Said::of(rule, release, about));
         if new {
             events::ReleaseSeen { rule: &rule.name, about, text }.emit();
         }
@@ -26,7 +47,7 @@ impl Releases {
     /// The same to the receivers.
     pub(super) fn say_and_tell(&mut self, followed: &Followed, release: &Shown, about: &'static str, text: String) {
         let rule = &followed.rule;
-        if !self.say(rule, &release.template, about, &text) {
+        if !self.say(rule, release, about, &text) {
             return;
         }
         self.parts.notices.tell(Told {
@@ -44,10 +65,16 @@ impl Releases {
     }
 
     /// Nothing is new: what appears again is said again. What is on trial need not be told when it is rolled back: that is.
-    pub(super) fn forget_said(&mut self, rule: &str, on_trial: Option<&OnTrial>) {
-        match on_trial.and_then(|trial| trial.template.clone()) {
-            Some(template) => drop(self.said.insert((rule.to_owned(), template, "rolled-back"))),
-            None => self.said.retain(|(of, _, _)| of != rule),
+    pub(super) fn forget_said(&mut self, rule: &Rule, on_trial: Option<&OnTrial>, seen: &[Sight; 2]) {
+        let Some(trial) = on_trial.and_then(|trial| trial.template.as_ref()) else {
+            return self.said.retain(|said| said.rule != rule.name);
+        };
+        for sight in seen {
+            if let Sight::There(shown) = sight
+                && shown.template == *trial
+            {
+                self.said.insert(Said::of(rule, shown, "rolled-back"));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The start of a rollout, by the way a person's goes; what is refused is tried again.
 
 use super::decide::{Shown, Sight};
-use super::say::NOT_STARTED;
+use super::say::{NOT_STARTED, Said};
 use super::{CLUSTER, Releases};
 use crate::model::{RolloutId, Rule, Side};
 use crate::runtime::handle::{Refusal, StartArgs};
@@ -69,8 +69,7 @@ impl Releases {
 
     pub(super) async fn supersede(&mut self, followed: &Followed, release: &Shown) {
         let Some(run) = &followed.on_trial else { return };
-        let what = format!("{} in place of {}", release.template, run.id);
-        let said = (followed.rule.name.clone(), what, "supersedes");
+        let said = Said::of(&followed.rule, release, "supersedes").in_place_of(&run.id);
         if self.said.contains(&said) {
             return;
         }

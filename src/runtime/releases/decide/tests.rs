@@ -14,6 +14,7 @@ fn sight(words: &str) -> Sight {
             let program = template.trim_end_matches('\'').to_owned();
             Sight::There(Shown {
                 template: template.to_owned(),
+                number: 0,
                 program,
                 version: format!("shop:{template}"),
                 is_ready,
