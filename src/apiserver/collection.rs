@@ -8,7 +8,7 @@ use hyper::http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::fmt;
 use std::ops::Range;
@@ -33,7 +33,7 @@ const SILENT_MAX: Duration = Duration::from_secs(55);
 /// Why a list or a watch ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// The server has forgotten what happened since (410): list again.
+    /// The server has forgotten what happened since (410), or was put back to before it: list again.
     Expired,
     /// It could not be carried out.
     Failed(CallError),
@@ -117,6 +117,15 @@ impl Collection {
             }
         }
         Err(CallError::Refused(format!("there are more than {} objects", PAGES_MAX * PAGE_OBJECTS)).into())
+    }
+
+    /// Is the server's present older than this version? So it is when etcd was put back to an earlier state. A watch that goes on from a
+    /// version still to come says nothing of what was put back, and nothing of what comes until then.
+    pub(super) async fn is_ahead(&self, version: &str) -> Result<bool, Broken> {
+        let page = self.page::<IgnoredAny>(&[("limit", "1")]);
+        let now = tokio::time::timeout(ANSWER_MAX, page).await.map_err(|_| no_answer())??.metadata.resource_version;
+        // versions are numbers that rise; should they be something else one day, nothing follows
+        Ok(version.parse::<u64>().is_ok_and(|seen| now.parse::<u64>().is_ok_and(|now| now < seen)))
     }
 
     async fn page<T: DeserializeOwned>(&self, query: &[(&str, &str)]) -> Result<Page<T>, Broken> {

@@ -1,5 +1,6 @@
 //! A collection followed for ever: listed once, then watched. What breaks is mended: a watch that ended goes on from the version it
-//! had reached, so that nothing is lost and nothing is told twice; what the server has forgotten (410) is listed again.
+//! had reached, so that nothing is lost and nothing is told twice; what the server has forgotten (410) is listed again, and so is
+//! everything when its present is older than that version, as it is when etcd was put back to an earlier state.
 
 use super::collection::{Broken, Change, Collection};
 use super::{CallError, chance};
@@ -57,6 +58,11 @@ async fn once<T: DeserializeOwned>(
     follower: &mut impl Follower<T>,
     version: &mut Option<String>,
 ) -> Result<(), Broken> {
+    if let Some(reached) = version.as_deref()
+        && collection.is_ahead(reached).await?
+    {
+        return Err(Broken::Expired);
+    }
     if version.is_none() {
         let (objects, listed) = collection.list_at("").await?;
         follower.listed(objects);

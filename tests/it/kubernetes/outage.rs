@@ -16,6 +16,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+mod restored;
+
 /// For everything that must happen soon; a machine that builds meanwhile is slow.
 const SOON: Duration = Duration::from_secs(120);
 /// How long the API server is dead, and what was seen before is not believed any more.

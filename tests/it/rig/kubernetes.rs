@@ -31,7 +31,11 @@ const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-c
     persistentvolume-binder-controller,persistentvolumeclaim-protection-controller,pod-garbage-collector-controller,\
     horizontal-pod-autoscaler-controller,validatingadmissionpolicy-status-controller";
 const NODES: [&str; 2] = ["n1", "n2"];
+const ETCD: &str = "etcd";
 const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS_PROGRAM: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
+const KWOK: &str = "kwok";
 /// Longest an answer of etcd may take.
 const ETCD_MAX: Duration = Duration::from_secs(60);
 /// What a control plane of one's own writes down: who changed workloads and routes, when it was asked and when it was done.
@@ -104,12 +108,10 @@ impl ControlPlane {
 
     fn bring_up(&self) {
         self.write_files();
-        self.run_program("etcd", &self.etcd_arguments());
+        self.run_program(ETCD, &self.etcd_arguments());
         self.run_program(API_SERVER, &self.apiserver_arguments());
         self.wait("the API server", |plane| plane.ask("/readyz").then_some(()));
-        self.run_program("kube-controller-manager", &self.controllers_arguments());
-        self.run_program("kube-scheduler", &[format!("--config={}", self.path("scheduler.yaml")), "--secure-port=0".to_owned()]);
-        self.run_program("kwok", &self.kwok_arguments());
+        self.run_controllers();
         for name in NODES {
             self.apply(&node(name));
         }
@@ -118,6 +120,12 @@ impl ControlPlane {
             let ready = plane.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"]);
             (ready.matches("True").count() == NODES.len()).then_some(())
         });
+    }
+
+    fn run_controllers(&self) {
+        self.run_program(CONTROLLERS_PROGRAM, &self.controllers_arguments());
+        self.run_program(SCHEDULER, &[format!("--config={}", self.path("scheduler.yaml")), "--secure-port=0".to_owned()]);
+        self.run_program(KWOK, &self.kwok_arguments());
     }
 
     fn write_files(&self) {
@@ -432,6 +440,37 @@ impl Own {
         self.kill();
     }
 
+    /// etcd is stopped for a moment, under the API server, and what it has is laid aside by this name.
+    pub(crate) fn keep_etcd(&self, name: &str) {
+        self.stop(&[API_SERVER, ETCD]);
+        copied(&self.0.file("etcd"), &self.0.file(name));
+        self.0.run_program(ETCD, &self.0.etcd_arguments());
+        self.start_again(&[]);
+    }
+
+    /// etcd counts on by so many versions, in which nothing happens.
+    pub(crate) fn count_on(&self, versions: usize) {
+        let body = json!({ "key": BASE64_STANDARD.encode("counted"), "value": "" });
+        (0..versions).for_each(|_| drop(self.etcd("kv/put", &body)));
+    }
+
+    /// etcd is put back to what was laid aside, and everything of the cluster's own begins anew, as who restores it is told to do.
+    pub(crate) fn restore_etcd(&self, name: &str) {
+        self.stop(&[API_SERVER, ETCD, CONTROLLERS_PROGRAM, SCHEDULER, KWOK]);
+        fs::remove_dir_all(self.0.file("etcd")).expect("what it had is there");
+        copied(&self.0.file(name), &self.0.file("etcd"));
+        self.0.run_program(ETCD, &self.0.etcd_arguments());
+        self.start_again(&[]);
+        self.0.run_controllers();
+    }
+
+    fn stop(&self, names: &[&str]) {
+        let mut processes = self.0.processes.lock();
+        let is_meant = |process: &Process| names.contains(&process.name());
+        processes.iter_mut().filter(|process| is_meant(process)).for_each(Process::kill);
+        processes.retain(|process| !is_meant(process));
+    }
+
     /// It is started again on what etcd has, with these options besides, and answers when this is back.
     pub(crate) fn start_again(&self, options: &[&str]) {
         let options = options.iter().map(|option| (*option).to_owned());
@@ -494,6 +533,12 @@ impl Drop for Own {
         self.0.processes.lock().clear();
         let _ = fs::remove_dir_all(&self.0.folder);
     }
+}
+
+/// A folder and all below it, beside.
+fn copied(from: &Path, to: &Path) {
+    let made = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(made.is_ok_and(|status| status.success()), "{} is not copied to {}", from.display(), to.display());
 }
 
 /// A client as the daemon makes it.
