@@ -120,7 +120,8 @@ impl Collection {
     }
 
     /// Is the server's present older than this version? So it is when etcd was put back to an earlier state. A watch that goes on from a
-    /// version still to come says nothing of what was put back, and nothing of what comes until then.
+    /// version still to come says nothing of what was put back, and nothing of what comes until then. One that has counted past it again
+    /// by now cannot be told from one that went on: that is what `--bump-revision` of who restores it is for.
     pub(super) async fn is_ahead(&self, version: &str) -> Result<bool, Broken> {
         let page = self.page::<IgnoredAny>(&[("limit", "1")]);
         let now = tokio::time::timeout(ANSWER_MAX, page).await.map_err(|_| no_answer())??.metadata.resource_version;

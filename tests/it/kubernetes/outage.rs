@@ -146,9 +146,14 @@ impl Shop {
 
     /// How often Deployments, ReplicaSets and pods were listed.
     fn lists(&self) -> [u64; 3] {
+        self.changes("listed")
+    }
+
+    /// What watches of Deployments, ReplicaSets and pods brought, of this sort.
+    fn changes(&self, what: &str) -> [u64; 3] {
         let text = self.daemon.ask("GET", "/metrics", &Value::Null).text();
         ["deployments", "replicasets", "pods"].map(|kind| {
-            let of = |line: &&str| line.starts_with("canaryd_watch_changes") && line.contains(kind) && line.contains("listed");
+            let of = |line: &&str| line.starts_with("canaryd_watch_changes") && line.contains(kind) && line.contains(what);
             let line = text.lines().find(of).unwrap_or_else(|| panic!("{kind}: {text}"));
             line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count")
         })

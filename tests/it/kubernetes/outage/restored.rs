@@ -8,6 +8,19 @@ use serde_json::json;
 /// So many versions lie between what was kept and what was seen: far more than a test writes.
 const VERSIONS: usize = 3000;
 
+impl Shop {
+    /// The cluster counts on, and every watch has seen how far.
+    fn goes_far(&self) {
+        let before = self.changes("\"put\"");
+        self.plane.count_on(VERSIONS);
+        for kind in ["deployments", "replicasets", "pods"] {
+            self.plane.kubectl(&["annotate", kind, "-n", NAMESPACE, "--all", "--overwrite", "seen=late"]);
+        }
+        let seen = || self.changes("\"put\"").iter().zip(&before).all(|(now, then)| now > then).then_some(());
+        assert!(poll(super::SOON, seen).is_some(), "each has seen it: {before:?} {:?}", self.changes("\"put\""));
+    }
+}
+
 #[test]
 fn an_etcd_that_was_put_back_is_read_anew_its_weight_written_again_and_its_templates_are_no_release() {
     let steps = "steps: [ { weight: 25%, for: 9h }, { weight: 50%, for: 9h }, { weight: 100%, bake: 1h } ]";
@@ -19,8 +32,7 @@ fn an_etcd_that_was_put_back_is_read_anew_its_weight_written_again_and_its_templ
     shop.until("shop-1", "at 25 %", |v| v["weight-seen-permille"] == 250 && v["workloads"]["canary"]["ready"] == 2);
     shop.daemon.post("/api/v1/rollouts/shop-1/advance", &json!({}));
     shop.until("shop-1", "at 50 %", at_half);
-    shop.plane.count_on(VERSIONS);
-    shop.plane.kubectl(&["annotate", "pod", "-n", NAMESPACE, "-l", "track=shop-v2", "seen=late"]);
+    shop.goes_far();
     let lists = shop.lists();
 
     // the weight of a quarter, by our own hand of before
@@ -36,8 +48,7 @@ fn an_etcd_that_was_put_back_is_read_anew_its_weight_written_again_and_its_templ
     assert_eq!((shop.rollouts(), shop.weights()), (1, ([50, 50], 3)), "made, 25 % and 50 %: once");
 
     // and before there was a release at all
-    shop.plane.count_on(VERSIONS);
-    shop.plane.kubectl(&["annotate", "pod", "-n", NAMESPACE, "-l", "track=shop-v2", "seen=late"]);
+    shop.goes_far();
     shop.plane.restore_etcd("before");
     shop.until("shop-1", "superseded", |v| v["state"] == "superseded");
     assert_eq!((shop.image("shop-v2"), shop.weights().0), ("shop:1".into(), [100, 0]));
