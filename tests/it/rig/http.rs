@@ -129,11 +129,20 @@ fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>, deadline: Instant) -> io::
     if buffer.len() > ANSWER_BYTES_MAX {
         return Err(Error::other(format!("answer exceeds {ANSWER_BYTES_MAX} bytes")));
     }
-    stream.set_read_timeout(Some(left(deadline)?))?;
     let mut piece = [0; 16 << 10];
-    let count = stream.read(&mut piece).map_err(|e| if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e })?;
-    buffer.extend_from_slice(&piece[..count]);
-    Ok(count > 0)
+    loop {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(&mut piece) {
+            Ok(count) => {
+                buffer.extend_from_slice(&piece[..count]);
+                return Ok(count > 0);
+            }
+            // a process that was stopped and goes on finds its reading interrupted
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 fn cut_short() -> Error {
