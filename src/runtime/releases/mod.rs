@@ -21,7 +21,7 @@ use crate::router::Router;
 use crate::telemetry::{Metrics, events};
 use decide::{Finding, OnTrial, Scene, Shown, Sight, What, Why, decide};
 use futures_util::future::join_all;
-use say::{Said, waits_for_pods};
+use say::{Said, Tried, waits_for_pods};
 use starts::Refused;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -78,6 +78,7 @@ pub(super) struct Releases {
     parts: Parts,
     /// What has been said and is still so.
     said: BTreeSet<Said>,
+    tried: Tried,
     /// The change of the cluster up to which templates were read anew, by rule.
     read: BTreeMap<String, u64>,
     /// Who is without traffic, by rule, for what was seen then.
@@ -126,6 +127,7 @@ impl Releases {
         Self {
             parts,
             said: BTreeSet::new(),
+            tried: Tried::default(),
             read: BTreeMap::new(),
             idle: BTreeMap::new(),
             starts: JoinSet::new(),
@@ -219,6 +221,7 @@ impl Releases {
         self.free.retain(|rule| there.contains(rule.as_str()));
         self.refused.retain(|rule, _| there.contains(rule.as_str()));
         self.waiting.retain(|rule, _| there.contains(rule.as_str()));
+        self.tried.keep(|rule| there.contains(rule));
     }
 
     /// One rule. What cannot be done because of the store is tried again.
@@ -269,7 +272,8 @@ impl Releases {
         };
         let mut found = decide(&scene);
         if found.is_empty() {
-            self.forget_said(rule, on_trial.as_ref(), &seen);
+            let run = followed.on_trial.as_ref().map(|run| &run.id).zip(on_trial.as_ref());
+            self.forget_said(rule, run, &seen);
             self.show_waiting(&rule.name, None);
             if on_trial.is_none() {
                 self.let_go(rule).await;

@@ -8,6 +8,7 @@ use crate::runtime::clock;
 use crate::runtime::handle::Waiting;
 use crate::runtime::supervisor::Followed;
 use crate::telemetry::events;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a refused start is told with.
@@ -31,6 +32,26 @@ impl Said {
 
     pub(super) fn in_place_of(self, rollout: &RolloutId) -> Self {
         Self { in_place_of: Some(rollout.clone()), ..self }
+    }
+}
+
+/// What each rule's rollout was seen to try first: a template that went and came again while it runs is another release.
+#[derive(Debug, Default)]
+pub(super) struct Tried(BTreeMap<String, (RolloutId, u64)>);
+
+impl Tried {
+    /// Is the template on trial of this number the one it began with?
+    fn is(&mut self, rule: &str, rollout: &RolloutId, number: u64) -> bool {
+        let first = self.0.entry(rule.to_owned()).or_insert_with(|| (rollout.clone(), number));
+        if first.0 != *rollout {
+            *first = (rollout.clone(), number);
+        }
+        first.1 == number
+    }
+
+    /// Rules that are no more are forgotten.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.0.retain(|rule, _| is_there(rule));
     }
 }
 
@@ -64,17 +85,17 @@ impl Releases {
         });
     }
 
-    /// Nothing is new: what appears again is said again. What is on trial need not be told when it is rolled back: that is.
-    pub(super) fn forget_said(&mut self, rule: &Rule, on_trial: Option<&OnTrial>, seen: &[Sight; 2]) {
-        let Some(trial) = on_trial.and_then(|trial| trial.template.as_ref()) else {
+    /// Nothing is new: what appears again is said again. What is on trial need not be told when it is rolled back: that is. What another
+    /// hand put there again while the rollout ended must be.
+    pub(super) fn forget_said(&mut self, rule: &Rule, run: Option<(&RolloutId, &OnTrial)>, seen: &[Sight; 2]) {
+        let Some((rollout, trial)) = run.filter(|(_, trial)| trial.template.is_some()) else {
             return self.said.retain(|said| said.rule != rule.name);
         };
-        for sight in seen {
-            if let Sight::There(shown) = sight
-                && shown.template == *trial
-            {
-                self.said.insert(Said::of(rule, shown, "rolled-back"));
-            }
+        if let Sight::There(shown) = &seen[trial.canary.index()]
+            && Some(&shown.template) == trial.template.as_ref()
+            && self.tried.is(&rule.name, rollout, shown.number)
+        {
+            self.said.insert(Said::of(rule, shown, "rolled-back"));
         }
     }
 
@@ -114,4 +135,21 @@ impl Releases {
 pub(super) fn waits_for_pods(release: &Shown) -> String {
     let trouble = release.trouble().map_or_else(String::new, |trouble| format!(": {trouble}"));
     format!("it is started when its pods are ready ({} of {}{trouble})", release.ready, release.wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_again_while_its_rollout_ends_is_not_what_was_on_trial() {
+        let mut tried = Tried::default();
+        let mut is = |rollout: u32, number| tried.is("shop", &RolloutId(format!("shop-{rollout}")), number);
+        assert!(is(1, 4) && is(1, 4), "while it runs");
+        assert!(!is(1, 6), "taken back, and put there again");
+        assert!(is(1, 4), "the first stays the first");
+        assert!(is(2, 6), "and the next is another");
+        tried.keep(|_| false);
+        assert!(tried.is("shop", &RolloutId("shop-2".to_owned()), 8), "forgotten with its rule");
+    }
 }
