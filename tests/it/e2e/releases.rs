@@ -49,7 +49,9 @@ fn a_quiet_service_is_released_on_schedule_and_called_unproven() {
     stage.wait_for(&id, Duration::from_secs(90), "success", |view| {
         // before its first request the canary has no series, and nobody can tell quiet from misnamed
         let seen = view["step"]["canary-requests"].as_f64().is_some_and(|n| n > 0.0);
-        assert!(!seen || hold(view, "blind").is_none(), "quiet is not blind: {view:#}");
+        // a scrape that is late on a busy machine is waited for, whatever the service does
+        let blind = hold(view, "blind").filter(|why| !why.contains("waiting for a new sample"));
+        assert!(!seen || blind.is_none(), "quiet is not blind: {view:#}");
         assert!(view["over"] == false || view["state"] == "succeeded", "{view:#}");
         view["over"] == true
     });

@@ -157,8 +157,15 @@ async fn arms_stay_arms_through_a_restart_another_hand_and_a_newer_template() {
 
 /// Waits until somebody is told in these words.
 async fn until_told(running: &mut Running, words: &str) {
-    let told = async { while !running.told.recv().await.expect("it runs").notice.text.contains(words) {} };
-    timeout(SOON, told).await.unwrap_or_else(|_| panic!("nobody is told {words:?} within {SOON:?}"));
+    let mut heard = Vec::new();
+    let told = async {
+        while heard.last().is_none_or(|text: &String| !text.contains(words)) {
+            heard.push(running.told.recv().await.expect("it runs").notice.text);
+        }
+    };
+    if timeout(SOON, told).await.is_err() {
+        panic!("nobody is told {words:?} within {SOON:?}, but {heard:#?}; {:#?}", running.handle.views().rules);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
