@@ -267,19 +267,7 @@ impl<E: Edge> Stage<E> {
     /// # Panics
     /// If it does not end well, complained of itself, or a decision is not made again.
     pub(super) fn close(mut self) {
-        let rollouts = self.daemon.get("/api/v1/rollouts");
-        let status = self.daemon.stop();
-        assert!(status.success(), "it ended with {status}");
-        let log = self.daemon.process().log();
-        // a reload that was refused is an error of the operator, and the scenario's own
-        let bad = |line: &&str| line.contains("panicked") || (line.contains(" ERROR ") && !line.contains("rule"));
-        let complaints: Vec<&str> = log.lines().filter(bad).collect();
-        assert!(complaints.is_empty(), "it complained:\n{}\nIts whole log:\n{log}", complaints.join("\n"));
-        for rollout in rollouts["rollouts"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let id = rollout["id"].as_str().expect("a name");
-            let replayed = self.daemon.client(&["replay", id, "--data", &self.daemon.data().display().to_string()]);
-            assert!(replayed.status.success(), "{replayed:?}");
-        }
+        self.daemon.ends_well();
     }
 
     /// No answer of the second version reaches a user while they get 200.

@@ -6,6 +6,7 @@
 use super::skip;
 use std::fs::{File, TryLockError};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 
 /// Most addresses of all test processes together.
@@ -45,7 +46,8 @@ impl Drop for PodAddress {
 
 fn free(number: u8) -> Option<(Ipv4Addr, File)> {
     let ip = Ipv4Addr::new(198, 51, 100, number);
-    let file = std::env::temp_dir().join(format!("canaryd-pod-{ip}.lock"));
+    // where all test runs of the machine look, wherever they keep what is theirs
+    let file = Path::new("/tmp").join(format!("canaryd-pod-{ip}.lock"));
     // one of another user is held by another user
     let file = File::options().create(true).truncate(false).write(true).open(file).ok()?;
     match file.try_lock() {
