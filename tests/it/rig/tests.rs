@@ -192,3 +192,16 @@ fn the_client_reads_chunks_and_encodes_queries() {
     let sum: f64 = prometheus.instant("many", None).iter().map(|row| row.value).sum();
     assert_eq!(sum, 19_900.0);
 }
+
+#[test]
+fn a_daemon_that_complains_of_itself_is_heard_and_what_is_others_fault_is_not() {
+    let log = r#"2026-11-22T11:58:16.104615Z  INFO canaryd::telemetry::events::traffic: effect applied rollout=shop-2 generation=4
+2026-11-22T11:58:28.333797Z  WARN canaryd::telemetry::events::rollout: rolling back rule="shop" rollout=shop-2
+2026-11-22T11:58:33.344446Z ERROR canaryd::telemetry::events::daemon: journal failed: nothing steps up until it works what="shop-2" error="no answer within 5 s"
+2026-11-22T11:58:34.344446Z ERROR canaryd::telemetry::events::daemon: rule refused problem="shop.yaml:3"
+2026-11-22T11:58:35.000000Z ERROR canaryd::telemetry::events::daemon: journal failed: nothing steps up until it works what="shop-2" error="disk I/O error"
+thread 'tokio-rt-worker' panicked at src/somewhere.rs:1:1:
+2026-11-22T11:58:36.000000Z ERROR canaryd::telemetry::expose: metrics cannot be written error=an error"#;
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(super::daemon::complaints(log), lines[4..]);
+}
