@@ -4,7 +4,7 @@
 use canaryd::cluster::Cluster;
 use canaryd::config::{Known, RuleSet, parse_rule};
 use canaryd::model::journal::Kept;
-use canaryd::model::{ArmSample, Command, History, PerArm, RolloutId, Rule, Timestamp, Verb};
+use canaryd::model::{ArmSample, Command, History, Notice, PerArm, RolloutId, Rule, Timestamp, Verb};
 use canaryd::notify::{Notices, Told};
 use canaryd::router::Means;
 use canaryd::runtime::{Handle, Hooks, Makers, Refusal, RolloutView, Setting, StartArgs, Supervisor};
@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(100);
+/// Longest until somebody is told; a machine that builds meanwhile is slow.
+const TOLD_MAX: Duration = Duration::from_secs(120);
 
 /// Both arms alike; errors come in bursts, every other tick. It has no past.
 #[derive(Debug, Default)]
@@ -178,6 +180,25 @@ impl Running {
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
+    }
+
+    /// Waits until somebody is told what is wanted.
+    ///
+    /// # Panics
+    /// If nobody is in time; what was told instead is in the message.
+    pub(crate) async fn until_told(&mut self, what: &str, wanted: impl Fn(&Notice) -> bool) -> Notice {
+        let mut heard = Vec::new();
+        let told = async {
+            loop {
+                let notice = self.told.recv().await.expect("it runs").notice;
+                if wanted(&notice) {
+                    return notice;
+                }
+                heard.push(notice.text);
+            }
+        };
+        let told = tokio::time::timeout(TOLD_MAX, told).await;
+        told.unwrap_or_else(|_| panic!("nobody is told {what:?} within {TOLD_MAX:?}, but {heard:#?}; {:#?}", self.handle.views().rules))
     }
 
     pub(crate) async fn until_kept(&self) -> Kept {

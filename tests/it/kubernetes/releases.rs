@@ -140,15 +140,7 @@ impl Shop {
 
 /// Waits until somebody is told of a release, in these words.
 async fn until_told(running: &mut Running, words: &str) -> String {
-    let told = async {
-        loop {
-            let told = running.told.recv().await.expect("it runs");
-            if told.notice.topic == Topic::Release && told.notice.text.contains(words) {
-                return told.notice.text;
-            }
-        }
-    };
-    timeout(SOON, told).await.unwrap_or_else(|_| panic!("nobody is told {words:?} within {SOON:?}"))
+    running.until_told(words, |notice| notice.topic == Topic::Release && notice.text.contains(words)).await.text
 }
 
 /// Waits until this rollout is as wanted.

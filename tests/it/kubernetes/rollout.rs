@@ -49,15 +49,7 @@ async fn another_hand_is_named_and_its_weight_written_over() {
     running.until("at 50 %", |v| v.weight_seen == Some(weight(50))).await;
     assert_eq!(scene.numbers(&scene.object().await), [50, 50]);
     scene.edit(&scene.case.takes).await;
-    let told = async {
-        loop {
-            let told = running.told.recv().await.expect("it runs");
-            if told.notice.text.contains(OTHER) {
-                return told.notice;
-            }
-        }
-    };
-    let notice = timeout(SOON, told).await.expect("somebody is told");
+    let notice = running.until_told(OTHER, |notice| notice.text.contains(OTHER)).await;
     assert!(notice.text.contains("30%") && notice.text.contains("writing 50% again"), "{notice:?}");
     until_numbers(&scene, [50, 50]).await;
     running.roll_back().await;
@@ -124,8 +116,7 @@ async fn another_hand_is_seen_by_the_watch_and_not_by_the_next_tick() {
     for _ in 0..3 {
         let begun = Instant::now();
         scene.edit(&scene.case.takes).await;
-        let told = async { while !running.told.recv().await.expect("it runs").notice.text.contains(OTHER) {} };
-        timeout(SOON, told).await.expect("long before the next tick");
+        running.until_told(OTHER, |notice| notice.text.contains(OTHER)).await;
         took.push(begun.elapsed());
         until_numbers(&scene, [50, 50]).await;
         running.until("seen again", |v| v.weight_seen == Some(weight(50))).await;

@@ -138,8 +138,7 @@ async fn arms_stay_arms_through_a_restart_another_hand_and_a_newer_template() {
     assert_eq!(shop.pods().await, pods, "nothing was moved by that");
     // somebody resumes it: named, and stopped again
     shop.kubectl(&["rollout", "resume", "deployment/web"]).await;
-    let told = async { while !running.told.recv().await.expect("it runs").notice.text.contains("whoever resumed the rolling update") {} };
-    timeout(SOON, told).await.expect("somebody is told");
+    until_told(&mut running, "whoever resumed the rolling update").await;
     shop.until("stopped again", |_, paused| paused).await;
     until(&running, "shop-1", "at 50 %", |v| v.weight_seen == Some(weight(50))).await;
     // a newer one takes its place, and is compared with what it found
@@ -157,15 +156,7 @@ async fn arms_stay_arms_through_a_restart_another_hand_and_a_newer_template() {
 
 /// Waits until somebody is told in these words.
 async fn until_told(running: &mut Running, words: &str) {
-    let mut heard = Vec::new();
-    let told = async {
-        while heard.last().is_none_or(|text: &String| !text.contains(words)) {
-            heard.push(running.told.recv().await.expect("it runs").notice.text);
-        }
-    };
-    if timeout(SOON, told).await.is_err() {
-        panic!("nobody is told {words:?} within {SOON:?}, but {heard:#?}; {:#?}", running.handle.views().rules);
-    }
+    running.until_told(words, |notice| notice.text.contains(words)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
