@@ -1,9 +1,8 @@
 //! Versions that fail in the ways versions fail.
 
 use super::stage::{PATIENT, Scene, Stage, errors, hold, reasons};
-use crate::rig::poll;
 use crate::rig::service::Behaviour;
-use std::io::Write;
+use crate::rig::{self, poll};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -33,13 +32,12 @@ fn a_total_outage_is_rolled_back_within_two_scrapes() {
     let bad = stage.first_scraped(r#"envoy_cluster_upstream_rq{envoy_cluster_name="v2",envoy_response_code="500"}"#);
     let (text, decided) = stage.decided(&id, "roll-back");
     let tick = decided - decided.rem_euclid(5000);
-    let _ = writeln!(
-        std::io::stderr(),
+    rig::say(&format!(
         "total outage at 5 % of 100 req/s, scrapes every 5 s: from the first bad scrape to weight 0 {} ms; of them {} ms from the tick \
          that saw the second ({text})",
         zero - bad,
         zero - tick,
-    );
+    ));
     let journal = stage.journal(&id);
     let judged = journal.iter().take_while(|e| e["action"] != "roll-back");
     let bad_polls = judged.filter(|e| e["arms"]["canary"]["errors"].as_f64().is_some_and(|n| n > 0.0)).count();

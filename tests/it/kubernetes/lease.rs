@@ -7,12 +7,11 @@ use crate::rig::endpoint::standing_page;
 use crate::rig::http::{self, Request};
 use crate::rig::kubernetes::{self, ControlPlane, client_of};
 use crate::rig::process::Process;
-use crate::rig::{poll, ports};
+use crate::rig::{self, poll, ports};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -189,7 +188,7 @@ fn launch(settings: &Path, log: &Path, election: bool, environment: &[(&str, &st
 
 /// For whoever reads the log of a run.
 fn measured(what: &str) {
-    let _ = writeln!(std::io::stderr(), "measured: {what}");
+    rig::say(&format!("measured: {what}"));
 }
 
 async fn until_numbers(scene: &Scene, wanted: [u64; 2]) {

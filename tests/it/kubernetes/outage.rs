@@ -6,13 +6,12 @@ use crate::rig::daemon::{Daemon, Settings};
 use crate::rig::endpoint::{Endpoint, Reply};
 use crate::rig::kubernetes::{self, Own};
 use crate::rig::prometheus::{Job, Prometheus};
-use crate::rig::{poll, ports};
+use crate::rig::{self, poll, ports};
 use canaryd::model::journal::Event;
 use canaryd::model::{Effect, RolloutId};
 use canaryd::store::{Sqlite, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -48,6 +47,8 @@ struct Shop {
     _page: Endpoint,
     plane: Own,
     folder: TempDir,
+    name: &'static str,
+    begun: Instant,
 }
 
 /// Counters of two versions that are asked for something all the time.
@@ -70,8 +71,10 @@ fn deployment(name: &str) -> Value {
 }
 
 impl Shop {
-    /// Everything stands, and the daemon knows both workloads. The method's clock runs ten times as fast.
-    fn up(more: &str) -> Option<Self> {
+    /// Everything stands, and the daemon knows both workloads. The method's clock runs ten times as fast. The name is for
+    /// whoever reads how far it came.
+    fn up(name: &'static str, more: &str) -> Option<Self> {
+        let begun = Instant::now();
         let plane = kubernetes::own()?;
         let folder = tempfile::tempdir().expect("a folder");
         let page = page();
@@ -86,10 +89,16 @@ impl Shop {
         let settings = Settings { source: prometheus.url(), time_scale: 10, rule: format!("{RULE}{more}\n") };
         let cluster = json!({"cluster": {"kubeconfig": plane.kubeconfig("admin"), "resources": false}});
         let daemon = Daemon::start_with(&folder.path().join("daemon"), ports::free(), &settings, &cluster);
-        let shop = Self { daemon, _prometheus: prometheus, _page: page, plane, folder };
+        let shop = Self { daemon, _prometheus: prometheus, _page: page, plane, folder, name, begun };
         ["shop-v1", "shop-v2"].iter().for_each(|name| shop.until_ready(name));
         shop.until_said("first sight", 2);
+        shop.tell("both are seen for the first time");
         Some(shop)
+    }
+
+    /// Says how far the scenario is, and when, to whoever runs the tests.
+    fn tell(&self, what: &str) {
+        rig::say(&format!("{:>6.1} s  outage-{}: {what}", self.begun.elapsed().as_secs_f64(), self.name));
     }
 
     fn object(&self, kind: &str, name: &str) -> Value {
@@ -120,6 +129,15 @@ impl Shop {
         self.plane.kubectl(&["patch", "deployment", name, "-n", NAMESPACE, "-p", &change.to_string()]);
     }
 
+    /// The pods of a workload behave so from now on (see kwok-stages.yaml).
+    fn pods_are(&self, name: &str, behaviour: &str) {
+        let (track, behaviour) = (format!("track={name}"), format!("sim/behaviour={behaviour}"));
+        let arguments = ["annotate", "pod", "-n", NAMESPACE, "--overwrite", "-l", &track, &behaviour];
+        // one of another template may go meanwhile
+        let done = poll(SOON, || self.plane.try_kubectl(&arguments, None).ok());
+        assert!(done.is_some(), "{:?}", self.plane.try_kubectl(&arguments, None));
+    }
+
     fn image(&self, name: &str) -> Value {
         self.object("deployment", name)["spec"]["template"]["spec"]["containers"][0]["image"].clone()
     }
@@ -141,7 +159,9 @@ impl Shop {
     /// Waits until a rollout is as wanted.
     fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let seen = poll(SOON, || Some(self.view(id)).filter(|view| wanted(view)));
-        seen.unwrap_or_else(|| panic!("{id} within {SOON:?}: {what}; {:#}", self.view(id)))
+        let view = seen.unwrap_or_else(|| panic!("{id} within {SOON:?}: {what}; {:#}", self.view(id)));
+        self.tell(&format!("{id}: {what}"));
+        view
     }
 
     /// How often Deployments, ReplicaSets and pods were listed.
@@ -149,13 +169,13 @@ impl Shop {
         self.changes("listed")
     }
 
-    /// What watches of Deployments, ReplicaSets and pods brought, of this sort.
+    /// What watches of Deployments, ReplicaSets and pods brought, of this sort: 0 where nothing has come yet.
     fn changes(&self, what: &str) -> [u64; 3] {
         let text = self.daemon.ask("GET", "/metrics", &Value::Null).text();
         ["deployments", "replicasets", "pods"].map(|kind| {
             let of = |line: &&str| line.starts_with("canaryd_watch_changes") && line.contains(kind) && line.contains(what);
-            let line = text.lines().find(of).unwrap_or_else(|| panic!("{kind}: {text}"));
-            line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count")
+            let count = |line: &str| line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count");
+            text.lines().find(of).map_or(0, count)
         })
     }
 
@@ -181,7 +201,7 @@ impl Shop {
 
 /// For whoever reads the log of a run.
 fn measured(what: &str) {
-    let _ = writeln!(std::io::stderr(), "measured: {what}");
+    rig::say(&format!("measured: {what}"));
 }
 
 fn at_half(view: &Value) -> bool {
@@ -196,7 +216,7 @@ fn holds_for_the_router(view: &Value) -> bool {
 
 #[test]
 fn an_api_server_that_is_dead_for_a_minute_in_mid_step_is_waited_for_and_each_weight_is_written_once() {
-    let Some(mut shop) = Shop::up("steps: [ { weight: 50%, for: 30s }, { weight: 100%, bake: 5s } ]") else { return };
+    let Some(mut shop) = Shop::up("dead", "steps: [ { weight: 50%, for: 30s }, { weight: 100%, bake: 5s } ]") else { return };
     shop.release("shop-v2", "shop:2");
     shop.until("shop-1", "at 50 %", at_half);
     shop.plane.kill();
@@ -216,6 +236,7 @@ fn an_api_server_that_is_dead_for_a_minute_in_mid_step_is_waited_for_and_each_we
     assert!(requests(&last) > requests(&before) + 1000.0, "{before:#} {last:#}");
     shop.plane.start_again(&[]);
     let back = Instant::now();
+    shop.plane.controllers_again();
     shop.until("shop-1", "at 100 %", |v| v["weight-seen-permille"] == 1000);
     measured(&format!("at 100 % {:?} after it was back", back.elapsed()));
     shop.until("shop-1", "succeeded", |v| v["state"] == "succeeded");
@@ -223,6 +244,8 @@ fn an_api_server_that_is_dead_for_a_minute_in_mid_step_is_waited_for_and_each_we
     assert_eq!(shop.rollouts(), 1);
     // its watches are back: what is released now is seen, and so are its pods
     shop.release("shop-v1", "shop:3");
+    shop.until_ready("shop-v1");
+    shop.tell("shop-v1: the pods of shop:3 are ready");
     let view = shop.until("shop-2", "at 50 %", |v| at_half(v) && v["workloads"]["canary"]["ready"] == 2);
     assert_eq!((&view["canary"], &view["baseline"]), (&"shop-v1".into(), &"shop-v2".into()));
     assert_eq!(shop.weights(), ([50, 50], 4));
@@ -235,7 +258,7 @@ fn an_api_server_that_is_dead_for_a_minute_in_mid_step_is_waited_for_and_each_we
 /// newer one fills in a field of every pod template, and what its watches knew is forgotten.
 #[test]
 fn an_api_server_that_hangs_and_one_that_fills_in_new_fields_are_no_release_and_stop_no_rollback() {
-    let Some(mut shop) = Shop::up("steps: [ { weight: 50%, for: 3h }, { weight: 100%, bake: 1h } ]") else { return };
+    let Some(mut shop) = Shop::up("hangs", "steps: [ { weight: 50%, for: 3h }, { weight: 100%, bake: 1h } ]") else { return };
     shop.release("shop-v2", "shop:2");
     shop.until("shop-1", "at 50 %", at_half);
     shop.plane.freeze();
@@ -252,9 +275,9 @@ fn an_api_server_that_hangs_and_one_that_fills_in_new_fields_are_no_release_and_
     let thawed = Instant::now();
     shop.until("shop-1", "on again", |v| at_half(v) && !holds_for_the_router(v));
     measured(&format!("on again {:?} after it goes on", thawed.elapsed()));
-    shop.plane.kubectl(&["annotate", "pod", "-n", NAMESPACE, "-l", "track=shop-v2", "sim/behaviour=unready"]);
+    shop.pods_are("shop-v2", "unready");
     shop.until("shop-1", "its pods are seen", |v| v["workloads"]["canary"]["ready"] == 0);
-    shop.plane.kubectl(&["annotate", "pod", "-n", NAMESPACE, "-l", "track=shop-v2", "--overwrite", "sim/behaviour=well"]);
+    shop.pods_are("shop-v2", "well");
     shop.until("shop-1", "and again", |v| v["workloads"]["canary"]["ready"] == 2);
     assert_eq!(shop.weights(), ([50, 50], 2));
 

@@ -1,11 +1,10 @@
 //! How much is asked of a server: counted by the server itself.
 
 use super::{Samples, TICK, counts, envoy, tick};
-use crate::rig::http;
 use crate::rig::prometheus::{Prometheus as Server, on_both};
+use crate::rig::{self, http};
 use canaryd::model::Arm;
 use canaryd::source::Source;
-use std::io::Write as _;
 use std::time::Duration;
 
 const ROLLOUTS: u32 = 60;
@@ -48,8 +47,7 @@ fn sixty_rollouts_ask_as_many_queries_as_there_are_questions() {
         }
         let per_tick = (answered(server) - before) / f64::from(TICKS);
         let version = server.version();
-        let _ =
-            writeln!(std::io::stderr(), "{ROLLOUTS} rollouts on one Prometheus ({version:?}): {per_tick} queries a tick, by its own count");
+        rig::say(&format!("{ROLLOUTS} rollouts on one Prometheus ({version:?}): {per_tick} queries a tick, by its own count"));
         assert_eq!(per_tick, f64::from(QUESTIONS * GROUPS));
     });
 }

@@ -464,6 +464,13 @@ impl Own {
         self.0.run_controllers();
     }
 
+    /// The controllers, the scheduler and KWOK begin anew. After a minute without an API server they would look for it again only a
+    /// minute later, which is their own affair.
+    pub(crate) fn controllers_again(&self) {
+        self.stop(&[CONTROLLERS_PROGRAM, SCHEDULER, KWOK]);
+        self.0.run_controllers();
+    }
+
     fn stop(&self, names: &[&str]) {
         let mut processes = self.0.processes.lock();
         let is_meant = |process: &Process| names.contains(&process.name());

@@ -27,15 +27,18 @@ pub(crate) mod router;
 pub(crate) mod service;
 mod tests;
 
-use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant};
+use std::{env, panic};
 
 /// Longest a component may take until it answers.
 pub(crate) const READY_MAX: Duration = Duration::from_secs(60);
 /// Pause between two looks at something awaited.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
+/// So much of what a test panics with is said at once: some panic with all there is to know.
+const FAILURE_CHARACTERS: usize = 3000;
 
 /// The program called `name`: from `CANARY_TEST_<NAME>`, else from PATH, else from the cache folder `tests/run` fills.
 /// `None` after a printed line: the caller returns, its test is skipped.
@@ -55,6 +58,7 @@ pub(crate) fn require_folder(name: &str, program: &str) -> Option<PathBuf> {
 }
 
 fn found(name: &str, path: Option<PathBuf>) -> Option<PathBuf> {
+    say_failures_at_once();
     if path.is_some() {
         return path;
     }
@@ -71,8 +75,27 @@ fn found(name: &str, path: Option<PathBuf>) -> Option<PathBuf> {
 /// If `CI=true`, where nothing may be skipped.
 pub(crate) fn skip(why: &str) {
     assert!(env::var("CI").as_deref() != Ok("true"), "{why}");
-    // not eprintln: the test harness would swallow it
-    let _ = writeln!(std::io::stderr(), "skipped {}: {why}", std::thread::current().name().unwrap_or("a test"));
+    say(&format!("skipped {}: {why}", std::thread::current().name().unwrap_or("a test")));
+}
+
+/// Says something to whoever runs the tests, now: the test harness keeps what `eprintln` prints until its very end, and prints it
+/// only of what failed.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// From now on what a test panics with is said when it does. The harness says it, with all logs, when all tests have ended, and
+/// of a record that is cut this is what is missing.
+fn say_failures_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let harness = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let said: String = info.to_string().chars().take(FAILURE_CHARACTERS).collect();
+            say(&format!("failing: {} {said}", std::thread::current().name().unwrap_or("a thread")));
+            harness(info);
+        }));
+    });
 }
 
 fn find(name: &str) -> Option<PathBuf> {

@@ -3,10 +3,9 @@
 use crate::rig::daemon::{self, Daemon};
 use crate::rig::endpoint::{Endpoint, Reply};
 use crate::rig::kubernetes::{self, ControlPlane};
-use crate::rig::{poll, ports};
+use crate::rig::{self, poll, ports};
 use canaryd::store::{Sqlite, Store};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -69,7 +68,7 @@ impl Stage {
 
     /// Says how far the scenario is, and when, to whoever runs the tests.
     pub(super) fn tell(&self, what: &str) {
-        let _ = writeln!(std::io::stderr(), "{:>6.1} s  {}: {what}", self.begun.elapsed().as_secs_f64(), self.namespace);
+        rig::say(&format!("{:>6.1} s  {}: {what}", self.begun.elapsed().as_secs_f64(), self.namespace));
     }
 
     /// Somebody deploys an image; its pods behave so (see kwok-stages.yaml).

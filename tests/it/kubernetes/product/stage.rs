@@ -10,10 +10,9 @@ use crate::rig::kubernetes::{self, ControlPlane};
 use crate::rig::load::{self, Load};
 use crate::rig::prometheus::{Job, Prometheus};
 use crate::rig::service::{Behaviour, Service};
-use crate::rig::{poll, ports};
+use crate::rig::{self, poll, ports};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -182,7 +181,7 @@ impl Stage {
 
     /// Says how far the scenario is, and when, to whoever runs the tests.
     pub(super) fn tell(&self, what: &str) {
-        let _ = writeln!(std::io::stderr(), "{:>6.1} s  {}: {what}", self.begun.elapsed().as_secs_f64(), self.namespace);
+        rig::say(&format!("{:>6.1} s  {}: {what}", self.begun.elapsed().as_secs_f64(), self.namespace));
     }
 
     /// Starts a rollout as a person does, and gives its name.

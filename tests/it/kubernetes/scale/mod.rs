@@ -12,10 +12,9 @@ use super::resources;
 use crate::rig::daemon::{Daemon, Settings, complaints};
 use crate::rig::kubernetes::{self, ControlPlane};
 use crate::rig::prometheus::{Job, Prometheus};
-use crate::rig::{http, poll, ports};
+use crate::rig::{self, http, poll, ports};
 use fleet::{Fleet, PODS};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::time::{Duration, Instant};
 use usage::Usage;
 
@@ -33,7 +32,7 @@ const EXPIRED: &str = concat!(
 );
 
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "scale: {text}");
+    rig::say(&format!("scale: {text}"));
 }
 
 /// How large it is.

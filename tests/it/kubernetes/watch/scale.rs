@@ -3,6 +3,7 @@
 //! something is lost.
 
 use super::{DONE_MAX, deployment, now};
+use crate::rig;
 use crate::rig::kubernetes::{self, ControlPlane};
 use canaryd::cluster::Cluster;
 use canaryd::model::Side;
@@ -13,7 +14,6 @@ use hyper::http::Request;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ const PODS_EACH: u32 = 3;
 const ALL_MAX: Duration = Duration::from_secs(1800);
 
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "scale: {text}");
+    rig::say(&format!("scale: {text}"));
 }
 
 /// Megabytes that are resident, and seconds of CPU until now, of this process.
