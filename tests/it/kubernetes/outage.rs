@@ -102,7 +102,9 @@ impl Shop {
     }
 
     fn object(&self, kind: &str, name: &str) -> Value {
-        let text = self.plane.kubectl(&["get", kind, name, "-n", NAMESPACE, "-o", "json"]);
+        let look = || self.plane.try_kubectl(&["get", kind, name, "-n", NAMESPACE, "-o", "json"], None);
+        // an API server that has just come back may still refuse
+        let text = poll(SOON, || look().ok()).unwrap_or_else(|| panic!("{kind} {name}: {:?}", look()));
         serde_json::from_str(&text).expect("JSON")
     }
 
