@@ -49,9 +49,9 @@ fn an_etcd_that_was_put_back_is_read_anew_its_weight_written_again_and_its_templ
     assert!(again.is_some(), "written again: {:?}, {:#}", shop.weights(), shop.view("shop-1"));
     let listed = poll(super::SOON, || shop.lists().iter().zip(&lists).all(|(now, then)| now > then).then_some(()));
     assert!(listed.is_some(), "each was listed again: {lists:?} {:?}", shop.lists());
-    shop.pods_are("shop-v2", "unready");
+    shop.pods_are("shop-v2", "unready", 0);
     shop.until("shop-1", "its pods are seen", |v| v["workloads"]["canary"]["ready"] == 0);
-    shop.pods_are("shop-v2", "well");
+    shop.pods_are("shop-v2", "well", 2);
     shop.until("shop-1", "and again", |v| at_half(v) && v["workloads"]["canary"]["ready"] == 2);
     assert_eq!((shop.rollouts(), shop.weights()), (1, ([50, 50], 3)), "made, 25 % and 50 %: once");
 
