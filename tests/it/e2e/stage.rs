@@ -20,8 +20,9 @@ const STAGES_MAX: usize = 3;
 pub(super) const RULE: &str = "shop";
 /// Most requests that may come between the last scrape a poll tells of, and a late look at the users' own count.
 const YOUNGER_MAX: f64 = 600.0;
-/// Long enough for any next step of a scenario; what must be quick says so itself.
-pub(super) const PATIENT: Duration = Duration::from_secs(90);
+/// Long enough for any next step of a scenario, also where a busy machine makes both versions slow for a while and they have to be well
+/// for two minutes again; what must be quick says so itself.
+pub(super) const PATIENT: Duration = Duration::from_secs(270);
 
 /// What a scenario may choose.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,9 @@ mod processes;
 
 /// For everything that must happen soon; a machine that builds meanwhile is slow.
 const SOON: Duration = Duration::from_secs(120);
+/// After so many edits the other hand rests for so long.
+const BREATH_EVERY: u64 = 25;
+const BREATH: Duration = Duration::from_secs(1);
 
 /// A Deployment `web` of its first image.
 pub(super) struct Shop {
@@ -179,7 +182,8 @@ async fn a_rolling_update_walks_beside_another_hand_and_is_undone() {
         while !ended.load(Ordering::Acquire) {
             edit(&client, &path, &json!([{"op": "add", "path": format!("/metadata/annotations/edit-{count}"), "value": "x"}])).await;
             count += 1;
-            sleep(Duration::from_millis(20)).await;
+            // the controller writes only onto the version it has read: on a slow machine it would never come to that
+            sleep(if count.is_multiple_of(BREATH_EVERY) { BREATH } else { Duration::from_millis(20) }).await;
         }
         count
     });

@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 /// Longest one scenario may take; the load ends by itself then.
 const SCENARIO_MAX: Duration = Duration::from_secs(1200);
-/// Long enough for any next step of a scenario.
-pub(super) const PATIENT: Duration = Duration::from_secs(120);
+/// Long enough for any next step of a scenario, also where a busy machine makes both versions slow for a while.
+pub(super) const PATIENT: Duration = Duration::from_secs(270);
 /// Name of the rule, the Service, the VirtualService, and of what is before the label in a Deployment's name.
 pub(super) const SHOP: &str = "shop";
 /// The label `version` of the two Deployments' pods.
