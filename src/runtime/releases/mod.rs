@@ -245,19 +245,11 @@ impl Releases {
             self.looked.remove(&rule.name);
             return Ok(Next::Nothing);
         }
-        // in this order: what was seen before templates were read anew is told in the new words; the other way round it would be news
-        let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
-        self.read_anew(rule).await?;
-        let seen = seen.map(|sight| self.in_new_words(rule, sight));
+        let seen = self.sights(rule).await?;
         let known = self.parts.templates.of(&rule.name).await.map_err(|e| e.to_string())?;
         let of = |side: Side| known::of_side(&known, rule, side);
         let nothing = BTreeSet::new();
-        let on_trial = followed.on_trial.as_ref().map(|run| OnTrial {
-            canary: run.begin.canary,
-            template: run.begin.noted.as_ref().map(|noted| self.parts.templates.called(&rule.name, &noted.template)),
-            state: run.state.clone(),
-            has_all: run.has_all,
-        });
+        let on_trial = self.on_trial(followed);
         let mut scene = Scene {
             form: rule.workloads.form,
             automatic: rule.start.on_new_template,
@@ -272,12 +264,7 @@ impl Releases {
         };
         let mut found = decide(&scene);
         if found.is_empty() {
-            let run = followed.on_trial.as_ref().map(|run| &run.id).zip(on_trial.as_ref());
-            self.forget_said(rule, run, &seen);
-            self.show_waiting(&rule.name, None);
-            if on_trial.is_none() {
-                self.let_go(rule).await;
-            }
+            self.nothing_new(followed, on_trial.as_ref(), &seen).await;
             return Ok(Next::Nothing);
         }
         let rolled_back = self.parts.templates.rolled_back(&rule.name).await.map_err(|e| e.to_string())?;
@@ -299,6 +286,34 @@ impl Releases {
             self.follow(followed, finding, &seen).await;
         }
         Ok(Next::Nothing)
+    }
+
+    /// Both workloads as they are seen. In this order: what was seen before templates were read anew is told in the new words; the other
+    /// way round it would be news.
+    async fn sights(&mut self, rule: &Rule) -> Result<[Sight; 2], String> {
+        let seen = [Side::First, Side::Second].map(|side| self.sight(rule, side));
+        self.read_anew(rule).await?;
+        Ok(seen.map(|sight| self.in_new_words(rule, sight)))
+    }
+
+    /// The rollout that is on trial, if there is one, in today's words for its template.
+    fn on_trial(&self, followed: &Followed) -> Option<OnTrial> {
+        followed.on_trial.as_ref().map(|run| OnTrial {
+            canary: run.begin.canary,
+            template: run.begin.noted.as_ref().map(|noted| self.parts.templates.called(&followed.rule.name, &noted.template)),
+            state: run.state.clone(),
+            has_all: run.has_all,
+        })
+    }
+
+    /// All is as it is known: what was said of news is over, and without a rollout on trial what was stopped for it goes on.
+    async fn nothing_new(&mut self, followed: &Followed, on_trial: Option<&OnTrial>, seen: &[Sight; 2]) {
+        let run = followed.on_trial.as_ref().map(|run| &run.id).zip(on_trial);
+        self.forget_said(&followed.rule, run, seen);
+        self.show_waiting(&followed.rule.name, None);
+        if on_trial.is_none() {
+            self.let_go(&followed.rule).await;
+        }
     }
 
     /// What an API server reads otherwise than the one before, and nobody wrote, is no news.
