@@ -288,7 +288,7 @@ async fn other_hands_on_a_rolling_update_are_seen_and_named() {
     assert_eq!((shop.get().await["spec"]["paused"].clone(), router.read(Side::Second).await.unwrap().weight), (json!(true), weight(25)));
     shop.kubectl(&["rollout", "resume", "deployment/web"]).await;
     shop.kubectl(&["rollout", "undo", "deployment/web"]).await;
-    shop.until("undone", |pods, _| pods.get("web:1") == Some(&(4, 4))).await;
+    shop.until("undone", |pods, _| *pods == [("web:1".to_owned(), (4, 4))].into()).await;
     let reading = router.read(Side::Second).await.unwrap();
     assert!(reading.writer.as_deref().is_some_and(|writer| writer.starts_with("kubectl")), "{reading:?}");
     assert_eq!(reading.weight, weight(0), "none of its pods is left");

@@ -84,7 +84,7 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// From now on what a test panics with is said when it does. The harness says it, with all logs, when all tests have ended, and
+/// From now on what a test panics with is said when it does, also where that is what it waits for. The harness says it, with all logs, when all tests have ended, and
 /// of a record that is cut this is what is missing.
 fn say_failures_at_once() {
     static ONCE: Once = Once::new();
@@ -92,7 +92,7 @@ fn say_failures_at_once() {
         let harness = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let said: String = info.to_string().chars().take(FAILURE_CHARACTERS).collect();
-            say(&format!("failing: {} {said}", std::thread::current().name().unwrap_or("a thread")));
+            say(&format!("{} {said}", std::thread::current().name().unwrap_or("a thread")));
             harness(info);
         }));
     });
