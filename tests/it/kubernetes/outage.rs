@@ -115,7 +115,9 @@ impl Shop {
             let found = self.object("deployment", name);
             let status = &found["status"];
             let settled = status["observedGeneration"] == found["metadata"]["generation"];
-            (settled && status["readyReplicas"] == 2 && status["updatedReplicas"] == 2).then_some(())
+            // one more in all is one of the template before
+            let counts = ["replicas", "updatedReplicas", "readyReplicas"].map(|of| status[of] == 2);
+            (settled && counts == [true; 3]).then_some(())
         });
         assert!(ready.is_some(), "{:#}", self.object("deployment", name));
     }

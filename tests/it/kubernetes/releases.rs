@@ -121,7 +121,8 @@ impl Shop {
             let found = self.get(name).await;
             let status = &found["status"];
             let settled = status["observedGeneration"] == found["metadata"]["generation"];
-            if settled && status["readyReplicas"] == replicas && status["updatedReplicas"] == replicas {
+            // one more in all is one of the template before
+            if settled && ["replicas", "updatedReplicas", "readyReplicas"].iter().all(|of| status[of] == replicas) {
                 return;
             }
             assert!(Instant::now() < until, "{name} within {SOON:?}: {found}");

@@ -461,13 +461,19 @@ impl Own {
         copied(&self.0.file(name), &self.0.file("etcd"));
         self.0.run_program(ETCD, &self.0.etcd_arguments());
         self.start_again(&[]);
-        self.0.run_controllers();
+        self.run_controllers_anew();
     }
 
     /// The controllers, the scheduler and KWOK begin anew. After a minute without an API server they would look for it again only a
     /// minute later, which is their own affair.
     pub(crate) fn controllers_again(&self) {
         self.stop(&[CONTROLLERS_PROGRAM, SCHEDULER, KWOK]);
+        self.run_controllers_anew();
+    }
+
+    fn run_controllers_anew(&self) {
+        // KWOK holds each node by a lease: to it another KWOK's is in force until it runs out, and it looks again only every 10 s
+        self.0.kubectl(&["delete", "leases", "-n", "kube-node-lease", "--all"]);
         self.0.run_controllers();
     }
 

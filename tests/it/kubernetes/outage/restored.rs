@@ -37,7 +37,9 @@ fn an_etcd_that_was_put_back_is_read_anew_its_weight_written_again_and_its_templ
     shop.until("shop-1", "at 25 %", |v| v["weight-seen-permille"] == 250);
     shop.plane.keep_etcd("quarter");
     shop.until("shop-1", "at 25 %", |v| v["weight-seen-permille"] == 250 && v["workloads"]["canary"]["ready"] == 2);
-    shop.daemon.post("/api/v1/rollouts/shop-1/advance", &json!({}));
+    // refused while nothing was seen at this weight
+    let asked = || shop.daemon.ask("POST", "/api/v1/rollouts/shop-1/advance", &json!({}));
+    assert!(poll(super::SOON, || (200..300).contains(&asked().status).then_some(())).is_some(), "{}", asked().text());
     shop.until("shop-1", "at 50 %", at_half);
     shop.goes_far();
     let lists = shop.lists();

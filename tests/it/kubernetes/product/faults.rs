@@ -42,9 +42,9 @@ impl Stage {
     fn half_way(&mut self, version: &'static str) -> (String, String) {
         self.deploy(1, version, Behaviour::default());
         self.wait_object("deployment", &deployment(1), "it is ready", |found| {
+            // one more in all is one of the template before
             found["status"]["observedGeneration"] == found["metadata"]["generation"]
-                && found["status"]["updatedReplicas"] == 2
-                && found["status"]["readyReplicas"] == 2
+                && ["replicas", "updatedReplicas", "readyReplicas"].iter().all(|of| found["status"][of] == 2)
         });
         let id = self.start(version);
         self.wait_for(&id, "half of the traffic", |view| view["weight-seen-permille"] == 500);
