@@ -7,7 +7,7 @@ use crate::rig::endpoint::standing_page;
 use crate::rig::http::{self, Request};
 use crate::rig::kubernetes::{self, ControlPlane, client_of};
 use crate::rig::process::Process;
-use crate::rig::{self, poll, ports};
+use crate::rig::{measured, poll, ports};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -184,11 +184,6 @@ fn launch(settings: &Path, log: &Path, election: bool, environment: &[(&str, &st
     let mut arguments: Vec<OsString> = vec!["run".into(), "--config".into(), settings.into()];
     arguments.extend(election.then(|| "--leader-election".into()));
     Process::spawn_with("canaryd", Path::new(env!("CARGO_BIN_EXE_canaryd")), &arguments, environment, log)
-}
-
-/// For whoever reads the log of a run.
-fn measured(what: &str) {
-    rig::say(&format!("measured: {what}"));
 }
 
 async fn until_numbers(scene: &Scene, wanted: [u64; 2]) {

@@ -6,7 +6,7 @@ use crate::rig::daemon::{Daemon, Settings};
 use crate::rig::endpoint::{Endpoint, Reply};
 use crate::rig::kubernetes::{self, Own};
 use crate::rig::prometheus::{Job, Prometheus};
-use crate::rig::{self, poll, ports};
+use crate::rig::{self, measured, poll, ports};
 use canaryd::model::journal::Event;
 use canaryd::model::{Effect, RolloutId};
 use canaryd::store::{Sqlite, Store};
@@ -100,7 +100,7 @@ impl Shop {
 
     /// Says how far the scenario is, and when, to whoever runs the tests.
     fn tell(&self, what: &str) {
-        rig::say(&format!("{:>6.1} s  outage-{}: {what}", self.begun.elapsed().as_secs_f64(), self.name));
+        rig::tell(self.begun, &format!("outage-{}", self.name), what);
     }
 
     fn object(&self, kind: &str, name: &str) -> Value {
@@ -111,14 +111,7 @@ impl Shop {
     }
 
     fn until_ready(&self, name: &str) {
-        let ready = poll(SOON, || {
-            let found = self.object("deployment", name);
-            let status = &found["status"];
-            let settled = status["observedGeneration"] == found["metadata"]["generation"];
-            // one more in all is one of the template before
-            let counts = ["replicas", "updatedReplicas", "readyReplicas"].map(|of| status[of] == 2);
-            (settled && counts == [true; 3]).then_some(())
-        });
+        let ready = poll(SOON, || scene::is_ready(&self.object("deployment", name), 2).then_some(()));
         assert!(ready.is_some(), "{:#}", self.object("deployment", name));
     }
 
@@ -211,11 +204,6 @@ impl Shop {
         let by_generation: BTreeMap<_, _> = wishes.collect();
         by_generation.into_values().collect()
     }
-}
-
-/// For whoever reads the log of a run.
-fn measured(what: &str) {
-    rig::say(&format!("measured: {what}"));
 }
 
 fn at_half(view: &Value) -> bool {

@@ -119,10 +119,7 @@ impl Shop {
         let until = Instant::now() + SOON;
         loop {
             let found = self.get(name).await;
-            let status = &found["status"];
-            let settled = status["observedGeneration"] == found["metadata"]["generation"];
-            // one more in all is one of the template before
-            if settled && ["replicas", "updatedReplicas", "readyReplicas"].iter().all(|of| status[of] == replicas) {
+            if scene::is_ready(&found, replicas) {
                 return;
             }
             assert!(Instant::now() < until, "{name} within {SOON:?}: {found}");

@@ -17,6 +17,14 @@ pub(super) const OTHER: &str = "someone-else";
 /// Longest a write may take with all its tries.
 const DONE_MAX: Duration = Duration::from_secs(60);
 
+/// So many pods of a Deployment's present template are ready, and it has no others: one more in all is one of the template before.
+pub(super) fn is_ready(deployment: &Value, replicas: u32) -> bool {
+    let (status, replicas) = (&deployment["status"], u64::from(replicas));
+    let number = |key: &str| status[key].as_u64().unwrap_or(0);
+    let seen = status["observedGeneration"] == deployment["metadata"]["generation"];
+    seen && ["readyReplicas", "updatedReplicas", "replicas"].iter().all(|key| number(key) == replicas)
+}
+
 /// A kind of router, its object, and how to look into it.
 #[derive(Clone)]
 pub(super) struct Case {

@@ -84,8 +84,18 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// From now on what a test panics with is said when it does, also where that is what it waits for. The harness says it, with all logs, when all tests have ended, and
-/// of a record that is cut this is what is missing.
+/// How far a scenario that began then is.
+pub(crate) fn tell(begun: Instant, scenario: &str, what: &str) {
+    say(&format!("{:>6.1} s  {scenario}: {what}", begun.elapsed().as_secs_f64()));
+}
+
+/// A figure for whoever reads the log of a run.
+pub(crate) fn measured(what: &str) {
+    say(&format!("measured: {what}"));
+}
+
+/// From now on what a test panics with is said when it does, also where that is what it waits for. The harness says it, with all logs,
+/// when all tests have ended, and of a record that is cut this is what is missing.
 fn say_failures_at_once() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,5 +1,6 @@
 //! Two Deployments on the real control plane, an object that takes the weights, and the daemon.
 
+use crate::kubernetes::scene::is_ready;
 use crate::rig::daemon::{self, Daemon};
 use crate::rig::endpoint::{Endpoint, Reply};
 use crate::rig::kubernetes::{self, ControlPlane};
@@ -68,7 +69,7 @@ impl Stage {
 
     /// Says how far the scenario is, and when, to whoever runs the tests.
     pub(super) fn tell(&self, what: &str) {
-        rig::say(&format!("{:>6.1} s  {}: {what}", self.begun.elapsed().as_secs_f64(), self.namespace));
+        rig::tell(self.begun, &self.namespace, what);
     }
 
     /// Somebody deploys an image; its pods behave so (see kwok-stages.yaml).
@@ -281,13 +282,6 @@ impl Stage {
         self.daemon.ends_well();
         self.tell("closed, and every decision made again from the journal");
     }
-}
-
-fn is_ready(found: &Value, replicas: u32) -> bool {
-    let (status, replicas) = (&found["status"], u64::from(replicas));
-    let number = |key: &str| status[key].as_u64().unwrap_or(0);
-    let seen = status["observedGeneration"] == found["metadata"]["generation"];
-    seen && ["readyReplicas", "updatedReplicas", "replicas"].iter().all(|key| number(key) == replicas)
 }
 
 fn labels(name: &str) -> Value {

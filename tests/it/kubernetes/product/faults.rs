@@ -1,6 +1,7 @@
 //! Pods that are unwell: the canary's fault, or nobody's.
 
 use super::stage::{Form, PATIENT, Scene, Stage, deployment};
+use crate::kubernetes::scene::is_ready;
 use crate::rig::poll;
 use crate::rig::service::Behaviour;
 use serde_json::{Value, json};
@@ -41,11 +42,7 @@ impl Stage {
     /// A rollout of a new release at half of the traffic, and a pod of its canary.
     fn half_way(&mut self, version: &'static str) -> (String, String) {
         self.deploy(1, version, Behaviour::default());
-        self.wait_object("deployment", &deployment(1), "it is ready", |found| {
-            // one more in all is one of the template before
-            found["status"]["observedGeneration"] == found["metadata"]["generation"]
-                && ["replicas", "updatedReplicas", "readyReplicas"].iter().all(|of| found["status"][of] == 2)
-        });
+        self.wait_object("deployment", &deployment(1), "it is ready", |found| is_ready(found, 2));
         let id = self.start(version);
         self.wait_for(&id, "half of the traffic", |view| view["weight-seen-permille"] == 500);
         let pod = self.pod(1);

@@ -181,7 +181,7 @@ impl Stage {
 
     /// Says how far the scenario is, and when, to whoever runs the tests.
     pub(super) fn tell(&self, what: &str) {
-        rig::say(&format!("{:>6.1} s  {}: {what}", self.begun.elapsed().as_secs_f64(), self.namespace));
+        rig::tell(self.begun, &self.namespace, what);
     }
 
     /// Starts a rollout as a person does, and gives its name.
