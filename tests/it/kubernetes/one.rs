@@ -2,6 +2,7 @@
 
 use super::proxy::{Fault, Proxy};
 use super::scene::{ask, blocking, desired, edit, weight};
+use super::walk::rest_after;
 use crate::rig::kubernetes::{self, ControlPlane, client_of};
 use canaryd::cluster::{Cluster, identity};
 use canaryd::model::rule::{KubernetesRoute, RouteKind, Target, Traffic, WorkloadForm, Workloads};
@@ -25,9 +26,6 @@ mod processes;
 
 /// For everything that must happen soon; a machine that builds meanwhile is slow.
 const SOON: Duration = Duration::from_secs(120);
-/// After so many edits the other hand rests for so long.
-const BREATH_EVERY: u64 = 25;
-const BREATH: Duration = Duration::from_secs(1);
 
 /// A Deployment `web` of its first image.
 pub(super) struct Shop {
@@ -180,10 +178,10 @@ async fn a_rolling_update_walks_beside_another_hand_and_is_undone() {
     let meddler = tokio::spawn(async move {
         let mut count = 0_u64;
         while !ended.load(Ordering::Acquire) {
+            let begun = Instant::now();
             edit(&client, &path, &json!([{"op": "add", "path": format!("/metadata/annotations/edit-{count}"), "value": "x"}])).await;
             count += 1;
-            // the controller writes only onto the version it has read: on a slow machine it would never come to that
-            sleep(if count.is_multiple_of(BREATH_EVERY) { BREATH } else { Duration::from_millis(20) }).await;
+            rest_after(begun).await;
         }
         count
     });

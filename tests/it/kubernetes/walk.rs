@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Shortest pause of the other hand between two edits.
 const EDIT_EVERY: Duration = Duration::from_millis(4);
-/// Its pause beside the time an edit took it: where everything is slow it must not come between each of our reads and its write.
+/// Its pause beside the time an edit took it: where everything is slow it must not come between each read and its write, ours or a
+/// controller's.
 const EDIT_REST: u32 = 10;
 /// Edits that must have happened before the last step, so that they really were concurrent.
 const EDITS_MIN: u64 = 10;
